@@ -1,0 +1,54 @@
+"""The pieces every encoder, decoder and head is laid from.
+
+All layers are named by their caller: a layer's name is the key of its weights in a checkpoint.
+"""
+
+from keras import KerasTensor, layers
+
+
+def normalise(x: KerasTensor, name: str, activation: str | None = "relu") -> KerasTensor:
+    """Batch normalisation, then the activation. `(B, H, W, C)` in and out."""
+    x = layers.BatchNormalization(momentum=0.99, epsilon=1e-3, name=f"{name}_norm")(x)
+    if activation is None:
+        return x
+    return layers.Activation(activation, name=f"{name}_{activation}")(x)
+
+
+def conv(
+    x: KerasTensor,
+    filters: int,
+    kernel: int,
+    name: str,
+    *,
+    stride: int = 1,
+    activation: str | None = "relu",
+) -> KerasTensor:
+    """Convolution without bias, batch normalisation, activation.
+
+    `(B, H, W, C)` to `(B, ceil(H / stride), ceil(W / stride), filters)`.
+    """
+    x = layers.Conv2D(
+        filters, kernel, strides=stride, padding="same", use_bias=False, name=f"{name}_conv"
+    )(x)
+    return normalise(x, name, activation)
+
+
+def depthwise(
+    x: KerasTensor, kernel: int, name: str, *, stride: int = 1, activation: str | None = "relu"
+) -> KerasTensor:
+    """Depthwise convolution without bias, batch normalisation, activation.
+
+    `(B, H, W, C)` to `(B, ceil(H / stride), ceil(W / stride), C)`.
+    """
+    x = layers.DepthwiseConv2D(
+        kernel, strides=stride, padding="same", use_bias=False, name=f"{name}_depthwise"
+    )(x)
+    return normalise(x, name, activation)
+
+
+def separable(
+    x: KerasTensor, filters: int, name: str, *, activation: str = "relu"
+) -> KerasTensor:
+    """3x3 depthwise, then 1x1 convolution, each normalised. `(B, H, W, C)` to `(B, H, W, filters)`."""
+    x = depthwise(x, 3, f"{name}_spatial", activation=None)
+    return conv(x, filters, 1, f"{name}_mix", activation=activation)

@@ -1,0 +1,29 @@
+"""Heads: from features to the two outputs of every network.
+
+Both compute in float32 whatever the policy: a probability near 0 or 1 does not survive
+bfloat16's eight bits, and the image score only orders images by such differences.
+"""
+
+from keras import KerasTensor, layers
+
+
+def softmax_mask(x: KerasTensor) -> KerasTensor:
+    """`(B, h, w, C)` to `(B, h, w, 2)`: probabilities of background and opacity, summing to 1."""
+    x = layers.Conv2D(2, 1, name="mask_logits", dtype="float32")(x)
+    return layers.Softmax(name="mask", dtype="float32")(x)
+
+
+def image_score(pooled: KerasTensor, mask: KerasTensor, dropout: float = 0.2) -> KerasTensor:
+    """`(B, h, w, C)` features and `(B, h', w', 2)` mask to `(B, 1)`: the probability that the
+    radiograph shows any opacity at all.
+
+    Beside the averaged features it sees the mask's own evidence: the mean over the image and the
+    maximum over means of 4 x 4 mask pixels (so that one stray pixel says nothing).
+    """
+    features = layers.GlobalAveragePooling2D(name="image_pool", dtype="float32")(pooled)
+    features = layers.Dropout(dropout, name="image_dropout", dtype="float32")(features)
+    regions = layers.AveragePooling2D(4, name="image_regions", dtype="float32")(mask)
+    certain = layers.GlobalMaxPooling2D(name="image_certain", dtype="float32")(regions)
+    extent = layers.GlobalAveragePooling2D(name="image_extent", dtype="float32")(mask)
+    x = layers.Concatenate(name="image_join", dtype="float32")([features, certain, extent])
+    return layers.Dense(1, activation="sigmoid", name="image", dtype="float32")(x)

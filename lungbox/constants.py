@@ -1,0 +1,46 @@
+"""The numbers the system is fixed to, each with where it comes from.
+
+What a training run may choose stands in its recipe, and what an ensemble may choose in the
+manifest; here stands only what must be the same everywhere.
+"""
+
+from typing import Final
+
+# Classes, in the order of the mask's channels.
+BACKGROUND: Final = 0
+OPACITY: Final = 1
+CLASS_NAMES: Final = ("background", "lung opacity")
+
+# Gray levels of a prepared radiograph.
+GRAY_LEVELS: Final = 256
+
+# A network's image score where it has no image head: the mean of this share of its mask's most
+# certain pixels.
+IMAGE_SCORE_SHARE: Final = 0.005
+
+# Larger files are refused before they are decoded: 100 megapixels is five times the largest
+# digital detector, and a decompression bomb is always larger.
+MAX_PIXELS: Final = 100_000_000
+
+# The RSNA Pneumonia Detection Challenge (2018): the space its labels are drawn in, and the
+# thresholds of its metric.
+# https://www.kaggle.com/competitions/rsna-pneumonia-detection-challenge/overview/evaluation
+RSNA_SIZE: Final = 1024
+RSNA_IOU_THRESHOLDS: Final = (0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75)
+RSNA_CLASSES: Final = ("Normal", "No Lung Opacity / Not Normal", "Lung Opacity")
+# Class mix of the challenge's 26,684 training images.
+RSNA_CLASS_MIX: Final = {
+    "Normal": 8851 / 26684,
+    "No Lung Opacity / Not Normal": 11821 / 26684,
+    "Lung Opacity": 6012 / 26684,
+}
+
+# The reference system (four Keras networks averaged; private score 0.1134).
+REFERENCE_IMAGE_SIZE: Final = 128
+REFERENCE_MIN_BOX_AREA: Final = 25_000  # pixels of its bounding box, in 1024 space
+REFERENCE_SHRINK: Final = 0.05  # share of the width and height taken off EACH side
+
+# Endings that are not part of a radiograph's identity, in any case.
+IMAGE_ENDINGS: Final = (".dcm", ".dicom", ".png", ".jpg", ".jpeg")
+
+RESEARCH_USE: Final = "Research use only. Not a medical device; not for diagnosis."

@@ -1,0 +1,84 @@
+"""Labelled radiographs, whatever challenge they come from."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class DatasetError(Exception):
+    """A folder does not hold the data it should; the message says what was looked for."""
+
+
+@dataclass(frozen=True)
+class LabelledRadiograph:
+    """One radiograph with what its readers said.
+
+    Attributes:
+        identity: the file's identity.
+        path: the file.
+        source: the data set: `rsna` or `siim`.
+        size: width and height of the file, in pixels.
+        boxes: `(N, 4)` float32, `x1, y1, x2, y2`, pixels of the file.
+        target: whether it shows any opacity.
+        category: the class its data set gives it.
+        patient: images that share one are never split between folds.
+        fold: 0-4, or -1 where the data set comes without folds.
+        uncertain: labelled positive as a study, but without a box: neither a positive nor a
+            negative, so left out of losses and of false-positive rates.
+        view: `AP` or `PA`, or empty.
+        sex: `M` or `F`, or empty.
+        age: in years, or -1.
+        equalised: whether the file's histogram was equalised before it was published.
+    """
+
+    identity: str
+    path: Path
+    source: str
+    size: tuple[int, int]
+    boxes: NDArray[np.float32] = field(repr=False)
+    target: bool
+    category: str
+    patient: str
+    fold: int = -1
+    uncertain: bool = False
+    view: str = ""
+    sex: str = ""
+    age: int = -1
+    equalised: bool = False
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Labelled radiographs in a fixed order, and the label faults found while they were loaded."""
+
+    images: tuple[LabelledRadiograph, ...]
+    faults: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def where(self, keep: Callable[[LabelledRadiograph], bool]) -> "Dataset":
+        """The images for which `keep` holds, in the same order."""
+        return Dataset(tuple(image for image in self.images if keep(image)), self.faults)
+
+    def folds(self, folds: Iterable[int]) -> "Dataset":
+        """The images of these folds."""
+        wanted = set(folds)
+        return self.where(lambda image: image.fold in wanted)
+
+    def __add__(self, other: "Dataset") -> "Dataset":
+        return Dataset(self.images + other.images, self.faults + other.faults)
+
+
+def scale_boxes(
+    boxes: NDArray[np.floating], source: tuple[float, float], target: tuple[float, float]
+) -> NDArray[np.float32]:
+    """Move `(N, 4)` boxes `x1, y1, x2, y2` from an image of size `source` to one of `target`.
+
+    Sizes are width, height.
+    """
+    factors = np.tile(np.divide(target, source), 2)
+    return (np.asarray(boxes, np.float64).reshape(-1, 4) * factors).astype(np.float32)

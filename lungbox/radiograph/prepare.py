@@ -1,0 +1,67 @@
+"""From a radiograph's pixels to what every network reads.
+
+One function, called by the training cache and by inference alike, so that the two cannot
+disagree. What comes after it (gray to RGB, scaling) is inside the networks.
+"""
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from lungbox.constants import GRAY_LEVELS
+
+
+def prepare(pixels: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+    """Squash a radiograph to a square and equalise its histogram.
+
+    Args:
+        pixels: `(H, W)` uint8, any aspect ratio.
+        size: side of the square, in pixels.
+
+    Returns:
+        `(size, size)` uint8, using the whole gray range.
+
+    Every radiograph is equalised because public data mixes natural and equalised contrast, and
+    not evenly over the classes: left alone, a network learns the contrast for the label.
+    """
+    return equalise(resize_area(pixels, size, size))
+
+
+def resize_area(pixels: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
+    """Resize `(H, W)` uint8 to `(height, width)`: area averages where it shrinks, linear where it
+    grows.
+
+    The two axes are treated apart when one shrinks and the other grows, for OpenCV falls back
+    to linear interpolation on both, which aliases.
+    """
+    rows, columns = pixels.shape
+    if (height <= rows) == (width <= columns):
+        return _resize(pixels, height, width, shrinks=height <= rows)
+    narrowed = _resize(pixels, rows, width, shrinks=width <= columns)
+    return _resize(narrowed, height, width, shrinks=height <= rows)
+
+
+def equalise(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Equalise the histogram of an 8-bit gray image, to the level as `PIL.ImageOps.equalize` does.
+
+    A monotone map of gray levels: the brightest level in use becomes 255 and the darkest the
+    lowest, each level in between moves to the share of pixels below it. An image of a single
+    level stays as it is.
+    """
+    histogram = np.bincount(pixels.ravel(), minlength=GRAY_LEVELS)
+    levels = np.flatnonzero(histogram)
+    step = (pixels.size - int(histogram[levels[-1]])) // (GRAY_LEVELS - 1)
+    if step == 0:
+        return pixels.copy()
+    below = np.cumsum(histogram) - histogram
+    table = np.minimum((below + step // 2) // step, GRAY_LEVELS - 1).astype(np.uint8)
+    return table[pixels]
+
+
+def _resize(
+    pixels: NDArray[np.uint8], height: int, width: int, shrinks: bool
+) -> NDArray[np.uint8]:
+    if pixels.shape == (height, width):
+        return pixels
+    method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    return cv2.resize(pixels, (width, height), interpolation=method)

@@ -1,0 +1,58 @@
+"""What a file becomes once it is read, and what it means when it cannot be."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lungbox.constants import IMAGE_ENDINGS
+
+
+class RadiographError(Exception):
+    """A file cannot be read as a radiograph. The message is one sentence: what is wrong and what
+    to do, without the file's name."""
+
+
+@dataclass(frozen=True)
+class Radiograph:
+    """One radiograph as it was read.
+
+    Attributes:
+        pixels: `(H, W)` uint8, black 0, air dark (MONOCHROME1 is inverted on reading).
+        path: the file.
+        flag: why this may not be a frontal chest radiograph, from its DICOM header; empty
+            where nothing speaks against it.
+    """
+
+    pixels: NDArray[np.uint8]
+    path: Path
+    flag: str = ""
+
+    @property
+    def identity(self) -> str:
+        """The file's name without a known image ending."""
+        return identity(self.path)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height in pixels."""
+        height, width = self.pixels.shape
+        return width, height
+
+
+def identity(path: Path) -> str:
+    """A file's name without a known image ending (.dcm .dicom .png .jpg .jpeg, any case).
+
+    Nothing else is stripped: `1.2.840.113619` keeps all its parts.
+
+    >>> identity(Path("a/1.2.840.113619.DCM"))
+    '1.2.840.113619'
+    >>> identity(Path("a/1.2.840.113619"))
+    '1.2.840.113619'
+    """
+    name = path.name
+    for ending in IMAGE_ENDINGS:
+        if name.lower().endswith(ending) and len(name) > len(ending):
+            return name[: -len(ending)]
+    return name

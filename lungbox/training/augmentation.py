@@ -1,0 +1,111 @@
+"""What may be done to a training radiograph without changing what it shows.
+
+The one module that knows albumentations.
+"""
+
+import os
+import random
+import threading
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from lungbox.radiograph import equalise
+from lungbox.training.recipe import Augmentation
+
+# Read once, when albumentations is imported: it would otherwise ask the network for updates.
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
+
+import albumentations as A  # noqa: E402
+
+
+class Augmenter:
+    """Augments image and mask together; the same seed gives the same result, on any thread.
+
+    Example:
+        >>> augment = Augmenter(Augmentation())
+        >>> image, mask = np.zeros((64, 64), np.uint8), np.zeros((64, 64), np.uint8)
+        >>> image, mask = augment(image, mask, seed=1)
+    """
+
+    def __init__(self, settings: Augmentation) -> None:
+        self._settings = settings
+        # A composition holds the state of its last call, so each thread has its own.
+        self._local = threading.local()
+
+    def __call__(
+        self, image: NDArray[np.uint8], mask: NDArray[np.uint8], seed: int
+    ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        """`(S, S)` prepared image and `(S, S)` mask 0-255 to the same, augmented alike.
+
+        The image comes back equalised, for everything a network sees is.
+        """
+        if not hasattr(self._local, "compose"):
+            self._local.compose = _compose(self._settings)
+        self._local.compose.set_random_seed(seed)
+        result = self._local.compose(image=image[..., None], mask=mask)
+        return result["image"][..., 0], result["mask"]
+
+
+class _Equalise(A.ImageOnlyTransform):
+    """What `radiograph.prepare` does last, again after the histogram has changed."""
+
+    def apply(self, img: NDArray[np.uint8], **params: Any) -> NDArray[np.uint8]:
+        return equalise(img[..., 0])[..., None]
+
+
+class _EraseCorner(A.ImageOnlyTransform):
+    """Paints over one corner, where side markers and the word PORTABLE stand.
+
+    Which hospital, and whether the patient could stand, can be read off them, and both go with
+    the label; the lungs do not reach there.
+    """
+
+    def get_params(self) -> dict[str, Any]:
+        chance: random.Random = self.py_random
+        return {
+            "right": chance.random() < 0.5,
+            "bottom": chance.random() < 0.3,
+            "width": chance.uniform(0.08, 0.3),
+            "height": chance.uniform(0.08, 0.25),
+            "gray": chance.randrange(256),
+        }
+
+    def apply(self, img: NDArray[np.uint8], **params: Any) -> NDArray[np.uint8]:
+        side = img.shape[0]
+        width, height = round(params["width"] * side), round(params["height"] * side)
+        rows = slice(side - height, side) if params["bottom"] else slice(0, height)
+        columns = slice(side - width, side) if params["right"] else slice(0, width)
+        erased = img.copy()
+        erased[rows, columns] = params["gray"]
+        return erased
+
+
+def _compose(settings: Augmentation) -> A.Compose:
+    turn, shift, zoom = settings.rotate, settings.shift, settings.scale
+    low, high = settings.gamma
+    return A.Compose(
+        [
+            A.HorizontalFlip(p=settings.flip),
+            A.Affine(
+                rotate=(-turn, turn),
+                scale=zoom,
+                translate_percent=(-shift, shift),
+                shear=(-settings.shear, settings.shear),
+                # Not black: a black margin takes gray levels from the lungs when it is equalised.
+                border_mode=cv2.BORDER_REPLICATE,
+                p=0.9,
+            ),
+            _EraseCorner(p=settings.erase_corner),
+            # Both act before equalising: gamma leaves only its rounding behind, as a file that
+            # was windowed carelessly does; local contrast survives.
+            A.RandomGamma(gamma_limit=(100 * low, 100 * high), p=0.5),
+            A.CLAHE(clip_limit=(1, 3), p=settings.clahe),
+            _Equalise(p=1),
+            A.GaussianBlur(blur_limit=(3, 5), p=settings.blur),
+            A.GaussNoise(std_range=(0.005, 0.02), p=settings.noise),
+            A.ImageCompression(quality_range=(40, 95), p=settings.jpeg),
+        ]
+    )

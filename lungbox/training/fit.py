@@ -1,0 +1,189 @@
+"""The training loop, read from top to bottom.
+
+A run is a folder: `recipe.toml` (what was asked), `log.csv` (a row an epoch), `state.safetensors`
+(where it stands, until it ends) and `weights.safetensors` (what it was for).
+"""
+
+import csv
+import os
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import accumulate
+from pathlib import Path
+
+import keras
+
+from lungbox import architecture, datasets
+from lungbox.datasets.cache import Cache, prepare_all
+from lungbox.metrics.losses import IoUBinaryCrossentropy
+from lungbox.training.batches import Batches
+from lungbox.training.optimizer import EncoderAdamW, build_optimizer
+from lungbox.training.recipe import Recipe, RecipeError, load_recipe
+from lungbox.training.state import finished_epochs, load_state, save_state
+from lungbox.weights.files import save_weights
+from lungbox.weights.imagenet import load_encoder
+
+LOG = "log.csv"
+STATE = "state.safetensors"
+WEIGHTS = "weights.safetensors"
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """What one finished epoch showed."""
+
+    epoch: int
+    loss: float
+    mask_loss: float
+    image_loss: float
+    seconds: float
+
+
+class Progress:
+    """What a run tells whoever watches it; this one keeps silent."""
+
+    def reading(self, images: int) -> Callable[[], object]:
+        """Images are about to be read; the result is called for each."""
+        return lambda: None
+
+    def training(self, steps: int, done: int, batch_size: int) -> None:
+        """Steps of the whole run, and those done in an earlier one."""
+
+    def step(self, loss: float) -> None:
+        """One step is done."""
+
+    def epoch(self, epoch: Epoch) -> None:
+        """One epoch is done."""
+
+    def note(self, sentence: str) -> None:
+        """Something the user should know."""
+
+
+def train(recipe_path: Path, data: Path, run: Path, cache: Path, progress: Progress) -> Path:
+    """Train what `recipe_path` describes, or continue it, and return the weights' path.
+
+    Args:
+        recipe_path: a TOML file, see `training.recipe`.
+        data: a folder `datasets.load` knows.
+        run: the run's folder. Where it holds an unfinished run of the same recipe, that run is
+            continued after its last finished epoch.
+        cache: where prepared images are kept.
+        progress: is told what happens.
+
+    Raises:
+        RecipeError: the recipe is wrong, or the folder holds a run of another recipe.
+        DatasetError: the data is not there.
+        WeightsError: the encoder's weights are not there.
+    """
+    recipe = load_recipe(recipe_path)
+    _claim(run, recipe_path)
+    if (run / WEIGHTS).is_file():
+        progress.note(f"{run / WEIGHTS} is there already; give another --run to train again")
+        return run / WEIGHTS
+
+    images = _read(recipe, data, cache, progress)
+    stride = architecture.describe(recipe.architecture).stride
+    steps = recipe.steps_per_epoch
+    done = finished_epochs(run / STATE)
+    progress.training(recipe.epochs * steps, done * steps, recipe.batch_size)
+    ends = list(accumulate(stage.epochs for stage in recipe.stages))
+    for stage, end in zip(recipe.stages, ends, strict=True):
+        if done >= end:
+            continue
+        # A stage begins as a stopped run continues: from the state on disk.
+        model, optimizer = _build(recipe, stage.image_size)
+        load_state(run / STATE, model, optimizer)
+        for epoch in range(done, end):
+            optimizer.last_epoch = epoch == recipe.epochs - 1
+            batches = Batches(images, recipe, stage, epoch, stride)
+            progress.epoch(_train_epoch(model, batches, epoch, run / LOG, progress))
+            save_state(run / STATE, model, optimizer, epoch + 1)
+        done = end
+    save_weights(model, run / WEIGHTS)
+    (run / STATE).unlink(missing_ok=True)
+    return run / WEIGHTS
+
+
+def _claim(run: Path, recipe_path: Path) -> None:
+    """Make `run` the folder of this recipe, or refuse it."""
+    kept = run / "recipe.toml"
+    if kept.is_file() and load_recipe(kept) != load_recipe(recipe_path):
+        raise RecipeError(
+            f"{run} holds a run of another recipe; give another --run, or remove that folder"
+        )
+    run.mkdir(parents=True, exist_ok=True)
+    if not kept.is_file():
+        shutil.copyfile(recipe_path, kept)
+
+
+def _read(recipe: Recipe, data: Path, cache: Path, progress: Progress) -> Cache:
+    dataset = datasets.load(data).folds(recipe.data.folds).where(lambda image: not image.uncertain)
+    if not dataset.images:
+        wanted = ", ".join(map(str, recipe.data.folds))
+        raise datasets.DatasetError(f"{data}: no image is in the recipe's folds {wanted}")
+    images = prepare_all(dataset, recipe.image_size, cache, progress.reading(len(dataset)))
+    for fault in (*dataset.faults, *(f"{path}: {why}" for path, why in images.failed)):
+        progress.note(fault)
+    return images
+
+
+def _build(recipe: Recipe, image_size: int) -> tuple[keras.Model, EncoderAdamW]:
+    keras.utils.set_random_seed(recipe.seed)
+    keras.config.set_dtype_policy(recipe.policy)
+    model = architecture.build(recipe.architecture, image_size, **recipe.options)
+    encoder = architecture.describe(recipe.architecture).encoder
+    pretrained: frozenset[str] = frozenset()
+    if recipe.encoder_weights == "imagenet":
+        pretrained = load_encoder(model, encoder)
+    steps = recipe.epochs * recipe.steps_per_epoch
+    optimizer = build_optimizer(recipe.optimizer, model, steps, pretrained)
+    if keras.backend.backend() == "tensorflow" and recipe.policy == "float32":
+        from lungbox.training.tensorflow_cpu import fuse_batch_norm
+
+        fuse_batch_norm(model)
+    weights = recipe.loss
+    model.compile(
+        optimizer=optimizer,
+        loss={
+            "mask": IoUBinaryCrossentropy(weights.bce, weights.iou, channels="foreground"),
+            "image": keras.losses.BinaryCrossentropy(),
+        },
+        loss_weights={"mask": 1.0, "image": weights.image},
+        jit_compile=_compile_steps(),
+    )
+    optimizer.build(model.trainable_variables)
+    return model, optimizer
+
+
+def _compile_steps() -> bool | str:
+    """Keras' own choice, except on a CPU under TensorFlow, whose XLA runs convolutions ten times
+    slower there than oneDNN does."""
+    on_cpu = not keras.distribution.list_devices("gpu")
+    return False if keras.backend.backend() == "tensorflow" and on_cpu else "auto"
+
+
+def _train_epoch(
+    model: keras.Model, batches: Batches, epoch: int, log: Path, progress: Progress
+) -> Epoch:
+    started = time.monotonic()
+    tell = keras.callbacks.LambdaCallback(
+        on_train_batch_end=lambda _, logs: progress.step(float(logs["loss"]))
+    )
+    # Order is the batches' own, so that a continued run draws what an undisturbed one draws.
+    history = model.fit(batches, shuffle=False, verbose=0, callbacks=[tell]).history
+    result = Epoch(
+        epoch=epoch + 1,
+        loss=history["loss"][0],
+        mask_loss=history["mask_loss"][0],
+        image_loss=history["image_loss"][0],
+        seconds=time.monotonic() - started,
+    )
+    fresh = epoch == 0 or not log.is_file()
+    with log.open("w" if fresh else "a", newline="") as file:
+        writer = csv.DictWriter(file, list(vars(result)), lineterminator=os.linesep)
+        if fresh:
+            writer.writeheader()
+        writer.writerow(vars(result))
+    return result

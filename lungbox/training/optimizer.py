@@ -1,0 +1,68 @@
+"""AdamW with a lower rate for a pretrained encoder, and an average that is taken once."""
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+
+from lungbox.training.recipe import Optimizer
+
+
+class EncoderAdamW(keras.optimizers.AdamW):
+    """AdamW (Loshchilov and Hutter, 2019) whose steps on some variables are scaled.
+
+    The moving average of the weights is kept by Keras, but taken only by
+    `finalize_variable_values` after the last epoch: Keras would take it at the end of every
+    `fit`, and a run calls that once an epoch.
+    """
+
+    def __init__(self, scale: Callable[[str], float], **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._scale = scale
+        self._scales: list[float] = []
+        self.last_epoch = False
+
+    def build(self, variables: list[keras.Variable]) -> None:
+        self._scales = [self._scale(variable.path) for variable in variables]
+        super().build(variables)
+
+    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+        # The backend may hand over its own variable, which has an index here but no Keras path.
+        scale = self._scales[self._get_variable_index(variable)]
+        super().update_step(gradient, variable, learning_rate * scale)
+
+    def finalize_variable_values(self, var_list: list) -> None:
+        if self.last_epoch:
+            super().finalize_variable_values(var_list)
+
+
+def build_optimizer(
+    settings: Optimizer, model: keras.Model, steps: int, pretrained: frozenset[str]
+) -> EncoderAdamW:
+    """The recipe's optimizer for `steps` steps.
+
+    Args:
+        settings: the recipe's.
+        model: decides what is not decayed: biases and normalisation.
+        steps: of the whole run; the cosine ends at 0 there.
+        pretrained: paths of the variables that take the encoder's rate.
+    """
+    warmup = int(settings.warmup * steps)
+    schedule = keras.optimizers.schedules.CosineDecay(
+        initial_learning_rate=0.0 if warmup else settings.learning_rate,
+        decay_steps=max(1, steps - warmup),
+        warmup_target=settings.learning_rate if warmup else None,
+        warmup_steps=warmup,
+    )
+    ratio = settings.encoder_learning_rate / settings.learning_rate
+    optimizer = EncoderAdamW(
+        scale=lambda path: ratio if path in pretrained else 1.0,
+        learning_rate=schedule,
+        weight_decay=settings.weight_decay,
+        global_clipnorm=settings.clip_norm,
+        use_ema=settings.ema > 0,
+        ema_momentum=settings.ema or 0.99,
+    )
+    plain = [v for v in model.trainable_variables if v.path.endswith(("gamma", "beta", "bias"))]
+    optimizer.exclude_from_weight_decay(var_list=plain)
+    return optimizer

