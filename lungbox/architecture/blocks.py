@@ -46,9 +46,10 @@ def depthwise(
     return normalise(x, name, activation)
 
 
-def separable(
-    x: KerasTensor, filters: int, name: str, *, activation: str = "relu"
-) -> KerasTensor:
-    """3x3 depthwise, then 1x1 convolution, each normalised. `(B, H, W, C)` to `(B, H, W, filters)`."""
+def separable(x: KerasTensor, filters: int, name: str, *, activation: str = "relu") -> KerasTensor:
+    """3x3 depthwise, then 1x1 convolution, each normalised.
+
+    `(B, H, W, C)` to `(B, H, W, filters)`.
+    """
     x = depthwise(x, 3, f"{name}_spatial", activation=None)
     return conv(x, filters, 1, f"{name}_mix", activation=activation)

@@ -4,7 +4,10 @@ Both compute in float32 whatever the policy: a probability near 0 or 1 does not 
 bfloat16's eight bits, and the image score only orders images by such differences.
 """
 
-from keras import KerasTensor, layers
+import keras
+from keras import KerasTensor, layers, ops
+
+from lungbox.constants import IMAGE_SCORE_SHARE, OPACITY
 
 
 def softmax_mask(x: KerasTensor) -> KerasTensor:
@@ -27,3 +30,25 @@ def image_score(pooled: KerasTensor, mask: KerasTensor, dropout: float = 0.2) ->
     extent = layers.GlobalAveragePooling2D(name="image_extent", dtype="float32")(mask)
     x = layers.Concatenate(name="image_join", dtype="float32")([features, certain, extent])
     return layers.Dense(1, activation="sigmoid", name="image", dtype="float32")(x)
+
+
+def certain_pixels(mask: KerasTensor, name: str) -> KerasTensor:
+    """The image score of a network without an image head: `(B, h, w, 2)` to `(B, 1)`.
+
+    The mean of the 0.5 % of mask pixels that are most certain of opacity.
+    """
+    return CertainPixels(name=name, dtype="float32")(mask)
+
+
+@keras.saving.register_keras_serializable(package="lungbox")
+class CertainPixels(layers.Layer):
+    """See `certain_pixels`."""
+
+    def call(self, mask: KerasTensor) -> KerasTensor:
+        pixels = mask.shape[1] * mask.shape[2]
+        opacity = ops.reshape(mask[..., OPACITY], (-1, pixels))
+        certain, _ = ops.top_k(opacity, max(1, round(IMAGE_SCORE_SHARE * pixels)))
+        return ops.mean(certain, axis=-1, keepdims=True)
+
+    def compute_output_shape(self, mask_shape: tuple) -> tuple:
+        return (mask_shape[0], 1)

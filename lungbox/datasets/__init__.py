@@ -3,9 +3,9 @@
 from pathlib import Path
 
 from lungbox.datasets import rsna, siim
-from lungbox.datasets.types import Dataset, DatasetError, LabelledRadiograph, scale_boxes
+from lungbox.datasets.types import Dataset, DatasetError, LabelledRadiograph
 
-__all__ = ["Dataset", "DatasetError", "LabelledRadiograph", "load", "scale_boxes"]
+__all__ = ["Dataset", "DatasetError", "LabelledRadiograph", "load"]
 
 _LAYOUTS = (rsna, siim)
 

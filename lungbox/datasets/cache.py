@@ -89,8 +89,7 @@ def _write(
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             list(pool.map(one, range(len(dataset))))
         pixels.flush()
-        del pixels
-        os.replace(partial, pixels_path)
+        partial.replace(pixels_path)
     finally:
         partial.unlink(missing_ok=True)
     # Last, for its presence says that the cache is whole.

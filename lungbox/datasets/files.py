@@ -24,9 +24,7 @@ def read_table(path: Path, columns: Iterable[str]) -> pd.DataFrame:
         raise DatasetError(f"{path}: not a readable CSV ({error})") from error
     missing = [column for column in columns if column not in table.columns]
     if missing:
-        raise DatasetError(
-            f"{path}: has no column {missing[0]}; it has {', '.join(table.columns)}"
-        )
+        raise DatasetError(f"{path}: has no column {missing[0]}; it has {', '.join(table.columns)}")
     return table
 
 

@@ -1,13 +1,16 @@
 """RSNA Pneumonia Detection Challenge 2018: the challenge's own CSVs beside a folder of images."""
 
+from collections.abc import Hashable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from lungbox.boxes import geometry
 from lungbox.constants import RSNA_SIZE
 from lungbox.datasets.files import find_images, read_table
-from lungbox.datasets.types import Dataset, DatasetError, LabelledRadiograph, scale_boxes
+from lungbox.datasets.types import Dataset, DatasetError, LabelledRadiograph
 from lungbox.radiograph import RadiographError, size
 
 LABELS = "stage_2_train_labels.csv"
@@ -55,19 +58,22 @@ def load(folder: Path) -> Dataset:
 
 
 def _join(
-    name: str, path: Path, rows: pd.DataFrame, categories: dict[str, str], extras: pd.DataFrame
+    name: str,
+    path: Path,
+    rows: pd.DataFrame,
+    categories: dict[str, str],
+    extras: dict[str, dict[Hashable, Any]],
 ) -> LabelledRadiograph:
     width, height = size(path)
     corners = rows.loc[rows["Target"] == 1, ["x", "y", "width", "height"]].to_numpy(np.float64)
-    corners[:, 2:] += corners[:, :2]
     target = bool((rows["Target"] == 1).any())
-    extra = extras.loc[name] if name in extras.index else pd.Series(dtype=object)
+    extra: dict[Hashable, Any] = extras.get(name, {})
     return LabelledRadiograph(
         identity=name,
         path=path,
         source="rsna",
         size=(width, height),
-        boxes=scale_boxes(corners, (RSNA_SIZE, RSNA_SIZE), (width, height)),
+        boxes=geometry.scale(geometry.from_xywh(corners), (RSNA_SIZE, RSNA_SIZE), (width, height)),
         target=target,
         category=categories.get(name, "Lung Opacity" if target else ""),
         patient=str(extra.get("group", name)),
@@ -86,7 +92,8 @@ def _categories(path: Path) -> dict[str, str]:
     return dict(zip(table["patientId"], table["class"], strict=True))
 
 
-def _extras(path: Path) -> pd.DataFrame:
+def _extras(path: Path) -> dict[str, dict[Hashable, Any]]:
     if not path.is_file():
-        return pd.DataFrame()
-    return read_table(path, ("patientId", "fold")).set_index("patientId")
+        return {}
+    records = read_table(path, ("patientId", "fold")).to_dict("records")
+    return {str(record["patientId"]): record for record in records}

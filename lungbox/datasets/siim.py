@@ -4,8 +4,9 @@ from pathlib import Path
 
 import numpy as np
 
+from lungbox.boxes import geometry
 from lungbox.datasets.files import find_images, read_table
-from lungbox.datasets.types import Dataset, DatasetError, LabelledRadiograph, scale_boxes
+from lungbox.datasets.types import Dataset, DatasetError, LabelledRadiograph
 from lungbox.radiograph import RadiographError, size
 
 IMAGES = "images.csv"
@@ -52,8 +53,7 @@ def load(folder: Path) -> Dataset:
         except RadiographError as error:
             faults.append(f"{files[name]}: {error}")
             continue
-        found = corners.get(name, np.zeros((0, 4))).copy()
-        found[:, 2:] += found[:, :2]
+        found = geometry.from_xywh(corners.get(name, np.zeros((0, 4))))
         original = (float(row["width"]), float(row["height"]))
         images.append(
             LabelledRadiograph(
@@ -61,7 +61,7 @@ def load(folder: Path) -> Dataset:
                 path=files[name],
                 source="siim",
                 size=file_size,
-                boxes=scale_boxes(found, original, file_size),
+                boxes=geometry.scale(found, original, file_size),
                 target=len(found) > 0,
                 category=str(row["class"]),
                 patient=str(row["group"]),

@@ -7,8 +7,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from lungbox.errors import LungboxError
 
-class DatasetError(Exception):
+
+class DatasetError(LungboxError):
     """A folder does not hold the data it should; the message says what was looked for."""
 
 
@@ -71,14 +73,3 @@ class Dataset:
 
     def __add__(self, other: "Dataset") -> "Dataset":
         return Dataset(self.images + other.images, self.faults + other.faults)
-
-
-def scale_boxes(
-    boxes: NDArray[np.floating], source: tuple[float, float], target: tuple[float, float]
-) -> NDArray[np.float32]:
-    """Move `(N, 4)` boxes `x1, y1, x2, y2` from an image of size `source` to one of `target`.
-
-    Sizes are width, height.
-    """
-    factors = np.tile(np.divide(target, source), 2)
-    return (np.asarray(boxes, np.float64).reshape(-1, 4) * factors).astype(np.float32)

@@ -1,0 +1,31 @@
+"""Engines: one small interface, prepared radiographs to masks and image scores."""
+
+from importlib.util import find_spec
+from typing import Literal
+
+from lungbox.engines.base import Engine, EngineError, Job, Member, members
+
+EngineName = Literal["auto", "keras", "openvino"]
+ENGINES: tuple[EngineName, ...] = ("auto", "keras", "openvino")
+
+__all__ = ["ENGINES", "Engine", "EngineError", "EngineName", "Job", "Member", "members", "start"]
+
+
+def start(name: EngineName, job: Job) -> Engine:
+    """Start the engine called `name` on `job`; `auto` is the fastest that is installed.
+
+    Raises:
+        EngineError: it is not installed, or cannot run here.
+        WeightsError: a weight file does not fit its network.
+    """
+    if name == "auto":
+        name = "openvino" if find_spec("openvino") else "keras"
+    if name == "openvino":
+        if not find_spec("openvino"):
+            raise EngineError("OpenVINO is not installed: pip install openvino")
+        from lungbox.engines.openvino import OpenVinoEngine
+
+        return OpenVinoEngine(job)
+    from lungbox.engines.keras import KerasEngine
+
+    return KerasEngine(job)

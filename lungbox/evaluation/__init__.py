@@ -1,0 +1,1 @@
+"""Scoring what is trained: predict once, then figures and operating points."""

@@ -58,9 +58,7 @@ def equalise(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return table[pixels]
 
 
-def _resize(
-    pixels: NDArray[np.uint8], height: int, width: int, shrinks: bool
-) -> NDArray[np.uint8]:
+def _resize(pixels: NDArray[np.uint8], height: int, width: int, shrinks: bool) -> NDArray[np.uint8]:
     if pixels.shape == (height, width):
         return pixels
     method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR

@@ -1,84 +1,76 @@
-"""PNG and JPEG (and whatever else Pillow opens) to 8-bit gray."""
+"""PNG and JPEG to 8-bit gray."""
 
-import warnings
 from io import BytesIO
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from lungbox.constants import MAX_PIXELS
+from lungbox.radiograph.levels import check_pixels, stretch
 from lungbox.radiograph.types import RadiographError
 
-FORMATS = ("PNG", "JPEG")
-_WIDE_MODES = ("I", "I;16", "I;16B", "I;16L", "F")
+SIGNATURES = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")
+_FORMATS = ("PNG", "JPEG")
+_WIDE_MODES = ("I", "I;16", "I;16B", "I;16L")
 
 
-def read_raster(content: bytes) -> NDArray[np.uint8]:
+def read_raster(path: Path) -> NDArray[np.uint8]:
     """Decode a PNG or JPEG, 8 or 16 bit, gray, colour, palette, with or without transparency.
-
-    Args:
-        content: the whole file.
 
     Returns:
         `(H, W)` uint8. Colour becomes its luma (ITU-R 601), transparent pixels black. 16-bit
-        images are divided by 257 where they use the upper half of their range, and otherwise
-        (12-bit data in a 16-bit file) stretched from their own minimum to their maximum.
+        images are taken at full scale where they use its upper half, and otherwise (12-bit data
+        in a 16-bit file) stretched over the range they use.
 
     Raises:
         RadiographError: it cannot be decoded.
     """
     try:
-        with warnings.catch_warnings():
-            # Our own limit below is stated in pixels and gives a sentence.
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            image = Image.open(BytesIO(content), formats=FORMATS)
-        check_pixels(*image.size)
-        if getattr(image, "n_frames", 1) > 1:
-            raise RadiographError(
-                f"it holds {image.n_frames} frames; save the one to read as a file of its own"
-            )
-        image.load()
-    except UnidentifiedImageError:
-        raise RadiographError("not an image; give DICOM, PNG or JPEG files") from None
-    except Image.DecompressionBombError:
-        raise RadiographError(
-            f"it has more than {MAX_PIXELS:,} pixels; radiographs have fewer"
-        ) from None
+        with _open(path) as image:
+            frames = getattr(image, "n_frames", 1)
+            if frames > 1:
+                raise RadiographError(
+                    f"it holds {frames} frames; save the one to read as a file of its own"
+                )
+            return _to_gray(image)
     except (OSError, SyntaxError, ValueError) as error:
         raise RadiographError(
             f"the image is damaged or cut off ({error}); copy it again from its source"
-        ) from None
-    return _to_gray(image)
+        ) from error
 
 
-def raster_size(content: bytes) -> tuple[int, int]:
-    """Width and height of a PNG or JPEG from its header alone."""
-    try:
-        return Image.open(BytesIO(content), formats=FORMATS).size
-    except (UnidentifiedImageError, OSError) as error:
-        raise RadiographError("not an image; give DICOM, PNG or JPEG files") from error
-
-
-def check_pixels(width: int, height: int) -> None:
-    """Refuse images with no pixels, or more than `MAX_PIXELS`, before they are decoded.
+def raster_size(path: Path) -> tuple[int, int]:
+    """Width and height of a PNG or JPEG from its header alone.
 
     Raises:
-        RadiographError: either.
+        RadiographError: it has none.
     """
-    if width * height > MAX_PIXELS:
+    with _open(path) as image:
+        return image.size
+
+
+def _open(path: Path) -> Image.Image:
+    try:
+        # Lazy: pixels are decoded only when they are asked for.
+        image = Image.open(BytesIO(path.read_bytes()), formats=_FORMATS)
+    except Image.DecompressionBombError as error:
         raise RadiographError(
-            f"it has {width} x {height} pixels, more than the {MAX_PIXELS:,} a radiograph may "
-            "have; resize it first"
-        )
-    if width * height == 0:
-        raise RadiographError("it has no pixels")
+            f"it has more than the {MAX_PIXELS:,} pixels a radiograph may have; resize it first"
+        ) from error
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+        raise RadiographError(
+            "it begins like a PNG or JPEG but is damaged; copy it again from its source"
+        ) from error
+    check_pixels(*image.size)
+    return image
 
 
 def _to_gray(image: Image.Image) -> NDArray[np.uint8]:
     if image.mode in _WIDE_MODES:
         return _narrow(np.asarray(image))
-    if image.mode in ("1", "L"):
+    if image.mode in ("1", "L") and "transparency" not in image.info:
         return np.array(image.convert("L"))
     if "transparency" in image.info or "A" in image.getbands():
         opaque = Image.new("RGBA", image.size, "black")
@@ -89,10 +81,6 @@ def _to_gray(image: Image.Image) -> NDArray[np.uint8]:
 
 def _narrow(values: NDArray) -> NDArray[np.uint8]:
     """16 bits (or Pillow's 32-bit form of them) to 8."""
-    values = values.astype(np.float32)
-    low, high = float(values.min()), float(values.max())
-    if 32768 <= high <= 65535 and low >= 0:
-        low, high = 0.0, 65535.0
-    if high == low:
-        return np.zeros(values.shape, np.uint8)
-    return np.round((values - low) * (255 / (high - low))).astype(np.uint8)
+    top = int(values.max())
+    shares = values / 65535 if 32768 <= top <= 65535 else stretch(values)
+    return np.round(shares * 255).astype(np.uint8)

@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from lungbox.radiograph.raster import raster_size, read_raster
+from lungbox.radiograph.dicom import is_dicom, read_header, read_pixels
+from lungbox.radiograph.flags import not_frontal_chest
+from lungbox.radiograph.raster import SIGNATURES, raster_size, read_raster
 from lungbox.radiograph.types import Radiograph, RadiographError
-
-_RASTER_SIGNATURES = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")
 
 
 def read(path: Path) -> Radiograph:
@@ -14,10 +14,10 @@ def read(path: Path) -> Radiograph:
     Raises:
         RadiographError: it cannot be read as a radiograph; the message says why.
     """
-    content = _content(path)
-    if content.startswith(_RASTER_SIGNATURES):
-        return Radiograph(read_raster(content), path)
-    raise NotImplementedError
+    if _kind(path) == "raster":
+        return Radiograph(read_raster(path), path)
+    header = read_header(path)
+    return Radiograph(read_pixels(header), path, not_frontal_chest(header))
 
 
 def size(path: Path) -> tuple[int, int]:
@@ -26,17 +26,22 @@ def size(path: Path) -> tuple[int, int]:
     Raises:
         RadiographError: it cannot be read as a radiograph.
     """
-    content = _content(path)
-    if content.startswith(_RASTER_SIGNATURES):
-        return raster_size(content)
-    raise NotImplementedError
+    if _kind(path) == "raster":
+        return raster_size(path)
+    header = read_header(path)
+    return int(header.Columns), int(header.Rows)
 
 
-def _content(path: Path) -> bytes:
+def _kind(path: Path) -> str:
     try:
-        content = path.read_bytes()
+        with path.open("rb") as file:
+            start = file.read(132)
     except OSError as error:
         raise RadiographError(f"it cannot be opened ({error.strerror})") from error
-    if not content:
+    if not start:
         raise RadiographError("the file is empty; copy it again from its source")
-    return content
+    if start.startswith(SIGNATURES):
+        return "raster"
+    if is_dicom(start):
+        return "dicom"
+    raise RadiographError("not a radiograph: its content is neither DICOM, PNG nor JPEG")

@@ -7,9 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lungbox.constants import IMAGE_ENDINGS
+from lungbox.errors import LungboxError
 
 
-class RadiographError(Exception):
+class RadiographError(LungboxError):
     """A file cannot be read as a radiograph. The message is one sentence: what is wrong and what
     to do, without the file's name."""
 

@@ -18,7 +18,7 @@ from lungbox.training.recipe import Augmentation
 # Read once, when albumentations is imported: it would otherwise ask the network for updates.
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 
-import albumentations as A  # noqa: E402
+import albumentations as A
 
 
 class Augmenter:
@@ -52,7 +52,7 @@ class Augmenter:
 class _Equalise(A.ImageOnlyTransform):
     """What `radiograph.prepare` does last, again after the histogram has changed."""
 
-    def apply(self, img: NDArray[np.uint8], **params: Any) -> NDArray[np.uint8]:
+    def apply(self, img: NDArray[np.uint8], **_: Any) -> NDArray[np.uint8]:
         return equalise(img[..., 0])[..., None]
 
 

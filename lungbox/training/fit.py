@@ -45,7 +45,8 @@ class Progress:
     """What a run tells whoever watches it; this one keeps silent."""
 
     def reading(self, images: int) -> Callable[[], object]:
-        """Images are about to be read; the result is called for each."""
+        """That many images are about to be read; the result is called for each."""
+        del images
         return lambda: None
 
     def training(self, steps: int, done: int, batch_size: int) -> None:

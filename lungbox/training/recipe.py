@@ -6,8 +6,10 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from lungbox.errors import LungboxError
 
-class RecipeError(Exception):
+
+class RecipeError(LungboxError):
     """A recipe cannot be used; the message says which key and why."""
 
 

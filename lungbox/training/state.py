@@ -7,7 +7,8 @@ import numpy as np
 from safetensors import safe_open
 from safetensors.numpy import save
 
-from lungbox.weights.files import WeightsError, write_atomically
+from lungbox.files import replacing
+from lungbox.weights.files import WeightsError
 
 
 def save_state(
@@ -15,7 +16,8 @@ def save_state(
 ) -> None:
     """Write what a run needs to go on after `epochs` finished epochs, atomically."""
     tensors = {key: np.asarray(v) for key, v in _variables(model, optimizer).items()}
-    write_atomically(path, save(tensors, metadata={"epochs": str(epochs)}))
+    with replacing(path, "wb") as file:
+        file.write(save(tensors, metadata={"epochs": str(epochs)}))
 
 
 def finished_epochs(path: Path) -> int:

@@ -1,0 +1,1 @@
+"""Weight files: known by the manifest, fetched, checked and read."""

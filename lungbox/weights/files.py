@@ -1,7 +1,5 @@
 """Weight files: safetensors whose keys are Keras variable paths. Never code, never pickle."""
 
-import os
-import tempfile
 from pathlib import Path
 
 import keras
@@ -10,10 +8,13 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
+from lungbox.errors import LungboxError
+from lungbox.files import replacing
+
 DTYPES = ("float16", "float32")
 
 
-class WeightsError(Exception):
+class WeightsError(LungboxError):
     """A weight file cannot be used; the message says which, why and what to do."""
 
 
@@ -37,7 +38,8 @@ def save_weights(model: keras.Model, path: Path, dtype: str = "float32") -> None
         if not np.isfinite(tensor).all():
             raise ValueError(f"{variable.path} is not finite as {dtype}")
         tensors[variable.path] = tensor
-    write_atomically(path, save(tensors, metadata={"architecture": model.name}))
+    with replacing(path, "wb") as file:
+        file.write(save(tensors, metadata={"architecture": model.name}))
 
 
 def load_weights(model: keras.Model, path: Path) -> None:
@@ -74,20 +76,3 @@ def read_tensors(path: Path) -> dict[str, NDArray]:
         raise WeightsError(f"{path}: there is no such weight file") from None
     except (SafetensorError, OSError) as error:
         raise WeightsError(f"{path}: not a readable safetensors file ({error})") from error
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write `content` to `path` so that a reader sees the old file or the new, never a part."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, partial = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        # mkstemp gives files nobody else may read; outputs follow the user's own umask.
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(partial, 0o666 & ~umask)
-        os.replace(partial, path)
-    except BaseException:
-        Path(partial).unlink(missing_ok=True)
-        raise

@@ -1,0 +1,21 @@
+"""The networks, by name: python architecture.py prints them.
+
+from architecture import build
+network = build("unet_lite0")
+"""
+
+import sys
+from typing import Any
+
+from lungbox.cli import main
+
+
+def __getattr__(name: str) -> Any:
+    # Keras is imported when a network is asked for, and not before.
+    from lungbox import architecture
+
+    return getattr(architecture, name)
+
+
+if __name__ == "__main__":
+    main(["networks", *sys.argv[1:]])

@@ -1,0 +1,8 @@
+"""Box the lung opacities in a folder of radiographs: python inference.py IMAGE_DIR"""
+
+import sys
+
+from lungbox.cli import main
+
+if __name__ == "__main__":
+    main(["predict", *sys.argv[1:]])

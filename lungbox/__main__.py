@@ -1,0 +1,5 @@
+"""`python -m lungbox`."""
+
+from lungbox.cli import main
+
+main()

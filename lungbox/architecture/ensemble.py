@@ -1,0 +1,78 @@
+"""Several networks as one: their masks brought to one size and averaged."""
+
+from collections.abc import Sequence
+
+import keras
+from keras import KerasTensor, layers
+
+from lungbox.architecture.heads import certain_pixels
+
+
+def average(members: Sequence[tuple[keras.Model, float]]) -> keras.Model:
+    """One network whose mask is the weighted mean of its members' masks.
+
+    Args:
+        members: networks of `(B, S, S, 1)` gray 0-255 and their shares, which sum to 1. Their
+            input sizes may differ: the ensemble reads the largest, and the others are given the
+            image made smaller.
+
+    Returns:
+        A network of `(B, S, S, 1)`, S the largest of its members' sizes, to `mask`
+        `(B, h, w, 2)`, h and w the largest of its members' masks, and `image` `(B, 1)`, the mean
+        of their image scores.
+    """
+    # 1. Input
+    side = max(model.input_shape[1] for model, _ in members)
+    inputs = keras.Input((side, side, 1), name="radiograph")
+    # 2. Members
+    outputs = [
+        _named(model, index)(_smaller(inputs, model.input_shape[1], index))
+        for index, (model, _) in enumerate(members)
+    ]
+    shares = [share for _, share in members]
+    mask_side = max(output["mask"].shape[1] for output in outputs)
+    masks = [_larger(output["mask"], mask_side, i) for i, output in enumerate(outputs)]
+    scores = [
+        output["image"] if "image" in output else certain_pixels(output["mask"], f"image_{i}")
+        for i, output in enumerate(outputs)
+    ]
+    # 3. Model
+    return keras.Model(
+        inputs,
+        {"mask": _weighted(masks, shares, "mask"), "image": _weighted(scores, shares, "image")},
+        name="ensemble",
+    )
+
+
+def _named(model: keras.Model, index: int) -> keras.Model:
+    """The same network may be a member twice, with other weights; names have to differ."""
+    model.name = f"member{index}_{model.name}"
+    return model
+
+
+def _smaller(images: KerasTensor, side: int, index: int) -> KerasTensor:
+    """Area averages where they are whole pixels, antialiased interpolation elsewhere."""
+    factor, rest = divmod(images.shape[1], side)
+    if (factor, rest) == (1, 0):
+        return images
+    if rest == 0:
+        return layers.AveragePooling2D(factor, name=f"smaller{index}", dtype="float32")(images)
+    return layers.Resizing(side, side, antialias=True, name=f"smaller{index}", dtype="float32")(
+        images
+    )
+
+
+def _larger(mask: KerasTensor, side: int, index: int) -> KerasTensor:
+    if mask.shape[1] == side:
+        return mask
+    return layers.Resizing(side, side, name=f"larger{index}", dtype="float32")(mask)
+
+
+def _weighted(values: list[KerasTensor], shares: list[float], name: str) -> KerasTensor:
+    parts = [
+        layers.Rescaling(share, name=f"{name}_share{index}", dtype="float32")(value)
+        for index, (value, share) in enumerate(zip(values, shares, strict=True))
+    ]
+    if len(parts) == 1:
+        return layers.Identity(name=f"{name}_mean", dtype="float32")(parts[0])
+    return layers.Add(name=f"{name}_mean", dtype="float32")(parts)

@@ -1,0 +1,155 @@
+"""The command line: `lungbox predict|train|score|evaluate|networks`.
+
+It parses, calls one function of the package and says how it went; every import that is slow
+happens inside a command.
+"""
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+from rich.console import Console
+
+from lungbox import __version__
+
+app = typer.Typer(
+    name="lungbox",
+    help="Finds lung opacities on chest radiographs. Research use only; not a medical device.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+_say = Console(stderr=True, highlight=False, soft_wrap=True)
+
+# Exit codes: all read; some files failed and the rest is written; nothing to do or wrong use.
+OK, WRONG_USE, SOME_FAILED = 0, 2, 3
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line; `sys.argv` by default."""
+    # Libraries talk about their own business on standard error, before anyone can silence them.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
+    if not sys.warnoptions:
+        import warnings
+
+        warnings.simplefilter("ignore")
+    try:
+        app(arguments)
+    except KeyboardInterrupt:
+        _say.print("Stopped; the same command continues where it was.")
+        sys.exit(130)
+
+
+@app.callback(invoke_without_command=True)
+def _lungbox(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    if version:
+        print(__version__)
+        raise typer.Exit(OK)
+
+
+@app.command()
+def predict(
+    image_dir: Annotated[Path, typer.Argument(help="Folder of DICOM, PNG and JPEG files.")],
+    ensemble: Annotated[str, typer.Option(help="A name in the manifest.")] = "default",
+    output: Annotated[Path, typer.Option(help="Where results go.")] = Path("predictions"),
+    engine: Annotated[
+        Literal["auto", "keras", "openvino"], typer.Option(help="What runs the networks.")
+    ] = "auto",
+    ids: Annotated[
+        Path | None,
+        typer.Option(help="A sample submission: its rows, no more and no fewer, are written."),
+    ] = None,
+    submission_size: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Rescale the submission's boxes to a square of this side (1024 for RSNA); "
+            "by default they are in pixels of each file.",
+        ),
+    ] = None,
+    overlays: Annotated[bool, typer.Option("--overlays", help="Also draw pictures.")] = False,
+    batch_size: Annotated[int, typer.Option(min=1, help="Images run at once.")] = 8,
+) -> None:
+    """Box the lung opacities in a folder of radiographs."""
+    from lungbox import folder_run
+
+    with _failing_clearly():
+        totals = folder_run.run(
+            folder_run.Request(
+                image_dir, ensemble, output, engine, ids, submission_size, overlays, batch_size
+            ),
+            _say,
+        )
+    if totals.failed:
+        raise typer.Exit(SOME_FAILED)
+
+
+@app.command()
+def train(
+    recipe: Annotated[Path, typer.Argument(help="A recipe, recipes/*.toml.")],
+    data: Annotated[Path, typer.Option(help="Folder of labelled radiographs.")],
+    run: Annotated[
+        Path | None, typer.Option(help="The run's folder; runs/NAME by default.")
+    ] = None,
+) -> None:
+    """Train what a recipe describes, or continue a run that was stopped."""
+    with _failing_clearly():
+        from lungbox.training import run as training_run
+
+        training_run.run(recipe, data, run, _say)
+
+
+@app.command()
+def evaluate(
+    data: Annotated[Path, typer.Option(help="Folder of labelled radiographs.")],
+    fold: Annotated[int, typer.Option(help="The fold to score; never one trained on.")] = 0,
+    ensemble: Annotated[str, typer.Option(help="A name in the manifest.")] = "default",
+    engine: Annotated[
+        Literal["auto", "keras", "openvino"], typer.Option(help="What runs the networks.")
+    ] = "auto",
+) -> None:
+    """Score an ensemble on a fold it was not trained on, and choose its operating point."""
+    with _failing_clearly():
+        from lungbox.evaluation import report
+
+        report.run(data, fold, ensemble, engine, _say)
+
+
+@app.command()
+def score(
+    submission: Annotated[Path, typer.Argument(help="A submission in the RSNA format.")],
+    labels: Annotated[Path, typer.Argument(help="stage_2_train_labels.csv.")],
+) -> None:
+    """Score a submission with the RSNA challenge's metric."""
+    from lungbox.evaluation import submissions
+
+    with _failing_clearly():
+        result = submissions.score(submission, labels)
+    print(f"RSNA metric {result.score:.4f} over {result.counted} of {result.images} images")
+
+
+@app.command()
+def networks() -> None:
+    """List the networks that can be trained and run."""
+    from lungbox import architecture_table
+
+    architecture_table.show(Console(highlight=False))
+
+
+class _failing_clearly:  # noqa: N801  reads as a phrase where it is used
+    """Turns the package's own errors into one sentence and exit code 2."""
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: type | None, error: BaseException | None, _: object) -> None:
+        from lungbox.errors import LungboxError
+
+        if isinstance(error, LungboxError):
+            _say.print(f"lungbox: {error}", markup=False)
+            raise typer.Exit(WRONG_USE) from None

@@ -1,0 +1,88 @@
+"""What every engine is: prepared radiographs in, masks and image scores out."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lungbox.errors import LungboxError
+from lungbox.weights.manifest import Ensemble, Weights
+
+
+@dataclass(frozen=True)
+class Member:
+    """One network of an ensemble, its checked weight file and its share of the average."""
+
+    name: str
+    weights: Weights
+    path: Path
+    share: float
+
+
+@dataclass(frozen=True)
+class Job:
+    """What an engine is to run.
+
+    Attributes:
+        ensemble: for messages, its name.
+        members: its networks.
+        batch_size: images in one batch; the last is padded, so that the shape never changes.
+    """
+
+    ensemble: str
+    members: tuple[Member, ...]
+    batch_size: int
+
+    @property
+    def image_size(self) -> int:
+        """Side of the prepared square all members can be given, in pixels."""
+        return max(member.weights.image_size for member in self.members)
+
+
+class Engine(Protocol):
+    """Runs an ensemble.
+
+    Attributes:
+        name: `keras` or `openvino`.
+        precision: the type it computes in.
+        job: what it runs.
+    """
+
+    name: str
+    precision: str
+    job: Job
+
+    def predict(self, images: NDArray[np.uint8]) -> tuple[NDArray, NDArray]:
+        """Run one batch.
+
+        Args:
+            images: `(N, S, S)` uint8 prepared, N at most the job's batch size.
+
+        Returns:
+            Masks `(N, h, w, 2)` float32, background and opacity, and image scores `(N,)` float32.
+        """
+        ...
+
+
+class EngineError(LungboxError):
+    """An engine cannot run here; the message says why and which can."""
+
+
+def members(
+    ensemble: Ensemble, weights: dict[str, Weights], paths: list[Path]
+) -> tuple[Member, ...]:
+    """The members of `ensemble`, in its order, with the files of their weights."""
+    return tuple(
+        Member(name, weights[name], path, share)
+        for name, path, share in zip(ensemble.members, paths, ensemble.shares, strict=True)
+    )
+
+
+def padded(images: NDArray[np.uint8], batch_size: int) -> NDArray[np.uint8]:
+    """`images` and as many black ones as make a batch."""
+    missing = batch_size - len(images)
+    if missing == 0:
+        return images
+    return np.concatenate([images, np.zeros((missing, *images.shape[1:]), np.uint8)])

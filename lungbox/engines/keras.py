@@ -1,0 +1,45 @@
+"""The Keras engine: whatever backend and device Keras has."""
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from lungbox import architecture
+from lungbox.architecture.ensemble import average
+from lungbox.engines.base import Job, padded
+from lungbox.weights.files import load_weights
+
+
+class KerasEngine:
+    """Runs an ensemble in float32 through Keras."""
+
+    name = "keras"
+    precision = "float32"
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+        self._model = build(job)
+        # XLA's convolutions on a CPU are several times slower than TensorFlow's own.
+        on_cpu = not keras.distribution.list_devices("gpu")
+        tensorflow = keras.backend.backend() == "tensorflow"
+        self._model.compile(jit_compile=False if tensorflow and on_cpu else "auto")
+
+    def predict(self, images: NDArray[np.uint8]) -> tuple[NDArray, NDArray]:
+        """See `Engine.predict`."""
+        batch = padded(images, self.job.batch_size)[..., None].astype(np.float32)
+        outputs = self._model.predict_on_batch(batch)
+        return outputs["mask"][: len(images)], outputs["image"][: len(images), 0]
+
+
+def build(job: Job) -> keras.Model:
+    """The job's ensemble as one Keras network, its weights loaded.
+
+    Raises:
+        WeightsError: a file does not fit its network.
+    """
+    networks = []
+    for member in job.members:
+        network = architecture.build(member.weights.architecture, member.weights.image_size)
+        load_weights(network, member.path)
+        networks.append((network, member.share))
+    return average(networks)

@@ -1,0 +1,84 @@
+"""An ensemble's masks and image scores on labelled images, predicted once and kept."""
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lungbox.boxes import regions
+from lungbox.boxes.regions import OperatingPoint
+from lungbox.constants import OPACITY
+from lungbox.datasets.cache import prepare_all
+from lungbox.datasets.types import Dataset
+from lungbox.engines import Engine
+from lungbox.files import replacing
+
+_LEVELS = 255
+
+
+@dataclass(frozen=True)
+class Maps:
+    """What an ensemble says of every image of a data set.
+
+    Attributes:
+        dataset: the images that could be read.
+        opacity: `(N, h, w)` uint8, the averaged mask's opacity channel, 255 for certain.
+        scores: `(N,)` float32, probabilities that there is any opacity.
+    """
+
+    dataset: Dataset
+    opacity: NDArray[np.uint8]
+    scores: NDArray[np.float32]
+
+    def boxes(self, row: int, point: OperatingPoint) -> tuple[NDArray, NDArray]:
+        """Boxes and confidences of one image, as `boxes.regions` gives them."""
+        opacity = self.opacity[row].astype(np.float32) / _LEVELS
+        mask = np.stack([1 - opacity, opacity], axis=-1)
+        return regions(mask, self.dataset.images[row].size, float(self.scores[row]), point)
+
+
+def predict_maps(
+    dataset: Dataset,
+    engine: Engine,
+    cache: Path,
+    reading: Callable[[], object] = lambda: None,
+    running: Callable[[int], object] = lambda _: None,
+) -> Maps:
+    """Run `engine` over `dataset`, or read what an earlier run kept.
+
+    Args:
+        dataset: the images.
+        engine: the ensemble, started.
+        cache: where prepared images and maps are kept.
+        reading: called for every image read.
+        running: called with the number of images run.
+    """
+    job = engine.job
+    prepared = prepare_all(dataset, job.image_size, cache, reading)
+    images = prepared.dataset
+    facts = [
+        (engine.name, engine.precision),
+        [(m.weights.sha256, m.share) for m in job.members],
+        job.image_size,
+        [(image.source, image.identity) for image in images.images],
+    ]
+    key = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:24]
+    path = cache / f"maps-{key}.npz"
+    if path.is_file():
+        with np.load(path) as kept:
+            return Maps(images, kept["opacity"], kept["scores"])
+    opacity, scores = [], []
+    for first in range(0, len(images), job.batch_size):
+        batch = np.asarray(prepared.pixels[first : first + job.batch_size])
+        masks, batch_scores = engine.predict(batch)
+        opacity.append(np.round(masks[..., OPACITY] * _LEVELS).astype(np.uint8))
+        scores.append(batch_scores)
+        running(len(batch))
+    maps = Maps(images, np.concatenate(opacity), np.concatenate(scores))
+    with replacing(path, "wb") as file:
+        np.savez_compressed(file, opacity=maps.opacity, scores=maps.scores)
+    return maps

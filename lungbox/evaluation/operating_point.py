@@ -1,0 +1,132 @@
+"""Choosing gate, threshold, minimum area and shrink for the metric itself, without fooling
+oneself: the figure that is reported is always for patients the choice has not seen."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import product
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lungbox.boxes import OperatingPoint
+from lungbox.constants import RSNA_CLASS_MIX
+from lungbox.datasets.types import Dataset
+from lungbox.evaluation.maps import Maps
+from lungbox.metrics.detection import rsna_image_score
+
+PARTS = 5
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The values tried. Shrink has a floor from elsewhere: boxes that several readers agreed on
+    are smaller than those of one, and every image here was read by one."""
+
+    thresholds: Sequence[float] = (0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6)
+    min_areas: Sequence[float] = (0.005, 0.0075, 0.01)
+    shrinks: Sequence[float] = (0.05, 0.0625, 0.075)
+    gates: int = 40
+
+    def points(self) -> list[OperatingPoint]:
+        """Every combination, without a gate."""
+        combinations = product(self.thresholds, self.min_areas, self.shrinks)
+        return [OperatingPoint("threshold", *combination) for combination in combinations]
+
+
+@dataclass(frozen=True)
+class CrossFit:
+    """An operating point, and what choosing one this way is worth.
+
+    Attributes:
+        point: chosen on all images.
+        points: for each image, the point chosen on the other patients.
+    """
+
+    point: OperatingPoint
+    points: tuple[OperatingPoint, ...]
+
+
+def cross_fit(maps: Maps, grid: Grid, seed: int = 2024) -> CrossFit:
+    """Choose an operating point for the RSNA metric at the challenge's mix of classes.
+
+    Args:
+        maps: of RSNA images the weights were not trained on.
+        grid: the values tried.
+        seed: decides which patients are held out together.
+    """
+    search = _Search.over(maps, grid)
+    weights = mix_weights(maps.dataset)
+    parts = patient_parts(maps.dataset, PARTS, seed)
+    of_part = [search.best(weights * (parts != part)) for part in range(PARTS)]
+    return CrossFit(search.best(weights), tuple(of_part[part] for part in parts))
+
+
+def image_scores(maps: Maps, points: Sequence[OperatingPoint]) -> NDArray[np.float64]:
+    """Each image's part in the RSNA metric under a point of its own; NaN: it does not count."""
+    scores = (
+        rsna_image_score(image.boxes, *maps.boxes(row, points[row]))
+        for row, image in enumerate(maps.dataset.images)
+    )
+    return np.array([np.nan if score is None else score for score in scores])
+
+
+def metric(image_scores: NDArray[np.float64], weights: NDArray[np.float64]) -> float:
+    """The RSNA metric: the weighted mean over the images that count; NaN where none does."""
+    counts = ~np.isnan(image_scores)
+    total = weights[counts].sum()
+    return float(image_scores[counts] @ weights[counts] / total) if total else float("nan")
+
+
+def mix_weights(dataset: Dataset) -> NDArray[np.float64]:
+    """Weights that give RSNA's classes their shares of the challenge."""
+    categories = np.array([image.category for image in dataset.images])
+    weights = np.zeros(len(dataset))
+    for category, share in RSNA_CLASS_MIX.items():
+        chosen = categories == category
+        weights[chosen] = share / max(1, chosen.sum())
+    return weights
+
+
+def patient_parts(dataset: Dataset, parts: int, seed: int) -> NDArray[np.int64]:
+    """For each image, which of `parts` its patient is in; all images of one are together."""
+    patients = np.array([image.patient for image in dataset.images])
+    names, member = np.unique(patients, return_inverse=True)
+    return np.random.default_rng(seed).permutation(len(names))[member] % parts
+
+
+@dataclass(frozen=True)
+class _Search:
+    """The parts of every image in the metric, at every point of a grid, before any gate."""
+
+    points: list[OperatingPoint]
+    gates: NDArray[np.float64]
+    table: NDArray[np.float64]  # (points, images), NaN where the image does not count
+    open: NDArray[np.bool_]  # (gates, images), whether the gate lets it through
+    truth: NDArray[np.bool_]  # (images,), whether there is any true box
+
+    @classmethod
+    def over(cls, maps: Maps, grid: Grid) -> "_Search":
+        count = len(maps.dataset)
+        points = grid.points()
+        quantiles = np.quantile(maps.scores, np.linspace(0, 0.98, grid.gates))
+        gates: NDArray[np.float64] = np.unique(np.round(np.asarray(quantiles, np.float64), 4))
+        return cls(
+            points=points,
+            gates=gates,
+            table=np.array([image_scores(maps, [point] * count) for point in points]),
+            open=maps.scores >= gates[:, None],
+            truth=np.array([len(image.boxes) > 0 for image in maps.dataset.images]),
+        )
+
+    def best(self, weights: NDArray[np.float64]) -> OperatingPoint:
+        """The point with the highest metric under `weights`.
+
+        A gate that closes on an image with truth makes it count 0; one without truth then does
+        not count.
+        """
+        counted = ~np.isnan(self.table)
+        gained = (np.where(counted, self.table, 0) * weights) @ self.open.T
+        false_alarms = (counted * weights * ~self.truth) @ self.open.T
+        values = gained / ((weights * self.truth).sum() + false_alarms)
+        row, column = np.unravel_index(values.argmax(), values.shape)
+        return replace(self.points[row], gate=float(self.gates[column]))

@@ -1,0 +1,107 @@
+"""What every detector returns for one radiograph, and its JSON form."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lungbox.constants import CLASS_NAMES, OPACITY
+
+
+def _no_boxes() -> NDArray[np.float32]:
+    return np.zeros((0, 4), np.float32)
+
+
+def _no_scores() -> NDArray[np.float32]:
+    return np.zeros(0, np.float32)
+
+
+@dataclass(frozen=True)
+class Findings:
+    """The boxes found on one radiograph.
+
+    Attributes:
+        identity: names the radiograph in every output.
+        size: its width and height in pixels, as it was read.
+        image_score: probability that it shows any opacity at all, 0-1.
+        boxes: `(N, 4)` float32 `x1, y1, x2, y2`, pixels of the file as it was read, y down,
+            most certain first.
+        scores: `(N,)` float32 confidences, 0-1.
+        labels: `(N,)` names of what each box shows.
+        path: the file.
+        flag: why it may not be a frontal chest radiograph; empty otherwise.
+
+    Raises:
+        ValueError: counts or shapes disagree, or a box is empty or outside the image.
+    """
+
+    identity: str
+    size: tuple[int, int]
+    image_score: float
+    boxes: NDArray[np.float32] = field(default_factory=_no_boxes)
+    scores: NDArray[np.float32] = field(default_factory=_no_scores)
+    labels: tuple[str, ...] = ()
+    path: str = ""
+    flag: str = ""
+
+    def __post_init__(self) -> None:
+        count = len(self.scores)
+        if self.boxes.shape != (count, 4) or len(self.labels) != count:
+            raise ValueError(
+                f"{self.identity}: {self.boxes.shape} boxes, {count} scores and "
+                f"{len(self.labels)} labels do not belong together"
+            )
+        x1, y1, x2, y2 = self.boxes.T
+        width, height = self.size
+        inside = (0 <= x1) & (x1 < x2) & (x2 <= width) & (0 <= y1) & (y1 < y2) & (y2 <= height)
+        if not inside.all():
+            raise ValueError(
+                f"{self.identity}: a box is empty or outside the {width} x {height} image"
+            )
+
+    def to_record(self) -> dict[str, Any]:
+        """Its JSON form, an object of `predictions.jsonl`; the schema is in docs/formats.md."""
+        return {
+            "id": self.identity,
+            "path": self.path,
+            "width": self.size[0],
+            "height": self.size[1],
+            "image_score": round(self.image_score, 6),
+            "flag": self.flag,
+            "findings": [
+                {
+                    "label": label,
+                    "score": round(float(score), 6),
+                    "box": [round(float(edge), 3) for edge in box],
+                }
+                for box, score, label in zip(self.boxes, self.scores, self.labels, strict=True)
+            ],
+        }
+
+    @classmethod
+    def from_record(cls, record: dict[str, Any]) -> "Findings":
+        """Read an object of `predictions.jsonl`.
+
+        Raises:
+            ValueError: it is not one.
+        """
+        try:
+            found = record["findings"]
+            return cls(
+                identity=record["id"],
+                size=(record["width"], record["height"]),
+                image_score=record["image_score"],
+                boxes=np.array([item["box"] for item in found], np.float32).reshape(-1, 4),
+                scores=np.array([item["score"] for item in found], np.float32),
+                labels=tuple(item["label"] for item in found),
+                path=record["path"],
+                flag=record["flag"],
+            )
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"not an object of predictions.jsonl ({error!r})") from error
+
+
+def opacities(count: int) -> tuple[str, ...]:
+    """`count` labels of lung opacity."""
+    return (CLASS_NAMES[OPACITY],) * count

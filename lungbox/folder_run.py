@@ -1,0 +1,172 @@
+"""`lungbox predict`: a folder of radiographs to a folder of results."""
+
+import json
+import platform
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+
+from lungbox import __version__, overlay
+from lungbox.constants import RESEARCH_USE
+from lungbox.engines import EngineName
+from lungbox.errors import LungboxError
+from lungbox.files import replacing
+from lungbox.folder import Source, gather
+from lungbox.pipeline import Detector, Outcome, load
+from lungbox.progress import bar
+from lungbox.results import OVERLAYS, RUN, Journal, Totals, stamp, write_results
+from lungbox.submission import read_ids
+
+# Outcomes on disk at once: a stopped run loses no more than these.
+_FLUSH = 32
+
+
+class NothingToDoError(LungboxError):
+    """There is no file to read."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What was asked for; see the command's own options."""
+
+    images: Path
+    ensemble: str
+    output: Path
+    engine: EngineName
+    ids: Path | None
+    submission_size: int | None
+    overlays: bool
+    batch_size: int
+
+
+def run(request: Request, say: Console) -> Totals:
+    """Read every radiograph in a folder and write the results.
+
+    Raises:
+        LungboxError: nothing can be done at all; a file that cannot be read is no such case.
+    """
+    started = time.monotonic()
+    ids = read_ids(request.ids) if request.ids else None
+    sources = _sources(request, say)
+    detector = load(request.ensemble, request.engine, request.batch_size)
+    journal = Journal(request.output, _settings(request, detector))
+    finished = journal.done()
+    waiting = [s for s in sources if finished.get(s.relative) != stamp(s)]
+    if len(waiting) < len(sources):
+        say.print(f"Continuing: {len(sources) - len(waiting)} of {len(sources)} are done.")
+
+    with bar(say, "Reading", len(sources), len(sources) - len(waiting)) as progress:
+        for outcomes in _in_groups(detector.predict_all(waiting, request.overlays)):
+            if request.overlays:
+                _draw(outcomes, request.output / OVERLAYS)
+            journal.append(outcomes)
+            progress.advance(len(outcomes))
+
+    totals = write_results(request.output, journal, sources, ids, request.submission_size)
+    _write_run(request, detector, totals, time.monotonic() - started)
+    journal.remove()
+    _report(request, totals, ids, sources, say)
+    return totals
+
+
+def _sources(request: Request, say: Console) -> list[Source]:
+    if not request.images.exists():
+        raise NothingToDoError(f"{request.images}: there is no such folder or file")
+    sources, shared = gather(request.images, leave_out=request.output)
+    if not sources:
+        raise NothingToDoError(f"{request.images}: holds no files; give a folder of radiographs")
+    if shared:
+        say.print(
+            f"{len(shared)} names stand for several files ({shared[0]} for instance); these "
+            "files are called by their paths in the results.",
+            markup=False,
+        )
+    return sources
+
+
+def _settings(request: Request, detector: Detector) -> dict[str, object]:
+    """Everything that decides what a file's outcome is."""
+    return {
+        "version": __version__,
+        "images": str(request.images.resolve()),
+        "members": [(m.weights.sha256, m.share) for m in detector.engine.job.members],
+        "engine": (detector.engine.name, detector.engine.precision),
+        "point": vars(detector.point),
+        "overlays": request.overlays,
+    }
+
+
+def _in_groups(outcomes: Iterator[Outcome]) -> Iterator[list[Outcome]]:
+    group: list[Outcome] = []
+    for outcome in outcomes:
+        group.append(outcome)
+        if len(group) == _FLUSH:
+            yield group
+            group = []
+    if group:
+        yield group
+
+
+def _draw(outcomes: list[Outcome], folder: Path) -> None:
+    for outcome in outcomes:
+        if outcome.findings and outcome.radiograph and outcome.mask is not None:
+            picture = overlay.draw(outcome.radiograph.pixels, outcome.mask, outcome.findings)
+            overlay.save(picture, folder / f"{outcome.findings.identity}.png")
+
+
+def _write_run(request: Request, detector: Detector, totals: Totals, seconds: float) -> None:
+    """What produced the results, so that they can be produced again."""
+    engine = detector.engine
+    record = {
+        "lungbox": __version__,
+        "python": platform.python_version(),
+        "notice": RESEARCH_USE,
+        "images": str(request.images),
+        "ensemble": detector.name,
+        "members": [
+            {
+                "name": member.name,
+                "architecture": member.weights.architecture,
+                "image_size": member.weights.image_size,
+                "share": member.share,
+                "sha256": member.weights.sha256,
+            }
+            for member in engine.job.members
+        ],
+        "engine": engine.name,
+        "precision": engine.precision,
+        "batch_size": engine.job.batch_size,
+        "operating_point": vars(detector.point),
+        "submission_size": request.submission_size,
+        "totals": vars(totals),
+        "seconds": round(seconds, 3),
+        "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+    }
+    with replacing(request.output / RUN) as file:
+        file.write(json.dumps(record, indent=2) + "\n")
+
+
+def _report(
+    request: Request,
+    totals: Totals,
+    ids: list[str] | None,
+    sources: list[Source],
+    say: Console,
+) -> None:
+    say.print(
+        f"{totals.read} radiographs read, {totals.with_boxes} with boxes, "
+        f"{totals.failed} failed. Results in {request.output}/.",
+        markup=False,
+    )
+    if totals.flagged:
+        say.print(f"{totals.flagged} may not be frontal chest radiographs: see images.csv.")
+    if totals.failed:
+        say.print(f"Why files failed: {request.output / 'failed.csv'}", markup=False)
+    if ids is not None:
+        absent = len(set(ids) - {source.identity for source in sources})
+        if absent:
+            say.print(f"{absent} of the {len(ids)} ids have no file; their rows are empty.")
+    say.print(RESEARCH_USE)

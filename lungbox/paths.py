@@ -1,0 +1,30 @@
+"""Where things are kept."""
+
+import os
+from pathlib import Path
+
+_PACKAGE = Path(__file__).parent
+
+
+def shipped_checkpoints() -> Path:
+    """The manifest and weights that come with Lungbox: `checkpoints/` of a clone, or the copy
+    inside an installed package."""
+    inside = _PACKAGE / "checkpoints"
+    return inside if inside.is_dir() else _PACKAGE.parent / "checkpoints"
+
+
+def cache_folder() -> Path:
+    """Where what can be made again is kept: `LUNGBOX_CACHE`, or the user's cache folder."""
+    return _folder("LUNGBOX_CACHE", "XDG_CACHE_HOME", ".cache")
+
+
+def data_folder() -> Path:
+    """Where the user's own weights are entered: `LUNGBOX_HOME`, or the user's data folder."""
+    return _folder("LUNGBOX_HOME", "XDG_DATA_HOME", ".local/share")
+
+
+def _folder(own: str, standard: str, default: str) -> Path:
+    if chosen := os.environ.get(own):
+        return Path(chosen).expanduser()
+    base = os.environ.get(standard)
+    return (Path(base) if base else Path.home() / default) / "lungbox"

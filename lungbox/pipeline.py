@@ -1,0 +1,215 @@
+"""From files to findings: reading ahead, batching, bad files set aside."""
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from os import cpu_count
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lungbox.boxes import OperatingPoint, regions
+from lungbox.engines import Engine, EngineName, Job, members, start
+from lungbox.findings import Findings, opacities
+from lungbox.folder import Source
+from lungbox.radiograph import Radiograph, RadiographError, identity, prepare, read
+from lungbox.weights.fetch import fetch
+from lungbox.weights.manifest import DEFAULT, Ensemble, load_manifest
+
+BATCH_SIZE = 8
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one file: findings with their mask, or the reason there are none.
+
+    Attributes:
+        source: the file.
+        findings: None where it could not be read.
+        mask: `(h, w, 2)` float32, the averaged mask; None where it could not be read.
+        radiograph: its pixels, where they were asked for.
+        reason: why it could not be read; empty otherwise.
+    """
+
+    source: Source
+    findings: Findings | None = None
+    mask: NDArray[np.float32] | None = None
+    radiograph: Radiograph | None = None
+    reason: str = ""
+
+
+class Detector:
+    """An ensemble that is ready to read radiographs.
+
+    Example:
+        >>> import lungbox
+        >>> detector = lungbox.load("default")
+        >>> findings = detector.predict("radiograph.dcm")  # doctest: +SKIP
+
+    Attributes:
+        name: of the ensemble.
+        engine: what runs it.
+        point: how its masks become boxes.
+    """
+
+    def __init__(self, name: str, engine: Engine, point: OperatingPoint) -> None:
+        self.name, self.engine, self.point = name, engine, point
+
+    def predict(self, path: str | Path) -> Findings:
+        """The findings of one file.
+
+        Raises:
+            RadiographError: it cannot be read as a radiograph.
+        """
+        file = Path(path)
+        item = _read(Source(file, identity(file), str(file)), self._side, keep=False)
+        masks, scores = self.engine.predict(item.prepared[None])
+        return self._findings(item, masks[0], float(scores[0]))
+
+    def predict_all(
+        self, sources: Iterable[Source], keep_radiographs: bool = False
+    ) -> Iterator[Outcome]:
+        """What becomes of each file, in order; a file that cannot be read stops nothing.
+
+        Files are read and prepared ahead in threads, never more than a few batches of them, so
+        memory does not grow with their number.
+
+        Args:
+            sources: the files.
+            keep_radiographs: hand on their pixels, for pictures.
+        """
+        batch: list[_Read | Outcome] = []
+        waiting = 0
+        for item in _read_ahead(sources, self._side, keep_radiographs, self._batch_size):
+            batch.append(item)
+            waiting += isinstance(item, _Read)
+            if waiting == self._batch_size:
+                yield from self._finish(batch)
+                batch, waiting = [], 0
+        yield from self._finish(batch)
+
+    @property
+    def _side(self) -> int:
+        return self.engine.job.image_size
+
+    @property
+    def _batch_size(self) -> int:
+        return self.engine.job.batch_size
+
+    def _finish(self, batch: "list[_Read | Outcome]") -> Iterator[Outcome]:
+        """Run what could be read; what could not keeps its place between them."""
+        judged = iter(self._judge([item for item in batch if isinstance(item, _Read)]))
+        for item in batch:
+            yield next(judged) if isinstance(item, _Read) else item
+
+    def _judge(self, batch: "list[_Read]") -> list[Outcome]:
+        if not batch:
+            return []
+        masks, scores = self.engine.predict(np.stack([item.prepared for item in batch]))
+        return [
+            Outcome(
+                source=item.source,
+                findings=self._findings(item, mask, float(score)),
+                mask=mask,
+                radiograph=item.radiograph,
+            )
+            for item, mask, score in zip(batch, masks, scores, strict=True)
+        ]
+
+    def _findings(self, item: "_Read", mask: NDArray, image_score: float) -> Findings:
+        boxes, scores = regions(mask, item.size, image_score, self.point)
+        return Findings(
+            identity=item.source.identity,
+            size=item.size,
+            image_score=image_score,
+            boxes=boxes,
+            scores=scores,
+            labels=opacities(len(boxes)),
+            path=item.source.relative,
+            flag=item.flag,
+        )
+
+
+def load(
+    ensemble: str = DEFAULT, engine: EngineName = "auto", batch_size: int = BATCH_SIZE
+) -> Detector:
+    """Make an ensemble ready to read radiographs.
+
+    Args:
+        ensemble: a name in the manifest.
+        engine: `keras`, `openvino`, or `auto`, the fastest that is installed.
+        batch_size: images run at once.
+
+    Raises:
+        ManifestError: no ensemble has that name.
+        WeightsError: its weights cannot be had, or do not fit.
+        EngineError: the engine cannot run here.
+    """
+    manifest = load_manifest()
+    entry = manifest.ensemble(ensemble)
+    job = _job(ensemble, entry, manifest.weights, batch_size)
+    return Detector(ensemble, start(engine, job), entry.point)
+
+
+def _job(name: str, ensemble: Ensemble, weights: dict, batch_size: int) -> Job:
+    paths = [fetch(member, weights[member]) for member in ensemble.members]
+    return Job(name, members(ensemble, weights, paths), batch_size)
+
+
+@dataclass(frozen=True)
+class _Read:
+    """A file that has been read and prepared."""
+
+    source: Source
+    prepared: NDArray[np.uint8]
+    size: tuple[int, int]
+    flag: str
+    radiograph: Radiograph | None
+
+
+def _read(source: Source, side: int, keep: bool) -> _Read:
+    radiograph = read(source.path)
+    return _Read(
+        source=source,
+        prepared=prepare(radiograph.pixels, side),
+        size=radiograph.size,
+        flag=radiograph.flag,
+        radiograph=radiograph if keep else None,
+    )
+
+
+def _try_to_read(source: Source, side: int, keep: bool) -> _Read | Outcome:
+    try:
+        return _read(source, side, keep)
+    except RadiographError as error:
+        return Outcome(source, reason=str(error))
+    except MemoryError:
+        return Outcome(source, reason="there is not enough memory to decode it")
+    except Exception as error:  # one file must never stop the others
+        return Outcome(source, reason=f"it cannot be read ({type(error).__name__}: {error})")
+
+
+def _read_ahead(
+    sources: Iterable[Source], side: int, keep: bool, batch_size: int
+) -> Iterator[_Read | Outcome]:
+    """Read in threads, in order, at most two batches ahead."""
+    threads = cpu_count() or 1
+    remaining = iter(sources)
+    with ThreadPoolExecutor(threads) as pool:
+        futures: deque[Future[_Read | Outcome]] = deque()
+
+        def fill(count: int) -> None:
+            for source in islice(remaining, count):
+                futures.append(pool.submit(_try_to_read, source, side, keep))
+
+        try:
+            fill(2 * batch_size + threads)
+            while futures:
+                yield futures.popleft().result()
+                fill(1)
+        finally:
+            for future in futures:
+                future.cancel()

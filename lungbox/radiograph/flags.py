@@ -1,0 +1,40 @@
+"""Whether a DICOM header speaks against a frontal chest radiograph.
+
+Such a file is read all the same, for headers are often wrong, and its findings carry the reason.
+"""
+
+import re
+
+from pydicom import Dataset
+
+# Projection radiography, and the two that say nothing about how an image came to be.
+_MODALITIES = {"CR", "DX", "DR", "RG", "RF", "XR", "SC", "OT", ""}
+_CHEST = ("CHEST", "THORAX", "TORAX", "THORACIC", "LUNG", "CXR", "RIB")
+_FRONTAL = {"AP", "PA", ""}
+_LATERAL_WORDS = re.compile(r"\b(LAT|LATERAL)\b")
+_FRONTAL_WORDS = re.compile(r"\b(AP|PA|FRONTAL)\b")  # "CHEST PA AND LATERAL" may be either
+
+
+def not_frontal_chest(header: Dataset) -> str:
+    """Why this may be no frontal chest radiograph; empty where nothing says so."""
+    modality = _text(header, "Modality")
+    if modality not in _MODALITIES:
+        return f"modality {modality}"
+    body_part = _text(header, "BodyPartExamined")
+    if body_part and not any(word in body_part for word in _CHEST):
+        return f"body part {body_part}"
+    view = _text(header, "ViewPosition")
+    if view not in _FRONTAL:
+        return f"view {view}"
+    if view:
+        return ""
+    codes = header.get("ViewCodeSequence")
+    view_code = _text(codes[0], "CodeMeaning") if codes else ""
+    for words in (view_code, _text(header, "SeriesDescription")):
+        if _LATERAL_WORDS.search(words) and not _FRONTAL_WORDS.search(words):
+            return f"view {words}"
+    return ""
+
+
+def _text(header: Dataset, name: str) -> str:
+    return str(header.get(name) or "").strip().upper()

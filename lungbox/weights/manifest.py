@@ -1,0 +1,204 @@
+"""The manifest: every known weight file, and the ensembles they make.
+
+Two are read as one: the manifest that comes with Lungbox, and the user's own, which `train`
+enters its results into. A name stands in one of them only.
+"""
+
+import difflib
+import tomllib
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tomli_w
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from lungbox.boxes import OperatingPoint
+from lungbox.errors import LungboxError
+from lungbox.files import replacing
+from lungbox.paths import data_folder, shipped_checkpoints
+
+NAME = "manifest.toml"
+DEFAULT = "default"
+
+
+class ManifestError(LungboxError):
+    """The manifest is wrong, or does not know a name; the message says which and what to do."""
+
+
+class _Entry(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Weights(_Entry):
+    """One weight file.
+
+    Attributes:
+        architecture: the registered network it belongs to.
+        image_size: side of the square the network was trained on, in pixels.
+        sha256: of the file, in hexadecimal.
+        bytes: its size.
+        sources: where to get it, in order of preference. `file:NAME` is beside the manifest.
+        recipe: the training recipe.
+        trained_on: data and folds it has seen, in words.
+        folds: those folds, by number; what else is in the data was never looked at.
+        licence: the terms it may be used under.
+    """
+
+    architecture: str
+    image_size: int = Field(gt=0, multiple_of=32)
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    bytes: int = Field(gt=0)
+    sources: tuple[Annotated[str, Field(pattern=r"^(file|https|gdrive|hf|kaggle):.")], ...] = ()
+    recipe: str = ""
+    trained_on: str = ""
+    folds: tuple[int, ...] = ()
+    licence: str = ""
+
+
+class Ensemble(_Entry):
+    """Weight files whose masks are averaged, and how the average becomes boxes.
+
+    Attributes:
+        members: names of weight files.
+        weights: their shares of the average, in that order; equal where empty.
+        rule, threshold, min_area, shrink, gate, compatibility: see `boxes.OperatingPoint`.
+        note: where the operating point comes from, or how to train what is not published.
+    """
+
+    members: tuple[str, ...] = Field(min_length=1)
+    weights: tuple[Annotated[float, Field(gt=0)], ...] = ()
+    rule: Literal["argmax", "threshold"] = "argmax"
+    threshold: float = Field(0.5, ge=0, le=1)
+    min_area: float = Field(0.005, ge=0, lt=1)
+    shrink: float = Field(0.05, ge=0, lt=0.5)
+    gate: float = Field(0.0, ge=0, le=1)
+    compatibility: Literal["lungbox", "reference"] = "lungbox"
+    note: str = ""
+
+    @model_validator(mode="after")
+    def _one_weight_a_member(self) -> "Ensemble":
+        if self.weights and len(self.weights) != len(self.members):
+            raise ValueError(f"{len(self.weights)} weights for {len(self.members)} members")
+        return self
+
+    @property
+    def shares(self) -> tuple[float, ...]:
+        """The members' shares of the average; they sum to 1."""
+        weights = self.weights or (1.0,) * len(self.members)
+        return tuple(weight / sum(weights) for weight in weights)
+
+    @property
+    def point(self) -> OperatingPoint:
+        """How its mask becomes boxes."""
+        return OperatingPoint(
+            rule=self.rule,
+            threshold=self.threshold,
+            min_area=self.min_area,
+            shrink=self.shrink,
+            gate=self.gate,
+            compatibility=self.compatibility,
+        )
+
+
+class Manifest(_Entry):
+    """What a manifest file holds."""
+
+    weights: dict[str, Weights] = {}
+    ensembles: dict[str, Ensemble] = {}
+
+    @model_validator(mode="after")
+    def _members_agree(self) -> "Manifest":
+        for name, ensemble in self.ensembles.items():
+            for member in ensemble.members:
+                if member not in self.weights:
+                    raise ValueError(f"ensemble {name} names the weights {member}, not entered")
+        return self
+
+    def ensemble(self, name: str) -> Ensemble:
+        """The ensemble called `name`.
+
+        Raises:
+            ManifestError: there is none; the nearest is named.
+        """
+        if name not in self.ensembles:
+            near = difflib.get_close_matches(name, self.ensembles, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(self.ensembles)}"
+            raise ManifestError(f"no ensemble is called {name}; {hint}")
+        return self.ensembles[name]
+
+
+def load_manifest() -> Manifest:
+    """The shipped manifest and the user's own, as one, `file:` sources made absolute.
+
+    Raises:
+        ManifestError: one of them is wrong, or they share a name.
+    """
+    shipped, own = (read_manifest(path) for path in (shipped_path(), own_path()))
+    for kind in ("weights", "ensembles"):
+        if both := set(getattr(shipped, kind)) & set(getattr(own, kind)):
+            raise ManifestError(
+                f"{own_path()}: {min(both)} is a name of Lungbox's own; rename that entry"
+            )
+    return Manifest(
+        weights=shipped.weights | own.weights, ensembles=shipped.ensembles | own.ensembles
+    )
+
+
+def read_manifest(path: Path) -> Manifest:
+    """Read one manifest file; an empty one where there is none.
+
+    Raises:
+        ManifestError: it is not TOML, or an entry is wrong.
+    """
+    try:
+        manifest = Manifest.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        return Manifest()
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ManifestError(f"{path}: not a TOML file ({error})") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise ManifestError(f"{path}: {where}: {first['msg']}") from error
+    placed = {
+        name: entry.model_copy(update={"sources": _placed(entry.sources, path.parent)})
+        for name, entry in manifest.weights.items()
+    }
+    return manifest.model_copy(update={"weights": placed})
+
+
+def enter(name: str, weights: Weights, ensemble: Ensemble) -> None:
+    """Enter a weight file, and an ensemble of the same name, into the user's own manifest.
+
+    Raises:
+        ManifestError: the name is one of Lungbox's own.
+    """
+    shipped = read_manifest(shipped_path())
+    if name in shipped.weights or name in shipped.ensembles:
+        raise ManifestError(f"{name} is a name of Lungbox's own; choose another")
+    own = read_manifest(own_path())
+    entered = Manifest(
+        weights=own.weights | {name: weights}, ensembles=own.ensembles | {name: ensemble}
+    )
+    with replacing(own_path(), "wb") as file:
+        tomli_w.dump(entered.model_dump(mode="json", exclude_defaults=True), file)
+
+
+def shipped_path() -> Path:
+    """The manifest that comes with Lungbox."""
+    return shipped_checkpoints() / NAME
+
+
+def own_path() -> Path:
+    """The user's own manifest."""
+    return data_folder() / NAME
+
+
+def _placed(sources: tuple[str, ...], folder: Path) -> tuple[str, ...]:
+    """`file:` sources are beside their manifest."""
+    return tuple(
+        f"file:{(folder / source.removeprefix('file:')).resolve()}"
+        if source.startswith("file:")
+        else source
+        for source in sources
+    )

@@ -1,0 +1,8 @@
+"""Train what a recipe describes: python train.py recipes/lite0.toml --data DIR"""
+
+import sys
+
+from lungbox.cli import main
+
+if __name__ == "__main__":
+    main(["train", *sys.argv[1:]])
