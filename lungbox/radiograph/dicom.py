@@ -22,6 +22,7 @@ from pydicom.uid import (
     ImplicitVRLittleEndian,
     JPEG2000Lossless,
     JPEGBaseline8Bit,
+    JPEGExtended12Bit,
 )
 
 from lungbox.radiograph.codestream import codestream_size
@@ -87,10 +88,7 @@ def read_pixels(dataset: Dataset) -> NDArray[np.uint8]:
     except RadiographError:
         raise
     except Exception as error:  # decoders raise whatever they like on damaged data
-        raise RadiographError(
-            f"the pixel data cannot be decoded ({_brief(error)}); it is cut off, damaged or in "
-            f"an unsupported form ({dataset.file_meta.TransferSyntaxUID.name})"
-        ) from error
+        raise RadiographError(_undecodable(dataset, error)) from error
 
 
 def _complete_file_meta(dataset: Dataset) -> None:
@@ -135,6 +133,19 @@ def _decode(dataset: Dataset) -> NDArray:
                 f"({header[0]} x {header[1]} and {inside[0]} x {inside[1]})"
             )
     return pixel_array(dataset, decoding_plugin=_DECODERS.get(syntax, ""))
+
+
+def _undecodable(dataset: Dataset, error: Exception) -> str:
+    syntax = dataset.file_meta.TransferSyntaxUID
+    if syntax == JPEGExtended12Bit and int(dataset.get("BitsStored", 8)) > 8:
+        return (
+            "lossy JPEG of 12 bits is decoded only by a GPL library that is not installed "
+            "by itself: pip install pylibjpeg-libjpeg"
+        )
+    return (
+        f"the pixel data cannot be decoded ({_brief(error)}); it is cut off, damaged or in an "
+        f"unsupported form ({syntax.name})"
+    )
 
 
 def _luma(colour: NDArray) -> NDArray[np.uint8]:
@@ -223,7 +234,8 @@ def _apply_window(
 ) -> NDArray[np.float64]:
     """DICOM PS3.3 C.11.2.1.2 and C.11.2.1.3, as shares of the output range."""
     if function == "SIGMOID":
-        return 1 / (1 + np.exp(-4 * (values - centre) / width))
+        # Beyond these exponents the result is 0 or 1, and the exponential would overflow.
+        return 1 / (1 + np.exp(np.clip(-4 * (values - centre) / width, -500, 500)))
     if function == "LINEAR_EXACT":
         return (values - centre) / width + 0.5
     return (values - (centre - 0.5)) / (width - 1) + 0.5

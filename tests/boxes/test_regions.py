@@ -1,0 +1,123 @@
+"""Masks to boxes: invariants, hand-made masks, and the reference system's own results."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lungbox.boxes import OperatingPoint, geometry, regions
+
+PLAIN = OperatingPoint(threshold=0.5, min_area=0, shrink=0)
+
+
+def mask_of(*rectangles, side=32, inside=0.9, outside=0.1):
+    """A `(side, side, 2)` mask whose opacity is `inside` in `x1, y1, x2, y2` rectangles."""
+    opacity = np.full((side, side), outside, np.float32)
+    for x1, y1, x2, y2 in rectangles:
+        opacity[y1:y2, x1:x2] = inside
+    return np.stack([1 - opacity, opacity], axis=-1)
+
+
+def test_one_region_to_pixels_of_the_file():
+    boxes, scores = regions(mask_of((8, 4, 16, 20)), (640, 320), 1, PLAIN)
+    assert boxes.tolist() == [[160, 40, 320, 200]]
+    assert scores == pytest.approx([0.9])
+
+
+def test_diagonal_neighbours_are_one_region():
+    boxes, _ = regions(mask_of((0, 0, 8, 8), (8, 8, 16, 16)), (32, 32), 1, PLAIN)
+    assert boxes.tolist() == [[0, 0, 16, 16]]
+
+
+def test_most_certain_first():
+    mask = mask_of((0, 0, 8, 8), inside=0.6)
+    mask[20:28, 20:28] = (0.05, 0.95)
+    boxes, scores = regions(mask, (32, 32), 1, PLAIN)
+    assert scores == pytest.approx([0.95, 0.6])
+    assert boxes[0].tolist() == [20, 20, 28, 28]
+
+
+def test_the_bounding_box_must_be_larger_than_the_least_area():
+    mask = mask_of((0, 0, 8, 8))
+    at_limit = replace(PLAIN, min_area=64 / 1024)
+    assert len(regions(mask, (32, 32), 1, at_limit)[0]) == 0
+    assert len(regions(mask, (32, 32), 1, replace(at_limit, min_area=0.0624))[0]) == 1
+
+
+def test_a_closed_gate_lets_nothing_through():
+    gated = replace(PLAIN, gate=0.4)
+    mask = mask_of((0, 0, 8, 8))
+    assert len(regions(mask, (32, 32), 0.39, gated)[0]) == 0
+    assert len(regions(mask, (32, 32), 0.4, gated)[0]) == 1
+
+
+def test_argmax_leaves_ties_to_the_background():
+    mask = np.full((8, 8, 2), 0.5, np.float32)
+    assert len(regions(mask, (8, 8), 1, replace(PLAIN, rule="argmax"))[0]) == 0
+
+
+def test_argmax_compares_channels_that_do_not_sum_to_one():
+    mask = np.full((8, 8, 2), (0.2, 0.3), np.float32)
+    assert len(regions(mask, (8, 8), 1, replace(PLAIN, rule="argmax"))[0]) == 1
+    assert len(regions(mask, (8, 8), 1, PLAIN)[0]) == 0
+
+
+@given(
+    st.lists(st.tuples(*[st.integers(0, 31)] * 4), max_size=5),
+    st.tuples(st.integers(1, 5000), st.integers(1, 5000)),
+    st.floats(0, 0.3),
+    st.floats(0, 0.2),
+)
+def test_boxes_are_inside_the_file_and_large_enough(corners, size, share, least):
+    rectangles = [(min(a, c), min(b, d), max(a, c) + 1, max(b, d) + 1) for a, b, c, d in corners]
+    point = OperatingPoint(threshold=0.5, min_area=least, shrink=share)
+    boxes, scores = regions(mask_of(*rectangles), size, 1, point)
+    assert len(boxes) == len(scores) <= len(rectangles)
+    width, height = size
+    x1, y1, x2, y2 = boxes.T
+    assert ((x1 >= 0) & (x1 < x2) & (x2 <= width) & (y1 >= 0) & (y1 < y2) & (y2 <= height)).all()
+    whole = geometry.area(boxes) / (1 - 2 * share) ** 2
+    assert (whole >= least * width * height * 0.999).all()
+    assert ((scores >= 0) & (scores <= 1)).all()
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_a_larger_file_has_the_same_boxes_in_proportion(seed):
+    opacity = np.random.default_rng(seed).random((16, 16))
+    mask = np.stack([1 - opacity, opacity], axis=-1)
+    small, scores = regions(mask, (16, 16), 1, PLAIN)
+    large, same = regions(mask, (1600, 800), 1, PLAIN)
+    assert np.allclose(small * [100, 50, 100, 50], large)
+    assert np.array_equal(scores, same)
+
+
+def reference_string(boxes, scores):
+    numbers = np.column_stack([scores, geometry.to_xywh(boxes)]).tolist()
+    return sorted((round(c, 6), *map(int, box)) for c, *box in numbers)
+
+
+@pytest.mark.real
+def test_the_references_own_boxes(shared):
+    maps = np.load(shared / "reference/ensemble_maps.npz")["maps"].astype(np.float32)
+    strings = json.loads((shared / "reference/ensemble_boxes.json").read_text())
+    point = OperatingPoint(rule="argmax", compatibility="reference")
+    for members, string in zip(maps, strings, strict=True):
+        numbers = np.array(string.split(), np.float64).reshape(-1, 5)
+        expected = sorted((round(c, 6), *map(int, box)) for c, *box in numbers.tolist())
+        found = reference_string(*regions(members.mean(axis=0), (1024, 1024), 1, point))
+        assert [box for _, *box in found] == [box for _, *box in expected]
+        assert np.allclose([c for c, *_ in found], [c for c, *_ in expected], atol=1e-6)
+
+
+def test_the_references_arithmetic_by_hand():
+    """128 x 200 pixels of 1024 are more than 25,000; 96 x 128 are not."""
+    mask = mask_of((10, 20, 26, 45), (60, 60, 72, 76), side=128)
+    mask[20:30, 10:20] = (0.9, 0.1)  # a quarter of the first box is not mask
+    point = OperatingPoint(rule="argmax", compatibility="reference")
+    boxes, scores = regions(mask, (1024, 1024), 1, point)
+    # int(128 * 0.05) = 6 off the left and right, int(200 * 0.05) = 10 off top and bottom.
+    assert boxes.tolist() == [[80 + 6, 160 + 10, 208 - 6, 360 - 10]]
+    assert scores == pytest.approx([0.75])

@@ -1,0 +1,128 @@
+"""DICOM files made for the tests: one in each transfer syntax, with whatever header is wanted."""
+
+from io import BytesIO
+from pathlib import Path
+
+import gdcm
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from pydicom.dataset import FileDataset, FileMetaDataset
+from pydicom.encaps import encapsulate
+from pydicom.uid import (
+    JPEG2000,
+    UID,
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEGBaseline8Bit,
+    JPEGExtended12Bit,
+    JPEGLossless,
+    JPEGLosslessSV1,
+    JPEGLSLossless,
+    RLELossless,
+    generate_uid,
+)
+
+COMPUTED_RADIOGRAPHY = "1.2.840.10008.5.1.4.1.1.1"
+UNCOMPRESSED = (ImplicitVRLittleEndian, ExplicitVRLittleEndian, DeflatedExplicitVRLittleEndian)
+LOSSLESS = (
+    *UNCOMPRESSED,
+    ExplicitVRBigEndian,
+    RLELossless,
+    JPEGLossless,
+    JPEGLosslessSV1,
+    JPEGLSLossless,
+    JPEG2000Lossless,
+)
+LOSSY = (JPEGBaseline8Bit, JPEGExtended12Bit, JPEG2000)
+_GDCM = {
+    JPEGLossless: gdcm.TransferSyntax.JPEGLosslessProcess14,
+    JPEGLosslessSV1: gdcm.TransferSyntax.JPEGLosslessProcess14_1,
+    JPEGExtended12Bit: gdcm.TransferSyntax.JPEGExtendedProcess2_4,
+    JPEG2000: gdcm.TransferSyntax.JPEG2000,
+}
+
+
+def dataset(
+    values: NDArray, bits: int = 8, signed: bool = False, syntax: UID = ExplicitVRLittleEndian
+) -> FileDataset:
+    """An uncompressed radiograph of `values`, `(H, W)` or `(H, W, 3)`; change it as you like.
+
+    It can be written in `syntax`, for only big-endian files store their values otherwise.
+    """
+    if syntax.is_encapsulated:
+        syntax = ExplicitVRLittleEndian
+    meta = FileMetaDataset()
+    meta.MediaStorageSOPClassUID = UID(COMPUTED_RADIOGRAPHY)
+    meta.MediaStorageSOPInstanceUID = generate_uid()
+    meta.TransferSyntaxUID = syntax
+    ds = FileDataset(
+        "",
+        {},
+        file_meta=meta,
+        preamble=b"\0" * 128,
+        is_implicit_VR=syntax == ImplicitVRLittleEndian,
+        is_little_endian=syntax != ExplicitVRBigEndian,
+    )
+    ds.SOPClassUID = meta.MediaStorageSOPClassUID
+    ds.SOPInstanceUID = meta.MediaStorageSOPInstanceUID
+    ds.StudyInstanceUID, ds.SeriesInstanceUID = generate_uid(), generate_uid()
+    ds.Modality, ds.BodyPartExamined, ds.ViewPosition = "CR", "CHEST", "PA"
+    ds.PatientID, ds.PatientName = "phantom", "Phantom"
+    ds.Rows, ds.Columns = values.shape[:2]
+    ds.SamplesPerPixel = 1 if values.ndim == 2 else 3
+    ds.PhotometricInterpretation = "MONOCHROME2" if values.ndim == 2 else "RGB"
+    if values.ndim == 3:
+        ds.PlanarConfiguration = 0
+    allocated = 8 if bits <= 8 else 16
+    ds.BitsAllocated, ds.BitsStored, ds.HighBit = allocated, bits, bits - 1
+    ds.PixelRepresentation = int(signed)
+    stored = values.astype(f"{'>' if syntax == ExplicitVRBigEndian else '<'}i{allocated // 8}")
+    ds.PixelData = stored.tobytes()
+    ds["PixelData"].VR = "OW" if allocated == 16 else "OB"
+    return ds
+
+
+def write(ds: FileDataset, path: Path, syntax: UID = ExplicitVRLittleEndian) -> Path:
+    """Write `ds`, compressed in `syntax`."""
+    if syntax in UNCOMPRESSED or syntax == ExplicitVRBigEndian:
+        pass  # as it was made
+    elif syntax == JPEGBaseline8Bit:
+        _jpeg_baseline(ds)
+    elif syntax not in _GDCM:
+        ds.compress(syntax)
+    ds.save_as(path, enforce_file_format=True)
+    if syntax in _GDCM:
+        _transcode(path, syntax)
+    return path
+
+
+def _jpeg_baseline(ds: FileDataset) -> None:
+    mode = "L" if ds.SamplesPerPixel == 1 else "RGB"
+    shape = (ds.Rows, ds.Columns) if mode == "L" else (ds.Rows, ds.Columns, 3)
+    image = Image.fromarray(np.frombuffer(ds.PixelData, np.uint8).reshape(shape), mode)
+    compressed = BytesIO()
+    image.save(compressed, "JPEG", quality=95, subsampling=0)
+    if mode == "RGB":
+        ds.PhotometricInterpretation = "YBR_FULL_422"
+    ds.PixelData = encapsulate([compressed.getvalue()])
+    ds["PixelData"].VR = "OB"
+    ds.file_meta.TransferSyntaxUID = JPEGBaseline8Bit
+
+
+def _transcode(path: Path, syntax: UID) -> None:
+    reader = gdcm.ImageReader()
+    reader.SetFileName(str(path))
+    assert reader.Read()
+    change = gdcm.ImageChangeTransferSyntax()
+    change.SetTransferSyntax(gdcm.TransferSyntax(_GDCM[syntax]))
+    change.SetInput(reader.GetImage())
+    assert change.Change()
+    writer = gdcm.ImageWriter()
+    writer.SetFileName(str(path))
+    writer.SetFile(reader.GetFile())
+    writer.SetImage(change.GetOutput())
+    assert writer.Write()

@@ -1,0 +1,79 @@
+"""The RSNA metric against a transcription of its definition, and by hand."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lungbox.boxes import geometry
+from lungbox.metrics import rsna_image_score, rsna_score
+
+
+def plain_iou(a, b):
+    across = min(a[2], b[2]) - max(a[0], b[0])
+    down = min(a[3], b[3]) - max(a[1], b[1])
+    overlap = max(0, across) * max(0, down)
+    union = (a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - overlap
+    return overlap / union
+
+
+def plain_score(truth, predicted, scores):
+    """The definition, one step after the other."""
+    if not truth and not predicted:
+        return None
+    precisions = []
+    for threshold in (0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75):
+        free = list(truth)
+        hits = 0
+        for _, box in sorted(zip(scores, predicted, strict=True), key=lambda pair: -pair[0]):
+            if not free:
+                break
+            best = max(free, key=lambda other: plain_iou(box, other))
+            if plain_iou(box, best) >= threshold:
+                free.remove(best)
+                hits += 1
+        precisions.append(hits / (len(truth) + len(predicted) - hits))
+    return sum(precisions) / len(precisions)
+
+
+# Few positions, so that boxes often meet, coincide and tie.
+CORNER = st.sampled_from([0, 10, 12, 15])
+BOX = st.tuples(CORNER, CORNER, st.sampled_from([20, 24, 30]), st.sampled_from([20, 24, 30]))
+
+
+@settings(max_examples=1000, deadline=None)
+@given(st.lists(BOX, max_size=4, unique=True), st.lists(BOX, max_size=4), st.data())
+def test_equals_the_definition(truth, predicted, data):
+    # Distinct confidences: between equal ones the definition leaves the order open.
+    scores = data.draw(st.permutations([0.9, 0.7, 0.5, 0.3][: len(predicted)]))
+    found = rsna_image_score(
+        geometry.as_boxes(truth), geometry.as_boxes(predicted), np.array(scores)
+    )
+    assert found == pytest.approx(plain_score(truth, predicted, scores))
+
+
+def test_no_truth():
+    none, one = geometry.as_boxes([]), geometry.as_boxes([(0, 0, 9, 9)])
+    assert rsna_image_score(none, none, np.zeros(0)) is None
+    assert rsna_image_score(none, one, np.ones(1)) == 0
+    assert rsna_image_score(one, none, np.zeros(0)) == 0
+
+
+def test_a_hit_at_exactly_the_threshold_counts():
+    truth, predicted = geometry.as_boxes([(0, 0, 10, 10)]), geometry.as_boxes([(0, 0, 10, 5)])
+    # IoU 0.5: a hit at 0.4, 0.45 and 0.5, three of eight.
+    assert rsna_image_score(truth, predicted, np.ones(1)) == 3 / 8
+
+
+def test_one_box_over_two_truths_takes_one():
+    truth = geometry.as_boxes([(0, 0, 10, 10), (0, 0, 10, 9)])
+    predicted = geometry.as_boxes([(0, 0, 10, 10)])
+    assert rsna_image_score(truth, predicted, np.ones(1)) == 0.5
+
+
+def test_set_score_leaves_out_what_does_not_count():
+    assert rsna_score([0.5, None, 0.0], [1, 1, 1]) == 0.25
+    assert rsna_score([0.5, None, 0.0], [3, 1, 1]) == 0.375
+    assert math.isnan(rsna_score([None], [1]))

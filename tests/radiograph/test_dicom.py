@@ -1,0 +1,226 @@
+"""Every transfer syntax, every bit depth, every way a header says how values become gray."""
+
+from importlib.util import find_spec
+
+import numpy as np
+import pydicom
+import pytest
+from pydicom.dataset import Dataset
+from pydicom.pixels.processing import apply_windowing
+from pydicom.sequence import Sequence
+from pydicom.uid import ExplicitVRLittleEndian, JPEGBaseline8Bit, JPEGExtended12Bit, RLELossless
+
+from lungbox.datasets.phantom import draw
+from lungbox.radiograph import RadiographError, read, size
+from tests import dicoms
+
+CHEST = draw(64, 2, np.random.default_rng(7)).pixels
+RAMP = np.arange(4096, dtype=np.int32).reshape(64, 64)
+
+
+@pytest.mark.parametrize("syntax", dicoms.LOSSLESS, ids=lambda uid: uid.keyword)
+def test_lossless_syntaxes_give_the_pixels_exactly(tmp_path, syntax):
+    path = dicoms.write(dicoms.dataset(CHEST, syntax=syntax), tmp_path / "chest", syntax)
+    assert np.array_equal(read(path).pixels, CHEST)
+    assert size(path) == (64, 64)
+
+
+@pytest.mark.parametrize("syntax", dicoms.LOSSLESS, ids=lambda uid: uid.keyword)
+def test_twelve_bits_in_every_lossless_syntax(tmp_path, syntax):
+    ds = dicoms.dataset(CHEST.astype(int) * 16, bits=12, syntax=syntax)
+    ds.WindowCenter, ds.WindowWidth = 2048, 4096
+    pixels = read(dicoms.write(ds, tmp_path / "chest.dcm", syntax)).pixels
+    assert np.abs(pixels.astype(int) - CHEST).max() <= 1
+
+
+@pytest.mark.parametrize("syntax", dicoms.LOSSY, ids=lambda uid: uid.keyword)
+def test_lossy_syntaxes_come_close(tmp_path, syntax):
+    pixels = read(dicoms.write(dicoms.dataset(CHEST), tmp_path / "chest.dcm", syntax)).pixels
+    assert np.abs(pixels.astype(int) - CHEST).mean() < 3
+
+
+@pytest.mark.skipif(find_spec("libjpeg") is not None, reason="the GPL decoder is installed")
+def test_lossy_twelve_bits_say_what_to_install(tmp_path):
+    path = tmp_path / "chest.dcm"
+    dicoms.write(dicoms.dataset(CHEST.astype(int) * 16, bits=12), path, JPEGExtended12Bit)
+    with pytest.raises(RadiographError, match="pip install pylibjpeg-libjpeg"):
+        read(path)
+
+
+def test_monochrome1_is_inverted_after_the_window(tmp_path):
+    ds = dicoms.dataset(RAMP, bits=12)
+    ds.WindowCenter, ds.WindowWidth = 1000, 500
+    upright = read(dicoms.write(ds, tmp_path / "upright.dcm")).pixels
+    ds.PhotometricInterpretation = "MONOCHROME1"
+    inverted = read(dicoms.write(ds, tmp_path / "inverted.dcm")).pixels
+    assert np.array_equal(inverted, 255 - upright)
+    assert upright.ravel()[0] == 0
+    assert upright.ravel()[-1] == 255
+
+
+@pytest.mark.parametrize("function", ["LINEAR", "LINEAR_EXACT", "SIGMOID", ""])
+@pytest.mark.parametrize(("centre", "width"), [(2048, 4096), (600, 300), (3000, 2), (100, 9000)])
+def test_windows_are_those_of_the_standard(tmp_path, function, centre, width):
+    ds = dicoms.dataset(RAMP, bits=12)
+    ds.WindowCenter, ds.WindowWidth = centre, width
+    if function:
+        ds.VOILUTFunction = function
+    with np.errstate(over="ignore"):
+        expected = apply_windowing(RAMP, ds) / 4095 * 255
+    pixels = read(dicoms.write(ds, tmp_path / "ramp.dcm")).pixels
+    assert np.abs(pixels - expected).max() <= 0.51
+
+
+def test_rescale_comes_before_the_window(tmp_path):
+    ds = dicoms.dataset(RAMP, bits=12)
+    ds.RescaleSlope, ds.RescaleIntercept = 2, -1000
+    ds.WindowCenter, ds.WindowWidth = 1000.5, 1001
+    pixels = read(dicoms.write(ds, tmp_path / "ramp.dcm")).pixels.ravel()
+    assert pixels[750] == 0  # 2 * 750 - 1000 = 500, the window's lower end
+    assert pixels[1250] == 255
+    assert 0 < pixels[1000] < 255
+
+
+def test_modality_and_voi_luts(tmp_path):
+    ds = dicoms.dataset(np.arange(256, dtype=np.uint8).reshape(16, 16))
+    ds.ModalityLUTSequence = Sequence([_lut(np.arange(256)[::-1], bits=8)])
+    ds.VOILUTSequence = Sequence([_lut(np.minimum(np.arange(256) * 32, 4095), bits=16)])
+    pixels = read(dicoms.write(ds, tmp_path / "ramp.dcm")).pixels.ravel()
+    # The modality LUT reverses; the VOI LUT reaches its top (12 bits, though it claims 16) at 128.
+    assert pixels[255] == 0
+    assert (pixels[:128] == 255).all()
+    assert pixels[255 - 64] == round(64 * 32 / 4095 * 255)
+
+
+def test_the_first_of_several_windows_is_used(tmp_path):
+    ds = dicoms.dataset(RAMP, bits=12)
+    ds.WindowCenter, ds.WindowWidth = [500, 3000], [200, 200]
+    pixels = read(dicoms.write(ds, tmp_path / "ramp.dcm")).pixels.ravel()
+    assert pixels[700] == 255
+
+
+@pytest.mark.parametrize("width", [0, -5, None])
+def test_a_useless_window_is_no_window(tmp_path, width):
+    ds = dicoms.dataset(RAMP, bits=12)
+    ds.WindowCenter, ds.WindowWidth = 40, width
+    pixels = read(dicoms.write(ds, tmp_path / "ramp.dcm")).pixels
+    assert pixels.max() == 255
+    assert len(np.unique(pixels)) == 256
+
+
+def test_signed_values(tmp_path):
+    ds = dicoms.dataset(RAMP - 2048, bits=12, signed=True)
+    pixels = read(dicoms.write(ds, tmp_path / "ramp.dcm")).pixels.ravel().astype(int)
+    assert (np.diff(pixels) >= 0).all()
+    assert (pixels[0], pixels[-1]) == (0, 255)
+
+
+def test_sixteen_bits_without_a_window_ignore_a_burned_in_marker(tmp_path):
+    values = CHEST.astype(int) * 8
+    values[:3, :3] = 65535
+    pixels = read(dicoms.write(dicoms.dataset(values, bits=16), tmp_path / "chest.dcm")).pixels
+    assert pixels[10:, 10:].std() > 40
+
+
+def test_padding_is_black_and_does_not_count(tmp_path):
+    values = CHEST.astype(int) * 4 + 500
+    values[:, :8] = 4000
+    ds = dicoms.dataset(values, bits=12)
+    ds.PhotometricInterpretation = "MONOCHROME1"
+    ds.PixelPaddingValue, ds.PixelPaddingRangeLimit = 3990, 4010
+    pixels = read(dicoms.write(ds, tmp_path / "chest.dcm")).pixels
+    assert (pixels[:, :8] == 0).all()
+    assert pixels[:, 8:].max() == 255
+
+
+@pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, RLELossless, JPEGBaseline8Bit])
+def test_colour_becomes_luma(tmp_path, syntax):
+    colour = np.stack([CHEST, CHEST // 2, 255 - CHEST], axis=-1)
+    pixels = read(dicoms.write(dicoms.dataset(colour), tmp_path / "c.dcm", syntax)).pixels
+    expected = colour @ np.array([0.299, 0.587, 0.114])
+    assert np.abs(pixels - expected).mean() < (0.6 if syntax != JPEGBaseline8Bit else 3)
+
+
+def test_palette_colour(tmp_path):
+    ds = dicoms.dataset(CHEST)
+    ds.PhotometricInterpretation = "PALETTE COLOR"
+    for colour in ("Red", "Green", "Blue"):
+        setattr(ds, f"{colour}PaletteColorLookupTableDescriptor", [256, 0, 16])
+        table = (np.arange(256) * 257).astype("<u2").tobytes()
+        setattr(ds, f"{colour}PaletteColorLookupTableData", table)
+    assert np.array_equal(read(dicoms.write(ds, tmp_path / "palette.dcm")).pixels, CHEST)
+
+
+def test_a_file_without_preamble_and_meta_information(tmp_path):
+    ds = dicoms.dataset(CHEST)
+    del ds.file_meta
+    path = tmp_path / "bare"
+    ds.save_as(path, implicit_vr=True, little_endian=True)
+    assert np.array_equal(read(path).pixels, CHEST)
+
+
+def test_ending_does_not_matter(tmp_path):
+    path = dicoms.write(dicoms.dataset(CHEST), tmp_path / "chest.png")
+    assert np.array_equal(read(path).pixels, CHEST)
+    assert read(path).identity == "chest"
+
+
+def test_multi_frame_is_refused(tmp_path):
+    ds = dicoms.dataset(CHEST)
+    ds.NumberOfFrames = 4
+    ds.PixelData = ds.PixelData * 4
+    with pytest.raises(RadiographError, match="4 frames"):
+        read(dicoms.write(ds, tmp_path / "film.dcm"))
+
+
+def test_enormous_is_refused_before_it_is_decoded(tmp_path):
+    ds = dicoms.dataset(CHEST)
+    ds.Rows, ds.Columns = 20000, 20000
+    with pytest.raises(RadiographError, match="20000 x 20000 pixels"):
+        read(dicoms.write(ds, tmp_path / "enormous.dcm"))
+
+
+def test_an_image_larger_than_its_header_is_refused(tmp_path):
+    path = dicoms.write(dicoms.dataset(CHEST), tmp_path / "bomb.dcm", JPEGBaseline8Bit)
+    ds = pydicom.dcmread(path)
+    ds.Rows, ds.Columns = 32, 32
+    ds.save_as(path)
+    with pytest.raises(RadiographError, match="disagree on its size"):
+        read(path)
+
+
+def test_no_image(tmp_path):
+    ds = dicoms.dataset(CHEST)
+    del ds.PixelData
+    with pytest.raises(RadiographError, match="without an image"):
+        read(dicoms.write(ds, tmp_path / "report.dcm"))
+
+
+@pytest.mark.parametrize("share", [0.02, 0.1, 0.5, 0.9, 0.99])
+@pytest.mark.parametrize("syntax", dicoms.LOSSLESS, ids=lambda uid: uid.keyword)
+def test_truncated_files_get_a_sentence(tmp_path, syntax, share):
+    noise = np.random.default_rng(1).integers(0, 256, (64, 64)).astype(np.uint8)
+    path = dicoms.write(dicoms.dataset(noise, syntax=syntax), tmp_path / "cut.dcm", syntax)
+    content = path.read_bytes()
+    path.write_bytes(content[: int(len(content) * share)])
+    try:
+        read(path)
+    except RadiographError as error:
+        assert "\n" not in str(error)
+        assert 10 < len(str(error)) < 400
+
+
+def test_missing_rows(tmp_path):
+    path = dicoms.write(dicoms.dataset(CHEST), tmp_path / "chest.dcm")
+    ds = pydicom.dcmread(path)
+    del ds.Rows
+    ds.save_as(path)
+    with pytest.raises(RadiographError, match="no Rows"):
+        read(path)
+
+
+def _lut(entries: np.ndarray, bits: int) -> Dataset:
+    item = Dataset()
+    item.LUTDescriptor = [len(entries), 0, bits]
+    item.LUTData = entries.astype("<u2").tobytes()
+    return item

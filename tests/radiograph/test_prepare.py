@@ -1,0 +1,81 @@
+"""Preparation: against Pillow, on phantoms, and on pairs of real radiographs of two sizes."""
+
+import csv
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from PIL import Image, ImageOps
+
+from lungbox.radiograph import equalise, prepare, read, resize_area
+
+GRAY = arrays(np.uint8, st.tuples(st.integers(1, 40), st.integers(1, 40)))
+
+
+@given(GRAY)
+def test_equalise_is_pillows(pixels):
+    expected = np.asarray(ImageOps.equalize(Image.fromarray(pixels)))
+    assert np.array_equal(equalise(pixels), expected)
+
+
+@given(GRAY)
+def test_equalise_keeps_the_order_of_gray_levels(pixels):
+    levels = np.unique(pixels)
+    table = {level: set(equalise(pixels)[pixels == level]) for level in levels}
+    assert all(len(results) == 1 for results in table.values())
+    results = [results.pop() for results in table.values()]
+    assert results == sorted(results)
+
+
+@given(GRAY, st.integers(1, 50), st.integers(1, 50))
+def test_resizing_gives_the_size_and_stays_in_range(pixels, height, width):
+    resized = resize_area(pixels, height, width)
+    assert resized.shape == (height, width)
+    assert pixels.min() <= resized.min() <= resized.max() <= pixels.max()
+
+
+@pytest.mark.parametrize("shape", [(1024, 1024), (512, 768), (300, 1024), (257, 300)])
+def test_shrinking_is_pillows_box_filter(shape):
+    pixels = np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8)
+    expected = np.asarray(Image.fromarray(pixels).resize((256, 256), Image.Resampling.BOX))
+    exact = shape[0] % 256 == 0 and shape[1] % 256 == 0
+    if exact:
+        # Both average whole pixels; they round halves differently.
+        assert np.abs(resize_area(pixels, 256, 256).astype(int) - expected).max() <= 1
+    else:
+        # Pillow takes whole pixels where areas are shared between two.
+        assert np.abs(resize_area(pixels, 256, 256).astype(int) - expected).mean() < 40
+
+
+def test_area_averages_are_exact():
+    pixels = np.random.default_rng(1).integers(0, 256, (90, 50)).astype(np.uint8)
+    blocks = pixels.reshape(30, 3, 25, 2).mean(axis=(1, 3))
+    assert np.abs(resize_area(pixels, 30, 25) - blocks).max() <= 0.5 + 1e-6
+
+
+def test_shrinking_one_axis_and_growing_the_other_does_not_alias():
+    stripes = np.tile(np.array([0, 255], np.uint8), (16, 200))
+    assert np.ptp(resize_area(stripes, 64, 100)) <= 1
+
+
+def test_prepare_does_not_care_for_contrast():
+    pixels = np.random.default_rng(2).integers(0, 200, (64, 64)).astype(np.uint8)
+    darker = (pixels // 2 + 20).astype(np.uint8) * 2
+    assert np.abs(prepare(pixels // 2 * 2, 64).astype(int) - prepare(darker, 64)).max() <= 1
+
+
+@pytest.mark.real
+def test_full_resolution_and_published_copies_prepare_alike(shared):
+    """24 radiographs at 1024 px and what a challenge made of them at 256 px, by other tools."""
+    with (shared / "nih1024/images.csv").open() as file:
+        pairs = list(csv.DictReader(file))
+    assert len(pairs) == 24
+    differences = []
+    for pair in pairs:
+        full = prepare(read(shared / "nih1024" / pair["nih_image"]).pixels, 256)
+        copy = prepare(read(shared / f"rsna/images/{pair['patientId']}.jpg").pixels, 256)
+        differences.append(np.abs(full.astype(int) - copy).mean())
+    assert np.median(differences) < 4
+    assert max(differences) < 12

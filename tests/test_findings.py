@@ -1,0 +1,50 @@
+"""Findings cannot be wrong, and survive JSON."""
+
+import json
+
+import numpy as np
+import pytest
+
+from lungbox.boxes import geometry
+from lungbox.findings import Findings, opacities
+
+
+def findings(**changes):
+    facts = {
+        "identity": "1.2.840",
+        "size": (200, 100),
+        "image_score": 0.75,
+        "boxes": geometry.as_boxes([(1.5, 2, 30, 40.25), (0, 0, 200, 100)]),
+        "scores": np.array([0.9, 0.5], np.float32),
+        "labels": opacities(2),
+        "path": "a/b.dcm",
+        "flag": "view LL",
+    }
+    return Findings(**(facts | changes))
+
+
+def test_json_round_trip():
+    before = findings()
+    after = Findings.from_record(json.loads(json.dumps(before.to_record())))
+    assert after.to_record() == before.to_record()
+    assert np.array_equal(after.boxes, before.boxes)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"scores": np.array([0.5], np.float32)},
+        {"labels": ("lung opacity",)},
+        {"size": (199, 100)},
+        {"boxes": geometry.as_boxes([(5, 5, 5, 6), (0, 0, 1, 1)])},
+        {"boxes": geometry.as_boxes([(-1, 5, 5, 6), (0, 0, 1, 1)])},
+    ],
+)
+def test_impossible_findings_are_refused(changes):
+    with pytest.raises(ValueError):
+        findings(**changes)
+
+
+def test_a_record_of_something_else_is_refused():
+    with pytest.raises(ValueError, match=r"predictions\.jsonl"):
+        Findings.from_record({"id": "x"})
