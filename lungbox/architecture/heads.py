@@ -44,11 +44,12 @@ def certain_pixels(mask: KerasTensor, name: str) -> KerasTensor:
 class CertainPixels(layers.Layer):
     """See `certain_pixels`."""
 
-    def call(self, mask: KerasTensor) -> KerasTensor:
-        pixels = mask.shape[1] * mask.shape[2]
-        opacity = ops.reshape(mask[..., OPACITY], (-1, pixels))
+    # Keras gives `mask` a meaning of its own, so the argument has another name.
+    def call(self, inputs: KerasTensor) -> KerasTensor:
+        pixels = inputs.shape[1] * inputs.shape[2]
+        opacity = ops.reshape(inputs[..., OPACITY], (-1, pixels))
         certain, _ = ops.top_k(opacity, max(1, round(IMAGE_SCORE_SHARE * pixels)))
         return ops.mean(certain, axis=-1, keepdims=True)
 
-    def compute_output_shape(self, mask_shape: tuple) -> tuple:
-        return (mask_shape[0], 1)
+    def compute_output_shape(self, input_shape: tuple) -> tuple:
+        return (input_shape[0], 1)

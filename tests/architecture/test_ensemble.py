@@ -1,0 +1,64 @@
+"""Averaging networks: shares, sizes, and members without an image head."""
+
+import keras
+import numpy as np
+import pytest
+
+from lungbox.architecture.ensemble import average
+
+
+def constant(side, stride, opacity, image=None, name="constant"):
+    """A network whose answers do not depend on what it sees."""
+    inputs = keras.Input((side, side, 1))
+    small = keras.layers.AveragePooling2D(stride)(inputs)
+    pixels = keras.layers.Rescaling(0.0, offset=opacity)(small)
+    rest = keras.layers.Rescaling(0.0, offset=1 - opacity)(small)
+    outputs = {"mask": keras.layers.Concatenate()([rest, pixels])}
+    if image is not None:
+        pooled = keras.layers.GlobalAveragePooling2D()(inputs)
+        outputs["image"] = keras.layers.Rescaling(0.0, offset=image)(pooled)
+    return keras.Model(inputs, outputs, name=name)
+
+
+def run(model, side):
+    images = np.random.default_rng(0).random((2, side, side, 1)).astype(np.float32) * 255
+    outputs = model(images, training=False)
+    return {key: keras.ops.convert_to_numpy(values) for key, values in outputs.items()}
+
+
+def test_masks_and_scores_are_weighted_means():
+    members = [(constant(32, 4, 0.2, 0.4), 0.25), (constant(32, 4, 0.6, 0.8), 0.75)]
+    outputs = run(average(members), 32)
+    assert outputs["mask"].shape == (2, 8, 8, 2)
+    assert outputs["mask"][..., 1] == pytest.approx(0.25 * 0.2 + 0.75 * 0.6)
+    assert outputs["mask"].sum(axis=-1) == pytest.approx(1)
+    assert outputs["image"] == pytest.approx(0.25 * 0.4 + 0.75 * 0.8)
+
+
+def test_members_of_other_sizes_are_brought_to_the_largest():
+    members = [(constant(64, 4, 0.2, 0.4), 0.5), (constant(32, 1, 0.6, 0.8), 0.5)]
+    model = average(members)
+    assert model.input_shape == (None, 64, 64, 1)
+    outputs = run(model, 64)
+    assert outputs["mask"].shape == (2, 32, 32, 2)
+    assert outputs["mask"][..., 1] == pytest.approx(0.4)
+
+
+def test_a_member_without_image_head_gives_its_most_certain_pixels():
+    outputs = run(average([(constant(32, 1, 0.3), 1.0)]), 32)
+    assert outputs["image"] == pytest.approx(0.3)
+
+
+def test_the_most_certain_pixels_are_half_a_percent():
+    inputs = keras.Input((40, 40, 1))
+    opacity = keras.layers.Rescaling(1 / 255)(inputs)
+    rest = keras.layers.Rescaling(-1.0, offset=1.0)(opacity)
+    member = keras.Model(inputs, {"mask": keras.layers.Concatenate()([rest, opacity])})
+    images = np.random.default_rng(1).random((1, 40, 40, 1)).astype(np.float32) * 255
+    score = keras.ops.convert_to_numpy(average([(member, 1.0)])(images)["image"])[0, 0]
+    assert score == pytest.approx(np.sort(images.ravel())[-8:].mean() / 255, abs=1e-6)
+
+
+def test_one_network_may_be_a_member_twice():
+    members = [(constant(32, 1, 0.2, 0.1), 0.5), (constant(32, 1, 0.4, 0.3), 0.5)]
+    assert run(average(members), 32)["mask"][..., 1] == pytest.approx(0.3)

@@ -1,0 +1,174 @@
+"""The checks every network has to pass, whatever it is made of."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+from lungbox import architecture
+from lungbox.datasets.phantom import draw
+from lungbox.metrics.losses import IoUBinaryCrossentropy
+from lungbox.weights.files import WeightsError, load_weights, save_weights
+
+SIDE, COUNT = 64, 8  # small inputs, so that the suite stays quick
+CLOSE = 1e-4
+
+
+class NetworkTester:
+    """Subclass it, name the network, and pytest runs every check on it."""
+
+    name: str
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def network(cls, images: np.ndarray) -> keras.Model:
+        keras.utils.set_random_seed(1)
+        model = architecture.build(cls.name, SIDE)
+        _settle(model, images)
+        return model
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def images(cls) -> np.ndarray:
+        phantoms = [draw(SIDE, i % 3, np.random.default_rng(i)).pixels for i in range(COUNT)]
+        return np.stack(phantoms)[..., None].astype(np.float32)
+
+    def test_shapes_and_ranges(self, network, images):
+        outputs = _run(network, images)
+        side = SIDE // architecture.describe(self.name).stride
+        assert outputs["mask"].shape == (COUNT, side, side, 2)
+        assert outputs["image"].shape == (COUNT, 1)
+        for values in outputs.values():
+            assert values.dtype == np.float32
+            assert (values >= 0).all()
+            assert (values <= 1 + 1e-6).all()
+
+    def test_the_mask_follows_the_image(self, network, images):
+        """Different images have different masks, wherever in a batch they are."""
+        both = _run(network, images)["mask"]
+        swapped = _run(network, images[::-1])["mask"][::-1]
+        assert np.abs(both - swapped).max() < CLOSE
+        assert np.abs(both[0] - both[1]).max() > CLOSE
+
+    def test_other_sizes(self, images):
+        wide = architecture.build(self.name, 2 * SIDE)
+        stride = architecture.describe(self.name).stride
+        assert wide.output["mask"].shape == (None, 2 * SIDE // stride, 2 * SIDE // stride, 2)
+        with pytest.raises(ValueError, match="multiple of 32"):
+            architecture.build(self.name, 100)
+
+    def test_every_weight_learns(self, images):
+        """One step moves every trainable variable, so no branch is cut off."""
+        keras.utils.set_random_seed(2)
+        # Branches that are dropped at random would be still.
+        model = self.without_dropout()
+        model.compile(
+            keras.optimizers.SGD(0.1),
+            loss={"mask": IoUBinaryCrossentropy(), "image": "binary_crossentropy"},
+            jit_compile=False,
+        )
+        before = [keras.ops.convert_to_numpy(v).copy() for v in model.trainable_variables]
+        side = SIDE // architecture.describe(self.name).stride
+        opacity = np.random.default_rng(3).random((COUNT, side, side, 1)).round().astype(np.float32)
+        masks = np.concatenate([1 - opacity, opacity], axis=-1)
+        model.train_on_batch(images, {"mask": masks, "image": np.arange(COUNT)[:, None] % 2})
+        for variable, old in zip(model.trainable_variables, before, strict=True):
+            assert np.abs(keras.ops.convert_to_numpy(variable) - old).max() > 0, variable.path
+
+    def without_dropout(self) -> keras.Model:
+        return architecture.build(self.name, SIDE)
+
+    def test_mixed_bfloat16(self, network, images):
+        """Half the precision, almost the same answer; the outputs stay float32."""
+        keras.config.set_dtype_policy("mixed_bfloat16")
+        try:
+            mixed = architecture.build(self.name, SIDE)
+        finally:
+            keras.config.set_dtype_policy("float32")
+        for ours, theirs in zip(mixed.weights, network.weights, strict=True):
+            ours.assign(theirs)
+        outputs, exact = _run(mixed, images), _run(network, images)
+        for key, values in outputs.items():
+            assert values.dtype == np.float32
+            # Rounding grows on its way through a random network; a wrong cast leaves nothing.
+            assert np.corrcoef(values.ravel(), exact[key].ravel())[0, 1] > 0.7
+
+    @pytest.mark.parametrize(("dtype", "close"), [("float32", 1e-6), ("float16", 0.03)])
+    def test_weights_round_trip(self, network, images, tmp_path, dtype, close):
+        path = tmp_path / "weights.safetensors"
+        save_weights(network, path, dtype)
+        keras.utils.set_random_seed(9)
+        fresh = architecture.build(self.name, SIDE)
+        before = _run(fresh, images)["mask"]
+        load_weights(fresh, path)
+        after = _run(fresh, images)["mask"]
+        assert np.abs(after - _run(network, images)["mask"]).mean() < close
+        assert np.abs(after - before).mean() > close
+
+    def test_another_networks_weights_are_refused(self, network, tmp_path):
+        path = tmp_path / "weights.safetensors"
+        save_weights(network, path)
+        inputs = keras.Input((4,))
+        other = keras.Model(inputs, keras.layers.Dense(1, name="other")(inputs), name="other")
+        with pytest.raises(WeightsError, match="other/kernel"):
+            load_weights(other, path)
+
+    def test_names_are_the_same_in_every_build(self, network):
+        """A checkpoint's keys are variable paths: they may not depend on what was built before."""
+        again = architecture.build(self.name, SIDE)
+        assert [v.path for v in again.weights] == [v.path for v in network.weights]
+        assert len({v.path for v in again.weights}) == len(again.weights)
+
+    def test_tensorflow_and_jax_agree(self, network, images, tmp_path):
+        pytest.importorskip("jax")
+        other = "jax" if keras.backend.backend() == "tensorflow" else "tensorflow"
+        save_weights(network, tmp_path / "weights.safetensors")
+        np.save(tmp_path / "images.npy", images)
+        _run_elsewhere(other, self.name, tmp_path)
+        outputs = _run(network, images)
+        with np.load(tmp_path / "outputs.npz") as theirs:
+            for key, values in outputs.items():
+                assert np.abs(values - theirs[key]).max() < CLOSE
+
+
+def _settle(model: keras.Model, images: np.ndarray) -> None:
+    """Give normalisation layers the statistics of `images`, as training does.
+
+    With those of a fresh network a signal fades on its way through it, and no output depends on
+    the image.
+    """
+    norms = [x for x in model.layers if isinstance(x, keras.layers.BatchNormalization)]
+    momenta = [layer.momentum for layer in norms]
+    for layer in norms:
+        layer.momentum = 0.0
+    model(images, training=True)
+    for layer, momentum in zip(norms, momenta, strict=True):
+        layer.momentum = momentum
+
+
+def _run(model: keras.Model, images: np.ndarray) -> dict[str, np.ndarray]:
+    outputs = model(images, training=False)
+    return {key: keras.ops.convert_to_numpy(values) for key, values in outputs.items()}
+
+
+def _run_elsewhere(backend: str, name: str, folder: Path) -> None:
+    """Load the weights and run the network in a process with another backend."""
+    program = f"""
+import numpy as np, keras
+from pathlib import Path
+from lungbox import architecture
+from lungbox.datasets.phantom import draw
+from lungbox.weights.files import load_weights
+folder = Path({str(folder)!r})
+model = architecture.build({name!r}, {SIDE})
+load_weights(model, folder / "weights.safetensors")
+outputs = model(np.load(folder / "images.npy"), training=False)
+arrays = {{k: keras.ops.convert_to_numpy(v) for k, v in outputs.items()}}
+np.savez(folder / "outputs.npz", **arrays)
+"""
+    environment = {**os.environ, "KERAS_BACKEND": backend}
+    subprocess.run([sys.executable, "-c", program], check=True, env=environment)
