@@ -3,9 +3,12 @@
 from rich.console import Console
 from rich.table import Table
 
+from lungbox.frameworks import start_keras
+
 
 def show(console: Console) -> None:
     """Build every registered network and print what it is."""
+    start_keras()
     from lungbox import architecture
 
     table = Table("network", "encoder", "input", "mask", "image head", "parameters")

@@ -99,6 +99,9 @@ def train(
 ) -> None:
     """Train what a recipe describes, or continue a run that was stopped."""
     with _failing_clearly():
+        from lungbox.frameworks import start_keras
+
+        start_keras()
         from lungbox.training import run as training_run
 
         training_run.run(recipe, data, run, _say)

@@ -51,7 +51,8 @@ def run(request: Request, say: Console) -> Totals:
     started = time.monotonic()
     ids = read_ids(request.ids) if request.ids else None
     sources = _sources(request, say)
-    detector = load(request.ensemble, request.engine, request.batch_size)
+    with say.status("Starting the networks; the first time they are converted for this machine"):
+        detector = load(request.ensemble, request.engine, request.batch_size)
     journal = Journal(request.output, _settings(request, detector))
     finished = journal.done()
     waiting = [s for s in sources if finished.get(s.relative) != stamp(s)]

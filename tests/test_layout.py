@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).parent.parent / "lungbox"
 # From the first room of the way to the last; a module imports only its own room and those above.
 # docs/architecture.md describes each.
 ROOMS = [
-    ["constants", "errors", "paths", "files", "progress"],
+    ["constants", "errors", "paths", "files", "progress", "frameworks"],
     ["boxes"],
     ["findings"],
     ["radiograph"],
@@ -35,7 +35,9 @@ LEVEL = {room: level for level, rooms in enumerate(ROOMS) for room in rooms}
 
 
 def modules():
-    return [path for path in PACKAGE.rglob("*.py") if path.name not in ("__init__.py", "__main__.py")]
+    return [
+        path for path in PACKAGE.rglob("*.py") if path.name not in ("__init__.py", "__main__.py")
+    ]
 
 
 def room_of(path: Path) -> str:
@@ -80,6 +82,10 @@ def test_tensorflow_is_named_only_where_it_may_be():
 def test_start_up_imports_no_framework(code):
     check = f"{code}; import sys; print({{'keras', 'tensorflow', 'openvino'}} & set(sys.modules))"
     printed = subprocess.run(
-        [sys.executable, "-c", check], capture_output=True, text=True, cwd=PACKAGE.parent, check=True
+        [sys.executable, "-c", check],
+        capture_output=True,
+        text=True,
+        cwd=PACKAGE.parent,
+        check=True,
     )
     assert printed.stdout.strip() == "set()"

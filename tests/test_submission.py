@@ -21,9 +21,7 @@ from lungbox.submission import (
 def findings(draw):
     width, height = draw(st.integers(64, 4000)), draw(st.integers(64, 4000))
     boxes = draw(
-        st.lists(
-            st.tuples(st.floats(0, 0.5), st.floats(0, 0.5), st.floats(0.05, 0.5)), max_size=4
-        )
+        st.lists(st.tuples(st.floats(0, 0.5), st.floats(0, 0.5), st.floats(0.05, 0.5)), max_size=4)
     )
     corners = [(x * width, y * height, (x + s) * width, (y + s) * height) for x, y, s in boxes]
     scores = draw(st.lists(st.floats(0, 1), min_size=len(boxes), max_size=len(boxes)))

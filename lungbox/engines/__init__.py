@@ -4,6 +4,7 @@ from importlib.util import find_spec
 from typing import Literal
 
 from lungbox.engines.base import Engine, EngineError, Job, Member, members
+from lungbox.frameworks import start_keras
 
 EngineName = Literal["auto", "keras", "openvino"]
 ENGINES: tuple[EngineName, ...] = ("auto", "keras", "openvino")
@@ -26,6 +27,7 @@ def start(name: EngineName, job: Job) -> Engine:
         from lungbox.engines.openvino import OpenVinoEngine
 
         return OpenVinoEngine(job)
+    start_keras()
     from lungbox.engines.keras import KerasEngine
 
     return KerasEngine(job)

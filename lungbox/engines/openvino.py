@@ -16,6 +16,7 @@ import openvino
 from numpy.typing import NDArray
 
 from lungbox.engines.base import EngineError, Job, padded
+from lungbox.frameworks import start_keras
 from lungbox.paths import cache_folder
 
 # Raise it when the conversion changes: networks converted before are then left alone.
@@ -64,7 +65,8 @@ def _key(job: Job) -> str:
 
 def _convert(job: Job, folder: Path) -> None:
     """Build the job's network in Keras, convert it and put it in `folder`, whole or not at all."""
-    import keras  # only where nothing is cached yet
+    start_keras()  # only where nothing is cached yet
+    import keras
 
     from lungbox.engines.keras import build
 

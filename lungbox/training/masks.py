@@ -2,7 +2,6 @@
 
 from typing import Literal
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -40,9 +39,9 @@ def _rectangle(box: NDArray[np.float64], side: int) -> NDArray[np.uint8]:
 
 
 def _ellipse(box: NDArray[np.float64], side: int) -> NDArray[np.uint8]:
-    mask = np.zeros((side, side), np.uint8)
-    # OpenCV counts pixel centres as whole numbers, in units of 1 / 16 here.
-    centre = np.round(((box[:2] + box[2:]) / 2 - 0.5) * 16).astype(int)
-    half = np.round((box[2:] - box[:2]) / 2 * 16).astype(int)
-    cv2.ellipse(mask, centre.tolist(), half.tolist(), 0, 0, 360, 255, -1, cv2.LINE_AA, 4)
-    return mask
+    """Each pixel is looked at in 4 x 4 places."""
+    places = (np.arange(4 * side) + 0.5) / 4
+    centre, half = (box[:2] + box[2:]) / 2, (box[2:] - box[:2]) / 2
+    across, down = (((places - centre[axis]) / half[axis]) ** 2 for axis in (0, 1))
+    inside = down[:, None] + across[None, :] <= 1
+    return np.round(255 * inside.reshape(side, 4, side, 4).mean(axis=(1, 3))).astype(np.uint8)

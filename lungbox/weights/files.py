@@ -1,8 +1,8 @@
 """Weight files: safetensors whose keys are Keras variable paths. Never code, never pickle."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import keras
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError
@@ -11,6 +11,9 @@ from safetensors.numpy import load_file, save
 from lungbox.errors import LungboxError
 from lungbox.files import replacing
 
+if TYPE_CHECKING:
+    import keras  # reading a manifest or a file's hash must not start a framework
+
 DTYPES = ("float16", "float32")
 
 
@@ -18,7 +21,7 @@ class WeightsError(LungboxError):
     """A weight file cannot be used; the message says which, why and what to do."""
 
 
-def save_weights(model: keras.Model, path: Path, dtype: str = "float32") -> None:
+def save_weights(model: "keras.Model", path: Path, dtype: str = "float32") -> None:
     """Write every weight of `model` to `path`, atomically.
 
     Args:
@@ -34,7 +37,7 @@ def save_weights(model: keras.Model, path: Path, dtype: str = "float32") -> None
     tensors = {}
     for variable in model.weights:
         with np.errstate(over="ignore"):
-            tensor = np.ascontiguousarray(keras.ops.convert_to_numpy(variable), dtype=dtype)
+            tensor = np.ascontiguousarray(variable.numpy(), dtype=dtype)
         if not np.isfinite(tensor).all():
             raise ValueError(f"{variable.path} is not finite as {dtype}")
         tensors[variable.path] = tensor
@@ -42,7 +45,7 @@ def save_weights(model: keras.Model, path: Path, dtype: str = "float32") -> None
         file.write(save(tensors, metadata={"architecture": model.name}))
 
 
-def load_weights(model: keras.Model, path: Path) -> None:
+def load_weights(model: "keras.Model", path: Path) -> None:
     """Fill every weight of `model` from `path`.
 
     Raises:

@@ -1,0 +1,305 @@
+"""`lungbox predict` as a user runs it: a process, a folder, and what is left behind."""
+
+import csv
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from pydicom.uid import JPEG2000Lossless, JPEGBaseline8Bit, RLELossless
+
+from lungbox.datasets.phantom import draw
+from lungbox.submission import read_submission
+from tests import dicoms
+from tests.conftest import ROOT
+from tests.tiny import enter_tiny
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    """A manifest with a tiny ensemble that finds boxes nearly everywhere."""
+    folder = tmp_path_factory.mktemp("home")
+    patch = pytest.MonkeyPatch()
+    patch.setenv("LUNGBOX_HOME", str(folder))
+    enter_tiny(folder)
+    yield folder
+    patch.undo()
+
+
+def predict(*arguments: object) -> subprocess.CompletedProcess:
+    command = [sys.executable, "inference.py", *map(str, arguments), "--ensemble", "tiny"]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+def table(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def chest(number: int, size: int = 96) -> np.ndarray:
+    return draw(size, number % 3, np.random.default_rng(number)).pixels
+
+
+def fill(folder: Path, count: int = 5, size: int = 96) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for number in range(count):
+        Image.fromarray(chest(number, size)).save(folder / f"chest-{number:02d}.png")
+
+
+def test_everything_a_run_leaves(home, tmp_path):
+    fill(tmp_path / "in")
+    done = predict(tmp_path / "in", "--output", tmp_path / "out", "--overlays")
+    assert done.returncode == 0, done.stderr
+    assert "5 radiographs read" in done.stderr
+    assert "Not a medical device" in done.stderr
+    assert done.stdout == ""
+    names = [f"chest-{number:02d}" for number in range(5)]
+    assert [row["patientId"] for row in table(tmp_path / "out/submission.csv")] == names
+    images = table(tmp_path / "out/images.csv")
+    assert list(images[0]) == ["patientId", "score", "boxes", "width", "height", "path", "flag"]
+    assert all(row["width"] == row["height"] == "96" for row in images)
+    submitted = read_submission(tmp_path / "out/submission.csv")
+    assert sum(len(prediction.boxes) for prediction in submitted.values()) > 0
+    for row in images:
+        assert int(row["boxes"]) == len(submitted[row["patientId"]].boxes)
+        assert 0 <= float(row["score"]) <= 1
+    lines = (tmp_path / "out/predictions.jsonl").read_text().splitlines()
+    assert [json.loads(line)["id"] for line in lines] == names
+    assert table(tmp_path / "out/failed.csv") == []
+    run = json.loads((tmp_path / "out/run.json").read_text())
+    assert run["ensemble"] == "tiny"
+    assert run["engine"] == "openvino"
+    assert len(run["members"][0]["sha256"]) == 64
+    assert run["totals"] == {"read": 5, "with_boxes": run["totals"]["with_boxes"],
+                             "flagged": 0, "failed": 0}  # fmt: skip
+    for name in names:
+        with Image.open(tmp_path / f"out/overlays/{name}.png") as picture:
+            assert picture.size[0] == 384  # small radiographs are enlarged for the caption
+    assert not list((tmp_path / "out").glob(".*"))
+
+
+def test_boxes_do_not_depend_on_format_place_order_or_batch(home, tmp_path):
+    """The same pixels as PNG and as DICOM, in nested folders under all kinds of names."""
+    plain, mixed = tmp_path / "plain", tmp_path / "mixed"
+    plain.mkdir()
+    places = ["a.PNG", "deep/er/b.DCM", "c", "deep/d.dicom", "deep/e.jpg", "1.2.840.10008.5"]
+    for number, place in enumerate(places):
+        pixels = chest(number)
+        Image.fromarray(pixels).save(plain / f"{number}.png")
+        target = mixed / place
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if number == 0:
+            Image.fromarray(pixels).save(target)
+            continue
+        syntax = (RLELossless, JPEG2000Lossless)[number % 2]
+        dicoms.write(dicoms.dataset(pixels), target, syntax)
+    assert predict(plain, "--output", tmp_path / "1", "--batch-size", 1).returncode == 0
+    assert predict(mixed, "--output", tmp_path / "2", "--batch-size", 4).returncode == 0
+    expected = {
+        row["patientId"]: row["PredictionString"] for row in table(tmp_path / "1/submission.csv")
+    }
+    found = {
+        row["patientId"]: row["PredictionString"] for row in table(tmp_path / "2/submission.csv")
+    }
+    assert set(found) == {"a", "b", "c", "d", "e", "1.2.840.10008.5"}
+    names = ["a", "b", "c", "d", "e", "1.2.840.10008.5"]
+    for number, name in enumerate(names):
+        assert found[name] == expected[str(number)]
+    assert any(expected.values())
+
+
+def spoil(folder: Path) -> list[str]:
+    """Fifteen kinds of files that are no readable radiograph."""
+    folder.mkdir(parents=True)
+    good = dicoms.write(dicoms.dataset(chest(1)), folder / "x").read_bytes()
+    (folder / "x").unlink()
+    jpeg = dicoms.write(dicoms.dataset(chest(1)), folder / "x", JPEGBaseline8Bit).read_bytes()
+    (folder / "x").unlink()
+    Image.fromarray(chest(2)).save(folder / "p.png")
+    png = (folder / "p.png").read_bytes()
+    (folder / "p.png").unlink()
+    Image.fromarray(chest(2)).save(folder / "q.jpg")
+    jpg = (folder / "q.jpg").read_bytes()
+    (folder / "q.jpg").unlink()
+    contents = {
+        "01-empty.dcm": b"",
+        "02-cut-header.dcm": good[:200],
+        "03-cut-pixels.dcm": good[: len(good) // 2],
+        "04-cut-jpeg.dcm": jpeg[: len(jpeg) - 600],
+        "05-cut.png": png[: len(png) // 2],
+        "06-cut.jpg": jpg[: len(jpg) // 3],
+        "07-text.txt": b"not an image\n",
+        "08-random.dcm": random.Random(1).randbytes(5000),
+        "09-random-behind-magic.dcm": bytes(128) + b"DICM" + random.Random(2).randbytes(5000),
+        "10-html.png": b"<html>Quota exceeded</html>",
+    }
+    for name, content in contents.items():
+        (folder / name).write_bytes(content)
+    report = dicoms.dataset(chest(1))
+    del report.PixelData
+    dicoms.write(report, folder / "11-no-image.dcm")
+    film = dicoms.dataset(chest(1))
+    film.NumberOfFrames, film.PixelData = 3, film.PixelData * 3
+    dicoms.write(film, folder / "12-film.dcm")
+    huge = dicoms.dataset(chest(1))
+    huge.Rows, huge.Columns = 60000, 60000
+    dicoms.write(huge, folder / "13-huge.dcm")
+    Image.new("1", (14000, 14000)).save(folder / "14-bomb.png")
+    Image.fromarray(chest(1)).save(folder / "15-picture.tiff")
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_fifteen_kinds_of_bad_files_among_twenty_good(home, tmp_path):
+    fill(tmp_path / "in/good", count=20)
+    bad = spoil(tmp_path / "in/bad")
+    assert len(bad) == 15
+    done = predict(tmp_path / "in", "--output", tmp_path / "out")
+    assert done.returncode == 3
+    assert "Traceback" not in done.stderr
+    assert "20 radiographs read" in done.stderr
+    assert "15 failed" in done.stderr
+    assert len(table(tmp_path / "out/submission.csv")) == 20
+    failed = table(tmp_path / "out/failed.csv")
+    assert [Path(row["path"]).name for row in failed] == bad
+    for row in failed:
+        assert 15 < len(row["reason"]) < 400, row
+        assert "\n" not in row["reason"]
+        assert "Error:" not in row["reason"], row  # no exception's own name
+
+
+def test_ids_decide_the_rows(home, tmp_path):
+    fill(tmp_path / "in", count=3)
+    (tmp_path / "in/chest-01.png").write_bytes(b"broken")
+    (tmp_path / "sample.csv").write_text(
+        "patientId,PredictionString\nchest-02,\nabsent,\nchest-01,\nchest-00,\n"
+    )
+    done = predict(
+        tmp_path / "in", "--output", tmp_path / "out", "--ids", tmp_path / "sample.csv",
+        "--submission-size", 1024,
+    )  # fmt: skip
+    assert done.returncode == 3
+    rows = table(tmp_path / "out/submission.csv")
+    assert [row["patientId"] for row in rows] == ["chest-02", "absent", "chest-01", "chest-00"]
+    assert rows[1]["PredictionString"] == rows[2]["PredictionString"] == ""
+    # In the challenge's space, while the findings stay in pixels of the file.
+    submitted = read_submission(tmp_path / "out/submission.csv")["chest-02"].boxes
+    line = json.loads((tmp_path / "out/predictions.jsonl").read_text().splitlines()[1])
+    expected = np.array([item["box"] for item in line["findings"]]) * 1024 / 96
+    assert np.allclose(submitted, expected, atol=0.02)
+
+
+def test_keras_and_openvino_give_the_same_boxes(home, tmp_path):
+    fill(tmp_path / "in", count=4)
+    strings = []
+    for engine in ("keras", "openvino"):
+        out = tmp_path / engine
+        assert predict(tmp_path / "in", "--output", out, "--engine", engine).returncode == 0
+        strings.append(read_submission(out / "submission.csv"))
+    assert strings[0].keys() == strings[1].keys()
+    for name, one in strings[0].items():
+        assert np.allclose(one.boxes, strings[1][name].boxes, atol=0.02)
+        assert np.allclose(one.scores, strings[1][name].scores, atol=2e-4)
+
+
+def test_a_stopped_run_continues(home, tmp_path):
+    fill(tmp_path / "in", count=160, size=64)
+    arguments = [tmp_path / "in", "--output", tmp_path / "out", "--batch-size", 1]
+    command = [sys.executable, "inference.py", *map(str, arguments), "--ensemble", "tiny"]
+    journal = tmp_path / "out/.journal.jsonl"
+    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE)
+    while process.poll() is None and not (journal.exists() and journal.stat().st_size > 4000):
+        time.sleep(0.005)
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate()
+    assert not (tmp_path / "out/submission.csv").exists()
+    with journal.open("a") as file:
+        file.write('{"path": "half a li')
+    # A file that has changed since is read again.
+    Image.fromarray(chest(7, 80)).save(tmp_path / "in/chest-00.png")
+    done = predict(*arguments)
+    assert done.returncode == 0, done.stderr
+    assert "Continuing: " in done.stderr
+    images = table(tmp_path / "out/images.csv")
+    assert [row["patientId"] for row in images] == [f"chest-{n:02d}" for n in range(100)] + [
+        f"chest-{n}" for n in range(100, 160)
+    ] or len(images) == 160
+    assert next(row for row in images if row["patientId"] == "chest-00")["width"] == "80"
+    undisturbed = predict(tmp_path / "in", "--output", tmp_path / "again", "--batch-size", 1)
+    assert undisturbed.returncode == 0
+    for name in ("submission.csv", "images.csv", "predictions.jsonl"):
+        assert (tmp_path / "out" / name).read_text() == (tmp_path / "again" / name).read_text()
+
+
+def test_files_of_one_name(home, tmp_path):
+    fill(tmp_path / "in/one", count=1)
+    fill(tmp_path / "in/two", count=1)
+    done = predict(tmp_path / "in", "--output", tmp_path / "out", "--overlays")
+    assert done.returncode == 0
+    assert "1 names stand for several files" in done.stderr
+    rows = table(tmp_path / "out/submission.csv")
+    assert [row["patientId"] for row in rows] == ["one/chest-00.png", "two/chest-00.png"]
+    assert (tmp_path / "out/overlays/one/chest-00.png.png").is_file()
+
+
+def test_flagged_files_are_read(home, tmp_path):
+    (tmp_path / "in").mkdir()
+    ds = dicoms.dataset(chest(1))
+    ds.ViewPosition = "LL"
+    dicoms.write(ds, tmp_path / "in/lateral.dcm")
+    done = predict(tmp_path / "in", "--output", tmp_path / "out")
+    assert done.returncode == 0
+    assert "may not be frontal chest radiographs" in done.stderr
+    assert table(tmp_path / "out/images.csv")[0]["flag"] == "view LL"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["nowhere"], "no such folder"),
+        (["."], "holds no files"),
+        ([".", "--ids", "none.csv"], "cannot be opened"),
+        ([".", "--batch-size", "0"], "batch-size"),
+    ],
+)
+def test_wrong_use(home, tmp_path, arguments, sentence):
+    command = [sys.executable, str(ROOT / "inference.py"), *arguments, "--ensemble", "tiny"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        command, cwd=tmp_path, capture_output=True, text=True, env=environment, check=False
+    )
+    assert done.returncode == 2
+    assert sentence in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_an_unknown_ensemble(home, tmp_path):
+    fill(tmp_path / "in", count=1)
+    command = [
+        sys.executable,
+        "-m",
+        "lungbox",
+        "predict",
+        str(tmp_path / "in"),
+        "--ensemble",
+        "tni",
+    ]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "no ensemble is called tni; did you mean tiny?" in done.stderr
+
+
+def test_three_lines_of_python(home, tmp_path):
+    fill(tmp_path / "in", count=1)
+    import lungbox
+
+    detector = lungbox.load("tiny")
+    findings = detector.predict(tmp_path / "in/chest-00.png")
+    assert findings.identity == "chest-00"
+    assert findings.size == (96, 96)

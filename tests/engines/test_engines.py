@@ -1,0 +1,88 @@
+"""Engines give the same answers, whatever the batch."""
+
+import numpy as np
+import pytest
+
+from lungbox.datasets.phantom import draw
+from lungbox.engines import EngineError, Job, Member, start
+from lungbox.weights.fetch import sha256
+from lungbox.weights.manifest import Weights
+from tests.tiny import SIDE, save_tiny
+
+
+@pytest.fixture(scope="module")
+def members(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("weights")
+    found = []
+    for seed, share in ((1, 0.75), (2, 0.25)):
+        path = save_tiny(folder / f"{seed}.safetensors", seed)
+        weights = Weights(
+            architecture="unet_lite0",
+            image_size=SIDE,
+            sha256=sha256(path),
+            bytes=path.stat().st_size,
+        )
+        found.append(Member(f"tiny{seed}", weights, path, share))
+    return tuple(found)
+
+
+@pytest.fixture(scope="module")
+def images():
+    return np.stack([draw(SIDE, i % 3, np.random.default_rng(i)).pixels for i in range(3)])
+
+
+@pytest.fixture(scope="module", params=["keras", "openvino"])
+def engine(request, members):
+    return start(request.param, Job("two", members, batch_size=4))
+
+
+def test_shapes_and_types(engine, images):
+    masks, scores = engine.predict(images)
+    assert masks.shape == (3, SIDE // 4, SIDE // 4, 2)
+    assert scores.shape == (3,)
+    assert masks.dtype == scores.dtype == np.float32
+    assert np.allclose(masks.sum(axis=-1), 1, atol=1e-5)
+
+
+def test_an_image_has_the_same_answer_in_any_company(engine, images):
+    masks, scores = engine.predict(images)
+    for row in range(3):
+        alone, score = engine.predict(images[row : row + 1])
+        assert np.abs(alone[0] - masks[row]).max() < 1e-6
+        assert abs(score[0] - scores[row]) < 1e-6
+
+
+def test_results_are_not_overwritten_by_the_next_batch(engine, images):
+    masks, _ = engine.predict(images[:1])
+    kept = masks.copy()
+    engine.predict(images[1:])
+    assert np.array_equal(masks, kept)
+
+
+def test_openvino_and_keras_agree(members, images):
+    job = Job("two", members, batch_size=4)
+    answers = [start(name, job).predict(images) for name in ("keras", "openvino")]
+    for first, second in zip(*answers, strict=True):
+        assert np.abs(first - second).max() < 1e-5
+
+
+def test_a_network_is_converted_once(members, images, tmp_path, monkeypatch):
+    monkeypatch.setenv("LUNGBOX_CACHE", str(tmp_path))
+    job = Job("one", members[:1], batch_size=1)
+    expected = start("openvino", job).predict(images[:1])[0]
+    (converted,) = (tmp_path / "openvino").iterdir()
+
+    def never(*_: object) -> None:
+        raise AssertionError("converted again")
+
+    monkeypatch.setattr("lungbox.engines.openvino._convert", never)
+    assert np.array_equal(start("openvino", job).predict(images[:1])[0], expected)
+    assert [path.name for path in (tmp_path / "openvino").iterdir()] == [converted.name]
+
+
+def test_without_openvino(members, monkeypatch):
+    monkeypatch.setattr("lungbox.engines.find_spec", lambda name: None)
+    job = Job("one", members[:1], batch_size=1)
+    assert start("auto", job).name == "keras"
+    with pytest.raises(EngineError, match="pip install openvino"):
+        start("openvino", job)

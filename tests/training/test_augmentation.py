@@ -1,0 +1,75 @@
+"""Augmentation moves image and mask alike, and follows from its seed."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+from lungbox.radiograph import equalise
+from lungbox.training.augmentation import Augmenter
+from lungbox.training.recipe import Augmentation
+
+OFF = dict(
+    flip=0, rotate=0, scale=(1, 1), shift=0, shear=0, gamma=(1, 1),
+    clahe=0, blur=0, noise=0, jpeg=0, erase_corner=0,
+)  # fmt: skip
+
+
+@pytest.fixture
+def image():
+    return np.random.default_rng(0).integers(0, 256, (64, 64)).astype(np.uint8)
+
+
+def block(side=96):
+    """An image whose mask can be seen in it: one bright rectangle."""
+    image = np.random.default_rng(0).integers(0, 100, (side, side)).astype(np.uint8)
+    mask = np.zeros_like(image)
+    mask[30:70, 20:50] = 255
+    return np.where(mask > 0, 200 + image // 4, image).astype(np.uint8), mask
+
+
+def test_everything_off_is_equalising(image):
+    same, mask = Augmenter(Augmentation(**OFF))(image, image, seed=1)
+    assert np.abs(same.astype(int) - equalise(image)).max() <= 2  # a gamma of 1 rounds
+    assert np.array_equal(mask, image)
+
+
+def test_flip(image):
+    flipped, mask = Augmenter(Augmentation(**OFF | {"flip": 1}))(image, image, seed=1)
+    assert np.array_equal(mask, image[:, ::-1])
+    assert np.abs(flipped.astype(int) - equalise(image[:, ::-1])).max() <= 2
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_image_and_mask_move_together(seed):
+    image, mask = block()
+    settings = OFF | {"flip": 0.5, "rotate": 10, "scale": (0.85, 1.15), "shift": 0.06, "shear": 4}
+    moved, moved_mask = Augmenter(Augmentation(**settings))(image, mask, seed)
+    inside, outside = moved_mask > 250, moved_mask < 5
+    assert moved[inside].mean() - moved[outside].mean() > 90
+    # The rectangle's edge falls where the mask's does: within a pixel, classes do not mix.
+    assert (moved[inside] > 180).mean() > 0.97
+
+
+def test_the_seed_decides_on_any_thread(image):
+    augment = Augmenter(Augmentation())
+    expected = [augment(image, image, seed) for seed in range(40)]
+    with ThreadPoolExecutor(4) as pool:
+        results = list(pool.map(lambda seed: augment(image, image, seed), range(40)))
+    for (a, b), (c, d) in zip(expected, results, strict=True):
+        assert np.array_equal(a, c)
+        assert np.array_equal(b, d)
+    # A few draw neither movement nor noise, and are then alike.
+    assert len({a.tobytes() for a, _ in expected}) > 30
+
+
+def test_erasing_touches_one_corner_only(image):
+    settings = Augmentation(**OFF | {"erase_corner": 1})
+    before = equalise(image)
+    erased, _ = Augmenter(settings)(before, before, seed=3)
+    changed = np.abs(erased.astype(int) - before) > 30
+    rows, columns = np.flatnonzero(changed.any(axis=1)), np.flatnonzero(changed.any(axis=0))
+    assert np.ptp(rows) < 0.27 * 64
+    assert np.ptp(columns) < 0.32 * 64
+    assert rows.min() == 0 or rows.max() == 63
+    assert columns.min() == 0 or columns.max() == 63

@@ -1,0 +1,92 @@
+"""What is drawn, how often, and that a batch depends on nothing but seed, epoch and position."""
+
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from lungbox import datasets
+from lungbox.datasets.cache import prepare_all
+from lungbox.datasets.phantom import write_rsna
+from lungbox.training.batches import Batches, draw_weights
+from lungbox.training.recipe import Data, Recipe, Stage
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("batches")
+    write_rsna(folder / "data", count=15, size=64)
+    return prepare_all(datasets.load(folder / "data"), 64, folder / "cache")
+
+
+def recipe(**data):
+    return Recipe(
+        name="x",
+        architecture="unet_lite0",
+        batch_size=4,
+        data={"samples_per_epoch": 400} | data,
+        stages=[{"epochs": 1, "image_size": 64}],
+    )
+
+
+def batches(cache, epoch=0, size=64, **data):
+    return Batches(cache, recipe(**data), Stage(epochs=1, image_size=size), epoch, stride=4)
+
+
+def test_shapes(cache):
+    images, targets = batches(cache, size=32)[0]
+    assert images.shape == (4, 32, 32, 1)
+    assert targets["mask"].shape == (4, 8, 8, 2)
+    assert targets["image"].shape == (4, 1)
+    assert 0 <= images.min() < images.max() <= 255
+    assert np.allclose(targets["mask"].sum(axis=-1), 1)
+
+
+def test_masks_and_targets_agree(cache):
+    epoch = batches(cache)
+    for step in range(10):
+        _, targets = epoch[step]
+        any_opacity = targets["mask"][..., 1].max(axis=(1, 2)) > 0.5
+        assert np.array_equal(any_opacity, targets["image"][:, 0] > 0)
+
+
+def test_a_batch_does_not_depend_on_what_was_asked_before(cache):
+    first, again = batches(cache, epoch=3), batches(cache, epoch=3)
+    for step in range(5):
+        first[step]
+    for key in ("mask", "image"):
+        assert np.array_equal(first[5][1][key], again[5][1][key])
+    assert np.array_equal(first[5][0], again[5][0])
+    assert not np.array_equal(batches(cache, epoch=4)[5][0], again[5][0])
+
+
+def test_every_image_is_drawn_its_share(cache):
+    """Systematic drawing: 400 of 15 images is 26 or 27 of each, never 20 and 33."""
+    drawn = Counter(batches(cache)._order.tolist())
+    assert set(drawn.values()) <= {26, 27}
+    assert len(drawn) == 15
+
+
+def test_weights(cache):
+    images = cache.dataset.images
+    hard = "No Lung Opacity / Not Normal"
+    settings = Data(samples_per_epoch=1, category_weights={hard: 3.0})
+    weights = draw_weights(cache.dataset, settings, ())
+    assert weights.sum() == pytest.approx(1)
+    by_category = {image.category: weight for image, weight in zip(images, weights, strict=True)}
+    assert by_category[hard] == pytest.approx(3 * by_category["Normal"])
+
+
+def test_balance_evens_out_views_and_targets(cache):
+    settings = Data(samples_per_epoch=1, balance=("view", "target"))
+    weights = draw_weights(cache.dataset, settings, ())
+    share = Counter()
+    for image, weight in zip(cache.dataset.images, weights, strict=True):
+        share[image.view, image.target] += weight
+    assert len(share) == 4
+    assert all(value == pytest.approx(0.25) for value in share.values())
+
+
+def test_no_source_left(cache):
+    with pytest.raises(ValueError, match="no image to train on in siim"):
+        draw_weights(cache.dataset, Data(samples_per_epoch=1), ("siim",))

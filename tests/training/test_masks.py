@@ -1,0 +1,48 @@
+"""Painted masks cover what the boxes cover."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lungbox.boxes import OperatingPoint, geometry, regions
+from lungbox.training.masks import paint
+
+
+def test_shares_of_pixels_by_hand():
+    mask = paint(geometry.as_boxes([(1.5, 0, 3, 2)]), (4, 4), 4)
+    assert mask[0].tolist() == [0, 128, 255, 0]
+    assert mask[2].tolist() == [0, 0, 0, 0]
+
+
+def test_the_file_may_have_any_shape():
+    mask = paint(geometry.as_boxes([(100, 0, 200, 50)]), (200, 100), 8)
+    assert mask[:4, 4:].min() == 255
+    assert mask.sum() == 16 * 255
+
+
+@given(st.lists(st.tuples(*[st.floats(0, 60)] * 4), max_size=4), st.integers(8, 64))
+def test_area_is_kept(corners, side):
+    ordered = [(min(a, c), min(b, d), max(a, c) + 1, max(b, d) + 1) for a, b, c, d in corners]
+    boxes = geometry.as_boxes(ordered)
+    mask = paint(boxes, (64, 64), side)
+    covered = mask.sum() / 255 / side**2
+    largest = geometry.area(boxes).max(initial=0) / 64**2
+    assert covered >= largest - 0.02
+    assert covered <= geometry.area(boxes).sum() / 64**2 + 0.02
+
+
+def test_ellipses_lie_inside_their_box():
+    boxes = geometry.as_boxes([(10, 20, 50, 44)])
+    rectangle, ellipse = (paint(boxes, (64, 64), 64, shape) for shape in ("rectangle", "ellipse"))
+    assert (ellipse <= rectangle).all()
+    assert ellipse.sum() / rectangle.sum() == pytest.approx(np.pi / 4, abs=0.03)
+
+
+@given(st.integers(0, 40), st.integers(0, 40), st.integers(8, 20), st.integers(8, 20))
+def test_a_painted_box_comes_back(x, y, width, height):
+    box = geometry.as_boxes([(x, y, x + width, y + height)])
+    opacity = paint(box, (64, 64), 64) / 255
+    point = OperatingPoint(threshold=0.5, min_area=0, shrink=0)
+    found, _ = regions(np.stack([1 - opacity, opacity], axis=-1), (64, 64), 1, point)
+    assert np.array_equal(found, box)

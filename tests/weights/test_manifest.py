@@ -1,0 +1,106 @@
+"""The manifest: validated, two read as one, and the weights it names are checked."""
+
+import pytest
+
+from lungbox.weights.fetch import fetch, sha256
+from lungbox.weights.files import WeightsError
+from lungbox.weights.manifest import (
+    Ensemble,
+    ManifestError,
+    Weights,
+    enter,
+    load_manifest,
+    own_path,
+    read_manifest,
+    shipped_path,
+)
+
+
+@pytest.fixture
+def weights(tmp_path):
+    path = tmp_path / "some.safetensors"
+    path.write_bytes(b"weights")
+    return Weights(
+        architecture="unet_lite0",
+        image_size=64,
+        sha256=sha256(path),
+        bytes=7,
+        sources=(f"file:{path}",),
+        folds=(1, 2),
+    )
+
+
+def test_the_shipped_manifest_is_in_order():
+    manifest = read_manifest(shipped_path())
+    assert "default" in manifest.ensembles
+    for name in manifest.ensemble("default").members:
+        assert fetch(name, manifest.weights[name]).is_file()
+
+
+def test_what_is_entered_is_found(own_home, weights):
+    enter("mine", weights, Ensemble(members=("mine",), rule="threshold", threshold=0.3))
+    manifest = load_manifest()
+    assert manifest.weights["mine"] == weights
+    assert manifest.ensemble("mine").point.threshold == 0.3
+    assert "default" in manifest.ensembles
+    enter("other", weights, Ensemble(members=("other", "other"), weights=(1, 3)))
+    assert set(read_manifest(own_path()).ensembles) == {"mine", "other"}
+    assert load_manifest().ensemble("other").shares == (0.25, 0.75)
+
+
+def test_lungboxs_own_names_cannot_be_taken(own_home, weights):
+    with pytest.raises(ManifestError, match="default is a name of Lungbox's own"):
+        enter("default", weights, Ensemble(members=("default",)))
+
+
+def test_sources_are_beside_their_manifest(tmp_path):
+    path = tmp_path / "manifest.toml"
+    path.write_text(
+        f'[weights.a]\narchitecture = "unet_lite0"\nimage_size = 64\nsha256 = "{"0" * 64}"\n'
+        'bytes = 1\nsources = ["file:a.safetensors", "https://example.org/a"]\n'
+    )
+    sources = read_manifest(path).weights["a"].sources
+    assert sources == (f"file:{tmp_path / 'a.safetensors'}", "https://example.org/a")
+
+
+@pytest.mark.parametrize(
+    ("content", "fault"),
+    [
+        ("[weights.a]\nsize = 1\n", "weights.a"),
+        ("[ensembles.a]\nmembers = []\n", "ensembles.a.members"),
+        ('[ensembles.a]\nmembers = ["b"]\n', "names the weights b"),
+        ('[ensembles.a]\nmembers = ["b"]\nweights = [1, 2]\n', "2 weights for 1 members"),
+        ('[ensembles.a]\nmembers = ["b"]\nshrink = 0.5\n', "ensembles.a.shrink"),
+        ("not toml", "not a TOML file"),
+    ],
+)
+def test_faults_are_named(tmp_path, content, fault):
+    path = tmp_path / "manifest.toml"
+    path.write_text(content)
+    with pytest.raises(ManifestError) as caught:
+        read_manifest(path)
+    assert fault in str(caught.value)
+    assert str(path) in str(caught.value)
+
+
+def test_an_unknown_ensemble_is_answered_with_the_nearest():
+    with pytest.raises(ManifestError, match="did you mean default"):
+        load_manifest().ensemble("defualt")
+
+
+def test_a_changed_file_is_refused(weights, tmp_path):
+    (tmp_path / "some.safetensors").write_bytes(b"weightz")
+    with pytest.raises(WeightsError, match="SHA-256 differs"):
+        fetch("some", weights)
+    (tmp_path / "some.safetensors").write_bytes(b"weigh")
+    with pytest.raises(WeightsError, match="5 bytes instead of 7"):
+        fetch("some", weights)
+    (tmp_path / "some.safetensors").unlink()
+    with pytest.raises(WeightsError, match="no such file"):
+        fetch("some", weights)
+
+
+def test_unpublished_weights_say_how_to_train_them(weights):
+    unpublished = weights.model_copy(update={"sources": (), "recipe": "recipes/four.toml"})
+    with pytest.raises(WeightsError, match=r"python train\.py recipes/four\.toml"):
+        fetch("four", unpublished)
