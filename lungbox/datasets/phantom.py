@@ -60,7 +60,7 @@ def write_rsna(folder: Path, count: int, size: int = 128, seed: int = 0) -> None
     """
     images = folder / IMAGE_FOLDERS[0]
     images.mkdir(parents=True, exist_ok=True)
-    labels = [("patientId", "x", "y", "width", "height", "Target")]
+    labels: list[tuple[str, ...]] = [("patientId", "x", "y", "width", "height", "Target")]
     classes = [("patientId", "class")]
     extras = [("patientId", "fold", "group", "ViewPosition")]
     for number in range(count):

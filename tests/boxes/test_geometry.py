@@ -53,7 +53,7 @@ def test_five_percent_a_side_leave_ninety():
 
 @pytest.mark.parametrize("share", [-0.1, 0.5, 1])
 def test_shrinking_to_nothing_is_refused(share):
-    with pytest.raises(ValueError, match="0 to 0.5"):
+    with pytest.raises(ValueError, match=r"0 to 0\.5"):
         geometry.shrink(geometry.as_boxes([]), share)
 
 

@@ -288,11 +288,11 @@ def test_an_unknown_ensemble(home, tmp_path):
         "predict",
         str(tmp_path / "in"),
         "--ensemble",
-        "tni",
+        "tinny",
     ]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 2
-    assert "no ensemble is called tni; did you mean tiny?" in done.stderr
+    assert "no ensemble is called tinny; did you mean tiny?" in done.stderr
 
 
 def test_three_lines_of_python(home, tmp_path):

@@ -203,11 +203,11 @@ def test_truncated_files_get_a_sentence(tmp_path, syntax, share):
     path = dicoms.write(dicoms.dataset(noise, syntax=syntax), tmp_path / "cut.dcm", syntax)
     content = path.read_bytes()
     path.write_bytes(content[: int(len(content) * share)])
-    try:
-        read(path)
-    except RadiographError as error:
-        assert "\n" not in str(error)
-        assert 10 < len(str(error)) < 400
+    complaint = complaint_about(path)
+    assert "\n" not in complaint
+    assert len(complaint) < 400
+    if share <= 0.5:
+        assert len(complaint) > 10
 
 
 def test_missing_rows(tmp_path):
@@ -217,6 +217,15 @@ def test_missing_rows(tmp_path):
     ds.save_as(path)
     with pytest.raises(RadiographError, match="no Rows"):
         read(path)
+
+
+def complaint_about(path) -> str:
+    """What is wrong with a file; empty where it can be read."""
+    try:
+        read(path)
+    except RadiographError as error:
+        return str(error)
+    return ""
 
 
 def _lut(entries: np.ndarray, bits: int) -> Dataset:
