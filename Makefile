@@ -1,0 +1,46 @@
+# Everything is made in .venv; each target installs what it needs.
+
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/pip install --quiet --disable-pip-version-check
+
+.PHONY: demo test lint bench requirements clean
+
+demo: .venv/.runs  ## boxes on the example radiographs
+	$(BIN)/python inference.py examples --overlays
+
+test: .venv/.tests  ## the whole test suite
+	$(BIN)/python -m pytest -n 2 --dist loadscope
+
+lint: .venv/.tests
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: .venv/.tests  ## the figures in the README
+	$(BIN)/python -m benchmarks
+
+requirements: .venv/.tests  ## exact pins for every supported Python, from the ranges in pyproject.toml
+	$(PIP) uv
+	$(BIN)/uv pip compile pyproject.toml --extra train --universal --python-version 3.11 \
+	    --fork-strategy fewest --no-annotate --custom-compile-command "make requirements" \
+	    --upgrade --quiet --output-file requirements.txt
+	$(BIN)/uv pip compile pyproject.toml --extra dev --constraints requirements.txt --universal \
+	    --python-version 3.11 --fork-strategy fewest --no-annotate \
+	    --custom-compile-command "make requirements" --upgrade --quiet \
+	    --output-file requirements-dev.txt
+
+clean:
+	rm -rf .venv predictions
+
+.venv/.made:
+	$(PYTHON) -m venv .venv
+	touch $@
+
+.venv/.runs: .venv/.made requirements.txt
+	$(PIP) --requirement requirements.txt
+	touch $@
+
+.venv/.tests: .venv/.made requirements-dev.txt
+	$(PIP) --requirement requirements-dev.txt
+	touch $@

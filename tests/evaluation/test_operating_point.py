@@ -1,0 +1,103 @@
+"""Choosing an operating point: fast as it is, it equals the slow way, and does not look ahead."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lungbox.boxes import geometry
+from lungbox.constants import RSNA_CLASS_MIX, RSNA_CLASSES
+from lungbox.datasets.types import Dataset, LabelledRadiograph
+from lungbox.evaluation.maps import Maps
+from lungbox.evaluation.operating_point import (
+    Grid,
+    cross_fit,
+    image_scores,
+    metric,
+    mix_weights,
+    patient_parts,
+)
+from lungbox.evaluation.scores import judge, rsna_figures
+
+SIDE = 32
+GRID = Grid(thresholds=(0.3, 0.6), min_areas=(0.001, 0.05), shrinks=(0.05,), gates=8)
+
+
+def case(number: int, random: np.random.Generator):
+    """An image, its opacity map and its score: right more often than not."""
+    positive = number % 3 == 2
+    x, y = random.integers(2, 14, 2)
+    box = (x, y, x + 12, y + 14)
+    opacity = random.random((SIDE, SIDE)) * 0.2
+    painted = positive if random.random() < 0.85 else not positive
+    if painted:
+        shift = random.integers(-2, 3)
+        opacity[y + shift : y + 14 + shift, x + shift : x + 12 + shift] = random.uniform(0.4, 0.9)
+    score = np.clip(random.normal(0.7 if painted else 0.2, 0.15), 0, 1)
+    image = LabelledRadiograph(
+        identity=f"{number:03d}",
+        path=Path("none"),
+        source="rsna",
+        size=(SIDE, SIDE),
+        boxes=geometry.as_boxes([box] if positive else []),
+        target=positive,
+        category=RSNA_CLASSES[number % 3],
+        patient=f"p{number // 2}",
+        view=("AP", "PA")[number % 2],
+    )
+    return image, np.round(opacity * 255).astype(np.uint8), np.float32(score)
+
+
+@pytest.fixture(scope="module")
+def maps():
+    random = np.random.default_rng(4)
+    images, opacity, scores = zip(*(case(number, random) for number in range(90)), strict=True)
+    return Maps(Dataset(images), np.stack(opacity), np.array(scores))
+
+
+def test_the_chosen_point_is_the_best_of_the_grid(maps):
+    """Every combination tried one by one finds nothing better."""
+    weights = mix_weights(maps.dataset)
+    chosen = cross_fit(maps, GRID).point
+    gates = np.unique(np.round(np.quantile(maps.scores, np.linspace(0, 0.98, 8)), 4))
+    candidates = [replace(p, gate=float(g)) for p in GRID.points() for g in gates]
+    count = len(maps.dataset)
+    values = [metric(image_scores(maps, [point] * count), weights) for point in candidates]
+    assert metric(image_scores(maps, [chosen] * count), weights) == pytest.approx(max(values))
+
+
+def test_a_patients_point_does_not_depend_on_the_patient(maps):
+    """Changing what is known of one patient leaves the point it is judged by."""
+    before = cross_fit(maps, GRID)
+    images = list(maps.dataset.images)
+    images[0] = replace(images[0], boxes=geometry.as_boxes([(0, 0, 31, 31)]), target=True)
+    after = cross_fit(replace(maps, dataset=Dataset(tuple(images))), GRID)
+    assert after.points[0] == before.points[0]
+
+
+def test_parts_keep_patients_together(maps):
+    parts = patient_parts(maps.dataset, 5, seed=1)
+    of_patient = {}
+    for image, part in zip(maps.dataset.images, parts, strict=True):
+        assert of_patient.setdefault(image.patient, part) == part
+    assert set(parts) == set(range(5))
+
+
+def test_mix_gives_classes_their_shares(maps):
+    weights = mix_weights(maps.dataset)
+    assert weights.sum() == pytest.approx(1)
+    for category, share in RSNA_CLASS_MIX.items():
+        rows = [image.category == category for image in maps.dataset.images]
+        assert weights[rows].sum() == pytest.approx(share)
+
+
+def test_figures_lie_in_their_intervals(maps):
+    fitted = cross_fit(maps, GRID)
+    figures = {figure.name: figure for figure in rsna_figures(judge(maps, fitted.points))}
+    for figure in figures.values():
+        assert 0 <= figure.low <= figure.value <= figure.high <= 1, figure.name
+    assert figures["image AUC against normal"].images == 60
+    assert figures["RSNA metric, raw"].images == 90
+    view = figures["for comparison: AUC of the view alone (AP = 1)"]
+    assert view.value == pytest.approx(0.5, abs=0.05)

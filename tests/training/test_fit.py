@@ -1,0 +1,184 @@
+"""A whole run on phantoms: it learns, leaves a folder that explains itself, and can be stopped."""
+
+import csv
+
+import keras
+import numpy as np
+import pytest
+
+from lungbox import architecture
+from lungbox.datasets import DatasetError
+from lungbox.datasets.phantom import write_rsna
+from lungbox.training import fit
+from lungbox.training.optimizer import build_optimizer
+from lungbox.training.recipe import Optimizer, RecipeError, load_recipe
+from lungbox.weights.files import load_weights
+
+RECIPE = """
+name = "phantoms"
+architecture = "unet_lite0"
+encoder_weights = "imagenet"
+batch_size = 8
+seed = 5
+[data]
+folds = [1, 2, 3, 4]
+samples_per_epoch = 48
+[optimizer]
+ema = 0.5
+[[stages]]
+epochs = 2
+image_size = 32
+[[stages]]
+epochs = 1
+image_size = 64
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("fit")
+    write_rsna(folder / "data", count=15, size=64)
+    (folder / "recipe.toml").write_text(RECIPE)
+    return folder
+
+
+class Watcher(fit.Progress):
+    """Keeps what it is told, and stops the run after some epochs, as a power cut would."""
+
+    def __init__(self, stop_after=99):
+        self.stop_after, self.losses, self.epochs = stop_after, [], []
+
+    def step(self, loss):
+        self.losses.append(loss)
+        if len(self.epochs) == self.stop_after:
+            raise KeyboardInterrupt
+
+    def epoch(self, epoch):
+        self.epochs.append(epoch)
+
+
+def run(folder, name, progress):
+    recipe = folder / "recipe.toml"
+    return fit.train(recipe, folder / "data", folder / name, folder / "cache", progress)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(folder):
+    watcher = Watcher()
+    return run(folder, "undisturbed", watcher), watcher
+
+
+def log(path):
+    with path.open() as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.mark.slow
+def test_it_learns_and_leaves_its_folder(folder, undisturbed):
+    path, watcher = undisturbed
+    assert len(watcher.losses) == 3 * 6
+    assert watcher.epochs[1].loss < watcher.epochs[0].loss
+    left = {item.name for item in path.parent.iterdir()}
+    assert left == {"recipe.toml", "log.csv", "weights.safetensors"}
+    assert load_recipe(path.parent / "recipe.toml") == load_recipe(folder / "recipe.toml")
+    rows = log(path.parent / "log.csv")
+    assert [row["epoch"] for row in rows] == ["1", "2", "3"]
+    for row, epoch in zip(rows, watcher.epochs, strict=True):
+        assert float(row["loss"]) == pytest.approx(epoch.loss)
+    model = architecture.build("unet_lite0", 64)
+    load_weights(model, path)
+    assert all(np.isfinite(variable.numpy()).all() for variable in model.weights)
+
+
+@pytest.mark.slow
+def test_a_finished_run_is_not_run_again(folder, undisturbed):
+    path, _ = undisturbed
+    watcher = Watcher()
+    assert run(folder, "undisturbed", watcher) == path
+    assert not watcher.losses
+
+
+@pytest.mark.slow
+def test_a_stopped_run_continues_after_its_last_epoch(folder, undisturbed):
+    with pytest.raises(KeyboardInterrupt):
+        run(folder, "stopped", Watcher(stop_after=1))
+    watcher = Watcher()
+    path = run(folder, "stopped", watcher)
+    assert [epoch.epoch for epoch in watcher.epochs] == [2, 3]
+    _, whole = undisturbed
+    for again, first in zip(watcher.epochs, whole.epochs[1:], strict=True):
+        assert again.loss == pytest.approx(first.loss, rel=1e-3)
+    assert [row["epoch"] for row in log(path.parent / "log.csv")] == ["1", "2", "3"]
+
+
+def test_another_recipes_folder_is_refused(folder):
+    (folder / "taken").mkdir()
+    (folder / "taken/recipe.toml").write_text(RECIPE.replace("seed = 5", "seed = 6"))
+    with pytest.raises(RecipeError, match="holds a run of another recipe"):
+        run(folder, "taken", Watcher())
+
+
+def test_folds_that_are_not_there(folder):
+    (folder / "recipe9.toml").write_text(RECIPE.replace("[1, 2, 3, 4]", "[9]"))
+    with pytest.raises(DatasetError, match="no image is in the recipe's folds 9"):
+        fit.train(
+            folder / "recipe9.toml", folder / "data", folder / "9", folder / "cache", Watcher()
+        )
+
+
+def test_the_encoder_takes_smaller_steps():
+    inputs = keras.Input((4,))
+    hidden = keras.layers.Dense(4, name="encoder")(inputs)
+    model = keras.Model(inputs, keras.layers.Dense(4, name="head")(hidden))
+    settings = Optimizer(
+        learning_rate=0.1, encoder_learning_rate=0.01, warmup=0, weight_decay=0, ema=0
+    )
+    encoder, head = model.trainable_variables[0], model.trainable_variables[2]
+    optimizer = build_optimizer(settings, model, 10, frozenset({encoder.path}))
+    before = [variable.numpy().copy() for variable in (encoder, head)]
+    gradients = [keras.ops.ones(v.shape) for v in model.trainable_variables]
+    optimizer.apply(gradients, model.trainable_variables)
+    # Adam's first step is its rate, whatever the gradient.
+    assert np.allclose(before[0] - encoder.numpy(), 0.01, atol=1e-4)
+    assert np.allclose(before[1] - head.numpy(), 0.1, atol=1e-3)
+
+
+def test_the_average_is_taken_once_at_the_end():
+    inputs = keras.Input((1,))
+    model = keras.Model(inputs, keras.layers.Dense(1, use_bias=False, name="head")(inputs))
+    settings = Optimizer(learning_rate=0.1, warmup=0, weight_decay=0, ema=0.5)
+    optimizer = build_optimizer(settings, model, 1000, frozenset())
+    (weight,) = model.trainable_variables
+    weight.assign([[0.0]])
+    values = []
+    for _ in range(3):
+        optimizer.apply([keras.ops.ones((1, 1))], [weight])
+        values.append(float(weight.numpy()[0, 0]))
+    optimizer.finalize_variable_values([weight])
+    assert float(weight.numpy()[0, 0]) == values[-1]
+    optimizer.last_epoch = True
+    optimizer.finalize_variable_values([weight])
+    expected = 0.5 * values[2] + 0.25 * values[1] + 0.25 * values[0]
+    assert float(weight.numpy()[0, 0]) == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="it is TensorFlow's kernel")
+def test_fused_batch_norm_is_batch_norm():
+    from lungbox.training.tensorflow_cpu import fuse_batch_norm
+
+    images = np.random.default_rng(0).normal(3, 2, (4, 6, 5, 7)).astype(np.float32)
+    models = []
+    for fused in (False, True):
+        inputs = keras.Input((6, 5, 7))
+        norm = keras.layers.BatchNormalization(momentum=0.9, epsilon=1e-3)
+        model = keras.Model(inputs, norm(inputs))
+        norm.gamma.assign(np.linspace(0.5, 2, 7))
+        norm.beta.assign(np.linspace(-1, 1, 7))
+        if fused:
+            fuse_batch_norm(model)
+        models.append(model)
+    for training in (True, True, False):
+        plain, fused = (model(images, training=training).numpy() for model in models)
+        assert np.abs(plain - fused).max() < 1e-5
+    for ours, theirs in zip(models[0].weights, models[1].weights, strict=True):
+        assert np.abs(ours.numpy() - theirs.numpy()).max() < 1e-5
