@@ -1,0 +1,1 @@
+"""What produced the figures of speed in the documentation; `make bench` runs them."""
