@@ -18,13 +18,13 @@ from lungbox.training.masks import paint
 from lungbox.training.recipe import Data, Recipe, Stage
 
 
-def draw_weights(dataset: Dataset, settings: Data, sources: tuple[str, ...]) -> NDArray:
+def draw_weights(dataset: Dataset, settings: Data, stage: Stage) -> NDArray:
     """How often each image is drawn, as probabilities that sum to 1.
 
     Args:
         dataset: the images.
         settings: the recipe's weights.
-        sources: the data sets to draw from; all where empty.
+        stage: whose weights of data sets go before the recipe's.
 
     Raises:
         ValueError: no image is left to draw.
@@ -35,11 +35,11 @@ def draw_weights(dataset: Dataset, settings: Data, sources: tuple[str, ...]) -> 
 
     in_cell = Counter(map(cell, dataset.images))
     cells = Counter(source for source, *_ in in_cell)
+    sources = stage.source_weights or settings.source_weights
     in_source = Counter(image.source for image in dataset.images)
     weights = np.array(
         [
-            (not sources or image.source in sources)
-            * settings.source_weights.get(image.source, 1.0)
+            sources.get(image.source, 1.0)
             * settings.category_weights.get(image.category, 1.0)
             # A cell's images together weigh as much as any other cell's of the data set.
             * in_source[image.source]
@@ -48,7 +48,7 @@ def draw_weights(dataset: Dataset, settings: Data, sources: tuple[str, ...]) -> 
         ]
     )
     if weights.sum() <= 0:
-        raise ValueError(f"no image to train on in {', '.join(sources) or 'the data'}")
+        raise ValueError("every image has a weight of 0")
     return weights / weights.sum()
 
 
@@ -66,7 +66,7 @@ class Batches(keras.utils.PyDataset):
         self._cache, self._recipe, self._stage = cache, recipe, stage
         self._epoch, self._stride = epoch, stride
         self._augment = Augmenter(recipe.augmentation)
-        weights = draw_weights(cache.dataset, recipe.data, stage.sources)
+        weights = draw_weights(cache.dataset, recipe.data, stage)
         count = recipe.steps_per_epoch * recipe.batch_size
         self._order = _draw(weights, count, np.random.default_rng((recipe.seed, epoch)))
 

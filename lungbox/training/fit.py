@@ -149,7 +149,7 @@ def _build(recipe: Recipe, image_size: int) -> tuple[keras.Model, EncoderAdamW]:
         optimizer=optimizer,
         loss={
             "mask": IoUBinaryCrossentropy(weights.bce, weights.iou, channels="foreground"),
-            "image": keras.losses.BinaryCrossentropy(),
+            "image": keras.losses.BinaryCrossentropy(label_smoothing=weights.label_smoothing),
         },
         loss_weights={"mask": 1.0, "image": weights.image},
         jit_compile=_compile_steps(),

@@ -2,7 +2,7 @@
 
 import tomllib
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -54,11 +54,19 @@ class Augmentation(_Section):
 
 
 class Loss(_Section):
-    """Weights of the loss's terms."""
+    """Weights of the loss's terms.
+
+    Attributes:
+        bce, iou: of the mask's binary cross-entropy and of its 1 - IoU of opacity.
+        image: of the image score's binary cross-entropy.
+        label_smoothing: the image targets become this half away from 0 and 1, so that the score
+            does not saturate on images that are learned by heart.
+    """
 
     bce: float = Field(0.5, ge=0)
     iou: float = Field(0.5, ge=0)
     image: float = Field(1.0, ge=0)
+    label_smoothing: float = Field(0.0, ge=0, lt=1)
 
 
 class Optimizer(_Section):
@@ -82,11 +90,18 @@ class Optimizer(_Section):
 
 
 class Stage(_Section):
-    """Some epochs at one image size, on some of the data sets (all by default)."""
+    """Some epochs at one image size.
+
+    Attributes:
+        epochs: how many.
+        image_size: side of the square, in pixels.
+        source_weights: how often an image of a data set is drawn, in place of the recipe's own;
+            0 leaves it out.
+    """
 
     epochs: int = Field(gt=0)
     image_size: int = Field(gt=0, multiple_of=32)
-    sources: tuple[str, ...] = ()
+    source_weights: dict[str, Annotated[float, Field(ge=0)]] = {}
 
 
 class Recipe(_Section):
