@@ -21,14 +21,23 @@ def conv(
     name: str,
     *,
     stride: int = 1,
+    rate: int = 1,
+    bias: bool = False,
     activation: str | None = "relu",
 ) -> KerasTensor:
-    """Convolution without bias, batch normalisation, activation.
+    """Convolution, batch normalisation, activation.
 
-    `(B, H, W, C)` to `(B, ceil(H / stride), ceil(W / stride), filters)`.
+    `(B, H, W, C)` to `(B, ceil(H / stride), ceil(W / stride), filters)`. A bias is superfluous
+    before the normalisation; the reference system's decoders have one.
     """
     x = layers.Conv2D(
-        filters, kernel, strides=stride, padding="same", use_bias=False, name=f"{name}_conv"
+        filters,
+        kernel,
+        strides=stride,
+        dilation_rate=rate,
+        padding="same",
+        use_bias=bias,
+        name=f"{name}_conv",
     )(x)
     return normalise(x, name, activation)
 

@@ -2,7 +2,8 @@
 
 from keras import KerasTensor, layers
 
-from lungbox.architecture.blocks import separable
+from lungbox.architecture.attention import Attention
+from lungbox.architecture.blocks import conv, normalise, separable
 from lungbox.architecture.encoders import Features
 
 
@@ -18,12 +19,81 @@ def light_unet(features: Features, widths: tuple[int, ...] = (128, 96, 64)) -> K
         `(B, H / k, W / k, widths[-1])`, k the stride of the last skip used.
     """
     x = features.bridge
-    for step, (width, skip) in enumerate(
-        zip(widths, reversed(features.skips), strict=False), start=1
-    ):
+    skips = reversed(features.skips)
+    for step, (width, skip) in enumerate(zip(widths, skips, strict=False), start=1):
         name = f"decoder{step}"
         x = layers.UpSampling2D(2, interpolation="bilinear", name=f"{name}_up")(x)
         x = layers.Concatenate(name=f"{name}_join")([x, skip])
         x = separable(x, width, f"{name}a")
         x = separable(x, width, f"{name}b")
     return x
+
+
+def unet(
+    features: Features,
+    widths: tuple[int, ...] = (512, 256, 128, 64),
+    attention: Attention | None = None,
+) -> KerasTensor:
+    """The U-Net decoder (Ronneberger et al., 2015) of the reference system.
+
+    At each step a transposed convolution doubles the map, the encoder's map of that size is
+    joined, and two 3x3 convolutions mix them.
+
+    Args:
+        features: one skip for each width, the first at full resolution.
+        widths: channels of each step, deep to shallow.
+        attention: applied to the bridge and to every skip, where given.
+
+    Returns:
+        `(B, H, W, widths[-1])`.
+    """
+    x = features.bridge if attention is None else attention(features.bridge, "bridge")
+    skips = reversed(features.skips)
+    for step, (width, skip) in enumerate(zip(widths, skips, strict=True), start=1):
+        name = f"decoder{step}"
+        x = layers.Conv2DTranspose(width, 2, strides=2, padding="same", name=f"{name}_up")(x)
+        if attention is not None:
+            skip = attention(skip, f"skip{step}")
+        x = layers.Concatenate(name=f"{name}_join")([x, skip])
+        x = conv(x, width, 3, f"{name}a", bias=True)
+        x = conv(x, width, 3, f"{name}b", bias=True)
+    return x
+
+
+def aspp(
+    features: Features, filters: int = 256, rates: tuple[int, ...] = (6, 12, 18)
+) -> KerasTensor:
+    """Atrous spatial pyramid pooling and the decoder of DeepLabv3+ (Chen et al., ECCV 2018).
+
+    Args:
+        features: the bridge is looked at at several rates; the only skip is the low level, at a
+            quarter of the image's resolution.
+        filters: channels of every branch.
+        rates: of the 3x3 branches' dilation.
+
+    Returns:
+        `(B, H, W, filters)`.
+    """
+    bridge, (low_level,) = features.bridge, features.skips
+    side = bridge.shape[1]
+    pooled = layers.AveragePooling2D(side, name="aspp_pool")(bridge)
+    pooled = conv(pooled, filters, 1, "aspp_image")
+    pooled = layers.UpSampling2D(side, interpolation="bilinear", name="aspp_spread")(pooled)
+    branches = [pooled, conv(bridge, filters, 1, "aspp_rate1")]
+    branches += [conv(bridge, filters, 3, f"aspp_rate{rate}", rate=rate) for rate in rates]
+    x = layers.Concatenate(name="aspp_join")(branches)
+    x = conv(x, filters, 1, "aspp_mix")
+    x = _enlarge(x, 4, "decoder1_up")
+    skip = conv(low_level, 48, 1, "low_level")
+    x = layers.Concatenate(name="decoder1_join")([x, skip])
+    for name in ("decoder1a", "decoder1b"):
+        # As the reference system has it: ReLU, normalisation, ReLU.
+        x = layers.Conv2D(
+            filters, 3, padding="same", use_bias=False, activation="relu", name=f"{name}_conv"
+        )(x)
+        x = normalise(x, name)
+    return _enlarge(x, 4, "decoder2_up")
+
+
+def _enlarge(x: KerasTensor, factor: int, name: str) -> KerasTensor:
+    return layers.UpSampling2D(factor, interpolation="bilinear", name=name)(x)

@@ -4,16 +4,24 @@ Both compute in float32 whatever the policy: a probability near 0 or 1 does not 
 bfloat16's eight bits, and the image score only orders images by such differences.
 """
 
+from typing import Literal
+
 import keras
 from keras import KerasTensor, layers, ops
 
 from lungbox.constants import IMAGE_SCORE_SHARE, OPACITY
 
+Activation = Literal["softmax", "sigmoid"]
 
-def softmax_mask(x: KerasTensor) -> KerasTensor:
-    """`(B, h, w, C)` to `(B, h, w, 2)`: probabilities of background and opacity, summing to 1."""
+
+def mask(x: KerasTensor, activation: Activation = "softmax") -> KerasTensor:
+    """`(B, h, w, C)` to `(B, h, w, 2)`: probabilities of background and opacity.
+
+    They sum to 1 under `softmax`; under `sigmoid`, which two of the reference system's networks
+    have, each channel stands for itself.
+    """
     x = layers.Conv2D(2, 1, name="mask_logits", dtype="float32")(x)
-    return layers.Softmax(name="mask", dtype="float32")(x)
+    return layers.Activation(activation, name="mask", dtype="float32")(x)
 
 
 def image_score(pooled: KerasTensor, mask: KerasTensor, dropout: float = 0.2) -> KerasTensor:

@@ -1,13 +1,48 @@
 """The named networks: encoder x decoder x head.
 
 Every one takes `(B, S, S, 1)` prepared gray 0-255 and gives `{"mask": (B, S/k, S/k, 2),
-"image": (B, 1)}`, probabilities both.
+"image": (B, 1)}`, probabilities both. Those called `_reference` are the published system's own,
+from the same pieces by other arguments; they have no image head.
 """
 
-import keras
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 
-from lungbox.architecture import decoders, encoders, heads
+import keras
+from keras import KerasTensor
+
+from lungbox.architecture import attention, decoders, encoders, heads
+from lungbox.architecture.applications import IMAGE, Taps, application
 from lungbox.architecture.registry import network
+
+Decoder = Callable[[encoders.Features], KerasTensor]
+
+# Where the reference system taps its encoders. Its ResNet152 is tapped at names that fit
+# ResNet50, which leaves out 30 of the 36 blocks of the fourth stage.
+_RESNET_REFERENCE = Taps(
+    (IMAGE, "conv1_relu", "conv2_block3_out", "conv3_block4_out"), "conv4_block6_out"
+)
+_RESNET_FULL = Taps(
+    (IMAGE, "conv1_relu", "conv2_block3_out", "conv3_block8_out"), "conv4_block36_out"
+)
+_DENSENET = Taps((IMAGE, "conv1_relu", "pool2_relu", "pool3_relu"), "pool4_relu")
+_VGG_REFERENCE = Taps(
+    ("block1_conv2", "block2_conv2", "block3_conv3", "block4_conv3"), "block5_conv3"
+)
+_VGG_FULL = Taps(("block1_conv2", "block2_conv2", "block3_conv4", "block4_conv4"), "block5_conv4")
+_ASPP_REFERENCE = Taps(("conv2_block2_out",), "conv4_block6_out")
+_ASPP_FULL = Taps(("conv2_block3_out",), "conv4_block36_out")
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """What one of the four is made of."""
+
+    encoder: str
+    taps: Taps
+    decode: Decoder
+    activation: heads.Activation = "softmax"
 
 
 @network(encoder="EfficientNet-Lite0", stride=4, image_size=256)
@@ -26,7 +61,88 @@ def unet_lite0(
     # 2. Encoder, decoder, heads
     features = encoders.efficientnet_lite0(inputs, drop_connect)
     decoded = decoders.light_unet(features)
-    mask = heads.softmax_mask(decoded)
+    mask = heads.mask(decoded)
     image = heads.image_score(features.pooled, mask, dropout)
     # 3. Model
     return keras.Model(inputs, {"mask": mask, "image": image}, name="unet_lite0")
+
+
+@network(encoder="ResNet152", stride=1, image_size=128)
+def unet_resnet152(image_size: int = 128, dropout: float = 0.2) -> keras.Model:
+    """A U-Net on ResNet152, all 36 blocks of its fourth stage."""
+    parts = _Parts("ResNet152", _RESNET_FULL, decoders.unet)
+    return _ours("unet_resnet152", parts, image_size, dropout)
+
+
+@network(encoder="DenseNet121", stride=1, image_size=128)
+def unet_densenet121(image_size: int = 128, dropout: float = 0.2) -> keras.Model:
+    """A U-Net on DenseNet121 up to its fourth pooling."""
+    parts = _Parts("DenseNet121", _DENSENET, decoders.unet)
+    return _ours("unet_densenet121", parts, image_size, dropout)
+
+
+@network(encoder="VGG19", stride=1, image_size=128)
+def unet_vgg19_attention(image_size: int = 128, dropout: float = 0.2) -> keras.Model:
+    """A U-Net on VGG19 with spatial attention on skips and bridge."""
+    decode = partial(decoders.unet, attention=attention.spatial)
+    parts = _Parts("VGG19", _VGG_FULL, decode)
+    return _ours("unet_vgg19_attention", parts, image_size, dropout)
+
+
+@network(encoder="ResNet152", stride=1, image_size=128)
+def aspp_resnet152(image_size: int = 128, dropout: float = 0.2) -> keras.Model:
+    """Atrous spatial pyramid pooling on ResNet152, all 36 blocks of its fourth stage."""
+    parts = _Parts("ResNet152", _ASPP_FULL, decoders.aspp)
+    return _ours("aspp_resnet152", parts, image_size, dropout)
+
+
+@network(encoder="ResNet152", stride=1, image_size=128, image_head=False)
+def unet_resnet152_reference(image_size: int = 128) -> keras.Model:
+    """The reference system's U-Net on the first part of ResNet152 (its model 1)."""
+    parts = _Parts("ResNet152", _RESNET_REFERENCE, decoders.unet, "softmax")
+    return _published("unet_resnet152_reference", parts, image_size)
+
+
+@network(encoder="DenseNet121", stride=1, image_size=128, image_head=False)
+def unet_densenet121_reference(image_size: int = 128) -> keras.Model:
+    """The reference system's U-Net on DenseNet121 (its model 2)."""
+    parts = _Parts("DenseNet121", _DENSENET, decoders.unet, "softmax")
+    return _published("unet_densenet121_reference", parts, image_size)
+
+
+@network(encoder="VGG19", stride=1, image_size=128, image_head=False)
+def unet_vgg19_attention_reference(image_size: int = 128) -> keras.Model:
+    """The reference system's U-Net on VGG19 with squeeze-and-excitation (its model 3)."""
+    decode = partial(decoders.unet, attention=attention.squeeze_excitation)
+    parts = _Parts("VGG19", _VGG_REFERENCE, decode, "sigmoid")
+    return _published("unet_vgg19_attention_reference", parts, image_size)
+
+
+@network(encoder="ResNet152", stride=1, image_size=128, image_head=False)
+def aspp_resnet152_reference(image_size: int = 128) -> keras.Model:
+    """The reference system's ASPP on the first part of ResNet152 (its model 4)."""
+    parts = _Parts("ResNet152", _ASPP_REFERENCE, decoders.aspp, "sigmoid")
+    return _published("aspp_resnet152_reference", parts, image_size)
+
+
+def _ours(name: str, parts: _Parts, image_size: int, dropout: float) -> keras.Model:
+    """One of the four at its best: scaled as its encoder's ImageNet weights expect, image head."""
+    # 1. Input
+    inputs = keras.Input((image_size, image_size, 1), name="radiograph")
+    # 2. Encoder, decoder, heads
+    features = application(parts.encoder, inputs, parts.taps)
+    mask = heads.mask(parts.decode(features), parts.activation)
+    image = heads.image_score(features.pooled, mask, dropout)
+    # 3. Model
+    return keras.Model(inputs, {"mask": mask, "image": image}, name=name)
+
+
+def _published(name: str, parts: _Parts, image_size: int) -> keras.Model:
+    """One of the four as it was published: scaled to -1..1, no image head."""
+    # 1. Input
+    inputs = keras.Input((image_size, image_size, 1), name="radiograph")
+    # 2. Encoder, decoder, head
+    features = application(parts.encoder, inputs, parts.taps, scaling="symmetric")
+    mask = heads.mask(parts.decode(features), parts.activation)
+    # 3. Model
+    return keras.Model(inputs, {"mask": mask}, name=name)

@@ -1,0 +1,43 @@
+"""Attention: what a decoder may look at in a feature map."""
+
+from collections.abc import Callable
+
+from keras import KerasTensor, layers, ops
+
+Attention = Callable[[KerasTensor, str], KerasTensor]
+
+
+def spatial(x: KerasTensor, name: str) -> KerasTensor:
+    """Weigh positions: a map in 0-1 from the mean and the maximum over channels.
+
+    `(B, H, W, C)` in and out. The spatial half of CBAM (Woo et al., ECCV 2018).
+    """
+    pooled = ChannelStatistics(name=f"{name}_statistics")(x)
+    gate = layers.Conv2D(1, 7, padding="same", activation="sigmoid", name=f"{name}_gate")(pooled)
+    return layers.Multiply(name=f"{name}_weighed")([x, gate])
+
+
+def squeeze_excitation(x: KerasTensor, name: str) -> KerasTensor:
+    """Weigh channels: a number in 0-1 for each, from their means.
+
+    `(B, H, W, C)` in and out. Hu et al., CVPR 2018, with a reduction of 2; the reference system
+    calls it spatial attention.
+    """
+    channels = x.shape[-1]
+    gate = layers.GlobalAveragePooling2D(name=f"{name}_means")(x)
+    gate = layers.Dense(channels // 2, activation="relu", name=f"{name}_squeeze")(gate)
+    gate = layers.Dense(channels, activation="sigmoid", name=f"{name}_excite")(gate)
+    # A layer of its own: published weight files are read in the order of the graph's depth.
+    gate = layers.Reshape((1, 1, channels), name=f"{name}_spread")(gate)
+    return layers.Multiply(name=f"{name}_weighed")([x, gate])
+
+
+class ChannelStatistics(layers.Layer):
+    """Mean and maximum over channels: `(B, H, W, C)` to `(B, H, W, 2)`."""
+
+    def call(self, inputs: KerasTensor) -> KerasTensor:
+        mean = ops.mean(inputs, axis=-1, keepdims=True)
+        return ops.concatenate([mean, ops.max(inputs, axis=-1, keepdims=True)], axis=-1)
+
+    def compute_output_shape(self, input_shape: tuple) -> tuple:
+        return (*input_shape[:-1], 2)
