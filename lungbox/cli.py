@@ -12,7 +12,8 @@ from typing import Annotated, Literal
 import typer
 from rich.console import Console
 
-from lungbox import __version__
+from lungbox import __version__, cli_weights
+from lungbox.errors import LungboxError
 
 app = typer.Typer(
     name="lungbox",
@@ -21,6 +22,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+app.add_typer(cli_weights.app, name="weights")
 _say = Console(stderr=True, highlight=False, soft_wrap=True)
 
 # Exit codes: all read; some files failed and the rest is written; nothing to do or wrong use.
@@ -38,6 +40,9 @@ def main(arguments: list[str] | None = None) -> None:
         warnings.simplefilter("ignore")
     try:
         app(arguments)
+    except LungboxError as error:
+        _say.print(f"lungbox: {error}", markup=False)
+        sys.exit(WRONG_USE)
     except KeyboardInterrupt:
         _say.print("Stopped; the same command continues where it was.")
         sys.exit(130)
@@ -78,13 +83,12 @@ def predict(
     """Box the lung opacities in a folder of radiographs."""
     from lungbox import folder_run
 
-    with _failing_clearly():
-        totals = folder_run.run(
-            folder_run.Request(
-                image_dir, ensemble, output, engine, ids, submission_size, overlays, batch_size
-            ),
-            _say,
-        )
+    totals = folder_run.run(
+        folder_run.Request(
+            image_dir, ensemble, output, engine, ids, submission_size, overlays, batch_size
+        ),
+        _say,
+    )
     if totals.failed:
         raise typer.Exit(SOME_FAILED)
 
@@ -98,13 +102,12 @@ def train(
     ] = None,
 ) -> None:
     """Train what a recipe describes, or continue a run that was stopped."""
-    with _failing_clearly():
-        from lungbox.frameworks import start_keras
+    from lungbox.frameworks import start_keras
 
-        start_keras()
-        from lungbox.training import run as training_run
+    start_keras()
+    from lungbox.training import run as training_run
 
-        training_run.run(recipe, data, run, _say)
+    training_run.run(recipe, data, run, _say)
 
 
 @app.command()
@@ -117,10 +120,9 @@ def evaluate(
     ] = "auto",
 ) -> None:
     """Score an ensemble on a fold it was not trained on, and choose its operating point."""
-    with _failing_clearly():
-        from lungbox.evaluation import report
+    from lungbox.evaluation import report
 
-        report.run(data, fold, ensemble, engine, _say)
+    report.run(data, fold, ensemble, engine, _say)
 
 
 @app.command()
@@ -131,8 +133,7 @@ def score(
     """Score a submission with the RSNA challenge's metric."""
     from lungbox.evaluation import submissions
 
-    with _failing_clearly():
-        result = submissions.score(submission, labels)
+    result = submissions.score(submission, labels)
     print(f"RSNA metric {result.score:.4f} over {result.counted} of {result.images} images")
 
 
@@ -142,17 +143,3 @@ def networks() -> None:
     from lungbox import architecture_table
 
     architecture_table.show(Console(highlight=False))
-
-
-class _failing_clearly:  # noqa: N801  reads as a phrase where it is used
-    """Turns the package's own errors into one sentence and exit code 2."""
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: type | None, error: BaseException | None, _: object) -> None:
-        from lungbox.errors import LungboxError
-
-        if isinstance(error, LungboxError):
-            _say.print(f"lungbox: {error}", markup=False)
-            raise typer.Exit(WRONG_USE) from None

@@ -11,12 +11,12 @@ from rich.console import Console
 
 from lungbox import __version__, overlay
 from lungbox.constants import RESEARCH_USE
-from lungbox.engines import EngineName
+from lungbox.engines import EngineName, start
 from lungbox.errors import LungboxError
 from lungbox.files import replacing
 from lungbox.folder import Source, gather
-from lungbox.pipeline import Detector, Outcome, load
-from lungbox.progress import bar
+from lungbox.pipeline import Detector, Outcome, open_ensemble
+from lungbox.progress import bar, downloads
 from lungbox.results import OVERLAYS, RUN, Journal, Totals, stamp, write_results
 from lungbox.submission import read_ids
 
@@ -51,8 +51,7 @@ def run(request: Request, say: Console) -> Totals:
     started = time.monotonic()
     ids = read_ids(request.ids) if request.ids else None
     sources = _sources(request, say)
-    with say.status("Starting the networks; the first time they are converted for this machine"):
-        detector = load(request.ensemble, request.engine, request.batch_size)
+    detector = _detector(request, say)
     journal = Journal(request.output, _settings(request, detector))
     finished = journal.done()
     waiting = [s for s in sources if finished.get(s.relative) != stamp(s)]
@@ -71,6 +70,13 @@ def run(request: Request, say: Console) -> Totals:
     journal.remove()
     _report(request, totals, ids, sources, say)
     return totals
+
+
+def _detector(request: Request, say: Console) -> Detector:
+    with downloads(say) as watch:
+        job, point = open_ensemble(request.ensemble, request.batch_size, watch)
+    with say.status("Starting the networks; the first time they are converted for this machine"):
+        return Detector(request.ensemble, start(request.engine, job), point)
 
 
 def _sources(request: Request, say: Console) -> list[Source]:
@@ -93,8 +99,9 @@ def _settings(request: Request, detector: Detector) -> dict[str, object]:
     return {
         "version": __version__,
         "images": str(request.images.resolve()),
-        "members": [(m.weights.sha256, m.share) for m in detector.engine.job.members],
+        "members": [(m.sha256, m.share) for m in detector.engine.job.members],
         "engine": (detector.engine.name, detector.engine.precision),
+        "preparation": detector.engine.job.preparation,
         "point": vars(detector.point),
         "overlays": request.overlays,
     }
@@ -133,13 +140,14 @@ def _write_run(request: Request, detector: Detector, totals: Totals, seconds: fl
                 "architecture": member.weights.architecture,
                 "image_size": member.weights.image_size,
                 "share": member.share,
-                "sha256": member.weights.sha256,
+                "sha256": member.sha256,
             }
             for member in engine.job.members
         ],
         "engine": engine.name,
         "precision": engine.precision,
         "batch_size": engine.job.batch_size,
+        "preparation": engine.job.preparation,
         "operating_point": vars(detector.point),
         "submission_size": request.submission_size,
         "totals": vars(totals),

@@ -18,6 +18,24 @@ def cache_folder() -> Path:
     return _folder("LUNGBOX_CACHE", "XDG_CACHE_HOME", ".cache")
 
 
+def requirements_file() -> Path:
+    """The exact pins of everything Lungbox needs."""
+    inside = _PACKAGE / "requirements.txt"
+    return inside if inside.is_file() else _PACKAGE.parent / "requirements.txt"
+
+
+def weights_cache() -> Path:
+    """Where downloaded weight files are kept."""
+    return cache_folder() / "weights"
+
+
+def bundle_folders() -> list[Path]:
+    """Folders of weight files made by `lungbox weights bundle`: `LUNGBOX_BUNDLE`, several of them
+    separated as in `PATH`."""
+    chosen = os.environ.get("LUNGBOX_BUNDLE", "")
+    return [Path(part).expanduser() for part in chosen.split(os.pathsep) if part]
+
+
 def data_folder() -> Path:
     """Where the user's own weights are entered: `LUNGBOX_HOME`, or the user's data folder."""
     return _folder("LUNGBOX_HOME", "XDG_DATA_HOME", ".local/share")

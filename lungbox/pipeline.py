@@ -16,8 +16,8 @@ from lungbox.engines import Engine, EngineName, Job, members, start
 from lungbox.findings import Findings, opacities
 from lungbox.folder import Source
 from lungbox.radiograph import Radiograph, RadiographError, identity, prepare, read
-from lungbox.weights.fetch import fetch
-from lungbox.weights.manifest import DEFAULT, Ensemble, load_manifest
+from lungbox.weights.fetch import Watch, fetch
+from lungbox.weights.manifest import DEFAULT, load_manifest
 
 BATCH_SIZE = 8
 
@@ -65,7 +65,7 @@ class Detector:
             RadiographError: it cannot be read as a radiograph.
         """
         file = Path(path)
-        item = _read(Source(file, identity(file), str(file)), self._side, keep=False)
+        item = _read(Source(file, identity(file), str(file)), self.engine.job, keep=False)
         masks, scores = self.engine.predict(item.prepared[None])
         return self._findings(item, masks[0], float(scores[0]))
 
@@ -83,17 +83,13 @@ class Detector:
         """
         batch: list[_Read | Outcome] = []
         waiting = 0
-        for item in _read_ahead(sources, self._side, keep_radiographs, self._batch_size):
+        for item in _read_ahead(sources, self.engine.job, keep_radiographs):
             batch.append(item)
             waiting += isinstance(item, _Read)
             if waiting == self._batch_size:
                 yield from self._finish(batch)
                 batch, waiting = [], 0
         yield from self._finish(batch)
-
-    @property
-    def _side(self) -> int:
-        return self.engine.job.image_size
 
     @property
     def _batch_size(self) -> int:
@@ -148,15 +144,29 @@ def load(
         WeightsError: its weights cannot be had, or do not fit.
         EngineError: the engine cannot run here.
     """
+    job, point = open_ensemble(ensemble, batch_size)
+    return Detector(ensemble, start(engine, job), point)
+
+
+def open_ensemble(
+    name: str, batch_size: int, watch: Watch = lambda _: lambda *_: None
+) -> tuple[Job, OperatingPoint]:
+    """What an engine needs to run an ensemble, its weights fetched, and its operating point.
+
+    Args:
+        name: in the manifest.
+        batch_size: images run at once.
+        watch: see `weights.fetch`.
+
+    Raises:
+        ManifestError: no ensemble has that name.
+        WeightsError: its weights cannot be had.
+    """
     manifest = load_manifest()
-    entry = manifest.ensemble(ensemble)
-    job = _job(ensemble, entry, manifest.weights, batch_size)
-    return Detector(ensemble, start(engine, job), entry.point)
-
-
-def _job(name: str, ensemble: Ensemble, weights: dict, batch_size: int) -> Job:
-    paths = [fetch(member, weights[member]) for member in ensemble.members]
-    return Job(name, members(ensemble, weights, paths), batch_size)
+    ensemble = manifest.ensemble(name)
+    paths = [fetch(member, manifest.weights[member], watch) for member in ensemble.members]
+    found = members(ensemble, manifest.weights, paths)
+    return Job(name, found, batch_size, ensemble.preparation), ensemble.point
 
 
 @dataclass(frozen=True)
@@ -170,20 +180,20 @@ class _Read:
     radiograph: Radiograph | None
 
 
-def _read(source: Source, side: int, keep: bool) -> _Read:
+def _read(source: Source, job: Job, keep: bool) -> _Read:
     radiograph = read(source.path)
     return _Read(
         source=source,
-        prepared=prepare(radiograph.pixels, side),
+        prepared=prepare(radiograph.pixels, job.image_size, job.preparation),
         size=radiograph.size,
         flag=radiograph.flag,
         radiograph=radiograph if keep else None,
     )
 
 
-def _try_to_read(source: Source, side: int, keep: bool) -> _Read | Outcome:
+def _try_to_read(source: Source, job: Job, keep: bool) -> _Read | Outcome:
     try:
-        return _read(source, side, keep)
+        return _read(source, job, keep)
     except RadiographError as error:
         return Outcome(source, reason=str(error))
     except MemoryError:
@@ -192,9 +202,7 @@ def _try_to_read(source: Source, side: int, keep: bool) -> _Read | Outcome:
         return Outcome(source, reason=f"it cannot be read ({type(error).__name__}: {error})")
 
 
-def _read_ahead(
-    sources: Iterable[Source], side: int, keep: bool, batch_size: int
-) -> Iterator[_Read | Outcome]:
+def _read_ahead(sources: Iterable[Source], job: Job, keep: bool) -> Iterator[_Read | Outcome]:
     """Read in threads, in order, at most two batches ahead."""
     threads = cpu_count() or 1
     remaining = iter(sources)
@@ -203,10 +211,10 @@ def _read_ahead(
 
         def fill(count: int) -> None:
             for source in islice(remaining, count):
-                futures.append(pool.submit(_try_to_read, source, side, keep))
+                futures.append(pool.submit(_try_to_read, source, job, keep))
 
         try:
-            fill(2 * batch_size + threads)
+            fill(2 * job.batch_size + threads)
             while futures:
                 yield futures.popleft().result()
                 fill(1)

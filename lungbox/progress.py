@@ -1,11 +1,12 @@
 """Progress on the terminal: a bar with rate and time left; nothing where nobody watches."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
 from rich.progress import (
     BarColumn,
+    DownloadColumn,
     MofNCompleteColumn,
     Progress,
     ProgressColumn,
@@ -14,6 +15,7 @@ from rich.progress import (
     TaskID,
     TextColumn,
     TimeRemainingColumn,
+    TransferSpeedColumn,
 )
 from rich.text import Text
 
@@ -61,3 +63,26 @@ def bar(console: Console, text: str, total: int, done: int = 0) -> Iterator[Bar]
     )
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
         yield Bar(progress, progress.add_task(text, total=total, completed=done))
+
+
+@contextmanager
+def downloads(console: Console) -> Iterator[Callable[[str], Callable[[int, int | None], object]]]:
+    """A bar for each download while the block runs; silent where `console` is no terminal.
+
+    The block gets a function that is told a source, and gives one that is told how many bytes of
+    it are there and, where that is known, how many there will be.
+    """
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+
+        def watch(source: str) -> Callable[[int, int | None], object]:
+            task = progress.add_task(source[:60], total=None)
+            return lambda have, total: progress.update(task, completed=have, total=total)
+
+        yield watch

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from lungbox.datasets.types import Dataset
 from lungbox.radiograph import RadiographError, prepare, read
+from lungbox.radiograph.prepare import Preparation
 
 # Raise it when `radiograph.read` or `prepare` computes something else: old caches are then left.
 _VERSION = 1
@@ -39,6 +40,7 @@ def prepare_all(
     image_size: int,
     folder: Path,
     advance: Callable[[], object] = lambda: None,
+    preparation: Preparation = "equalised",
 ) -> Cache:
     """The prepared images of `dataset` at `image_size`, from the cache where they are there.
 
@@ -50,13 +52,14 @@ def prepare_all(
         image_size: side of the square, in pixels.
         folder: where caches are kept.
         advance: called once for every image read.
+        preparation: see `radiograph.prepare`.
     """
-    key = _key(dataset, image_size)
+    key = _key(dataset, image_size, preparation)
     pixels_path = folder / f"{key}.npy"
     failed_path = folder / f"{key}.json"
     if not failed_path.is_file():
         folder.mkdir(parents=True, exist_ok=True)
-        _write(dataset, image_size, pixels_path, failed_path, advance)
+        _write(dataset, image_size, preparation, pixels_path, failed_path, advance)
     failed = {int(row): reason for row, reason in json.loads(failed_path.read_text()).items()}
     pixels = np.load(pixels_path, mmap_mode="r")
     kept = [row for row in range(len(dataset)) if row not in failed]
@@ -70,6 +73,7 @@ def prepare_all(
 def _write(
     dataset: Dataset,
     image_size: int,
+    preparation: Preparation,
     pixels_path: Path,
     failed_path: Path,
     advance: Callable[[], object],
@@ -80,7 +84,7 @@ def _write(
 
     def one(row: int) -> None:
         try:
-            pixels[row] = prepare(read(dataset.images[row].path).pixels, image_size)
+            pixels[row] = prepare(read(dataset.images[row].path).pixels, image_size, preparation)
         except RadiographError as error:
             failed[row] = str(error)
         advance()
@@ -96,10 +100,12 @@ def _write(
     failed_path.write_text(json.dumps(dict(sorted(failed.items()))))
 
 
-def _key(dataset: Dataset, image_size: int) -> str:
+def _key(dataset: Dataset, image_size: int, preparation: Preparation) -> str:
     facts: Sequence[object] = [
         (str(image.path.resolve()), stat.st_size, stat.st_mtime_ns)
         for image in dataset.images
         for stat in [image.path.stat()]
     ]
-    return hashlib.sha256(json.dumps([_VERSION, image_size, facts]).encode()).hexdigest()[:24]
+    return hashlib.sha256(
+        json.dumps([_VERSION, image_size, preparation, facts]).encode()
+    ).hexdigest()[:24]

@@ -1,6 +1,7 @@
 """What every engine is: prepared radiographs in, masks and image scores out."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Protocol
 
@@ -8,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lungbox.errors import LungboxError
+from lungbox.radiograph.prepare import Preparation
+from lungbox.weights.fetch import sha256
 from lungbox.weights.manifest import Ensemble, Weights
 
 
@@ -20,6 +23,11 @@ class Member:
     path: Path
     share: float
 
+    @cached_property
+    def sha256(self) -> str:
+        """Of the file: the manifest's, or its own where the manifest does not know it."""
+        return self.weights.sha256 or sha256(self.path)
+
 
 @dataclass(frozen=True)
 class Job:
@@ -29,11 +37,13 @@ class Job:
         ensemble: for messages, its name.
         members: its networks.
         batch_size: images in one batch; the last is padded, so that the shape never changes.
+        preparation: how radiographs become its input.
     """
 
     ensemble: str
     members: tuple[Member, ...]
     batch_size: int
+    preparation: Preparation = "equalised"
 
     @property
     def image_size(self) -> int:

@@ -8,6 +8,7 @@ from lungbox import architecture
 from lungbox.architecture.ensemble import average
 from lungbox.engines.base import Job, padded
 from lungbox.weights.files import load_weights
+from lungbox.weights.keras2 import load_keras2
 
 
 class KerasEngine:
@@ -40,6 +41,7 @@ def build(job: Job) -> keras.Model:
     networks = []
     for member in job.members:
         network = architecture.build(member.weights.architecture, member.weights.image_size)
-        load_weights(network, member.path)
+        load = load_keras2 if member.weights.format == "keras2" else load_weights
+        load(network, member.path)
         networks.append((network, member.share))
     return average(networks)

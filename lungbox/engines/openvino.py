@@ -55,10 +55,7 @@ def _key(job: Job) -> str:
         _VERSION,
         openvino.__version__,
         job.batch_size,
-        [
-            (m.weights.architecture, m.weights.image_size, m.weights.sha256, m.share)
-            for m in job.members
-        ],
+        [(m.weights.architecture, m.weights.image_size, m.sha256, m.share) for m in job.members],
     ]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:24]
 

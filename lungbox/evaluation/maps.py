@@ -58,12 +58,13 @@ def predict_maps(
         running: called with the number of images run.
     """
     job = engine.job
-    prepared = prepare_all(dataset, job.image_size, cache, reading)
+    prepared = prepare_all(dataset, job.image_size, cache, reading, job.preparation)
     images = prepared.dataset
     facts = [
         (engine.name, engine.precision),
-        [(m.weights.sha256, m.share) for m in job.members],
+        [(m.sha256, m.share) for m in job.members],
         job.image_size,
+        job.preparation,
         [(image.source, image.identity) for image in images.images],
     ]
     key = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:24]

@@ -4,27 +4,46 @@ One function, called by the training cache and by inference alike, so that the t
 disagree. What comes after it (gray to RGB, scaling) is inside the networks.
 """
 
+from typing import Literal
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from lungbox.constants import GRAY_LEVELS
 
+Preparation = Literal["equalised", "nearest"]
 
-def prepare(pixels: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+
+def prepare(
+    pixels: NDArray[np.uint8], size: int, preparation: Preparation = "equalised"
+) -> NDArray[np.uint8]:
     """Squash a radiograph to a square and equalise its histogram.
 
     Args:
         pixels: `(H, W)` uint8, any aspect ratio.
         size: side of the square, in pixels.
+        preparation: `nearest` takes the pixel nearest to each centre and leaves the contrast as
+            it is, which is all the reference system does.
 
     Returns:
-        `(size, size)` uint8, using the whole gray range.
+        `(size, size)` uint8; equalised, it uses the whole gray range.
 
     Every radiograph is equalised because public data mixes natural and equalised contrast, and
     not evenly over the classes: left alone, a network learns the contrast for the label.
     """
+    if preparation == "nearest":
+        return resize_nearest(pixels, size, size)
     return equalise(resize_area(pixels, size, size))
+
+
+def resize_nearest(pixels: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
+    """Resize `(H, W)` to `(height, width)`, each pixel the one its centre falls into."""
+    rows, columns = (
+        (2 * np.arange(new) + 1) * old // (2 * new)
+        for new, old in zip((height, width), pixels.shape, strict=True)
+    )
+    return pixels[np.ix_(rows, columns)]
 
 
 def resize_area(pixels: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:

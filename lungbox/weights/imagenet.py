@@ -1,5 +1,7 @@
-"""ImageNet weights for encoders that `keras.applications` does not have."""
+"""ImageNet weights for encoders: Keras' own, and those Keras does not have."""
 
+from collections.abc import Callable
+from functools import partial
 from importlib import util
 from pathlib import Path
 
@@ -115,4 +117,28 @@ def _to_keras(tensor: NDArray, kind: str, layer: str) -> NDArray[np.float32]:
     return tensor
 
 
-_LOADERS = {"EfficientNet-Lite0": load_efficientnet_lite0}
+def _load_application(model: keras.Model, encoder: str) -> frozenset[str]:
+    """Fill an encoder of `keras.applications` from Keras' own weight file, which it downloads."""
+    try:
+        published = getattr(keras.applications, encoder)(include_top=False, weights="imagenet")
+    except Exception as error:  # the network's errors are of many kinds
+        raise WeightsError(
+            f"Keras cannot download {encoder}'s ImageNet weights ({error}); put the file it names "
+            'into ~/.keras/models, or start from none: encoder_weights = "none"'
+        ) from error
+    known = {variable.path: variable for variable in published.weights}
+    filled = set()
+    for variable in model.weights:
+        if variable.path in known:
+            variable.assign(known[variable.path])
+            filled.add(variable.path)
+    return frozenset(filled)
+
+
+_LOADERS: dict[str, Callable[[keras.Model], frozenset[str]]] = {
+    "EfficientNet-Lite0": load_efficientnet_lite0,
+    **{
+        encoder: partial(_load_application, encoder=encoder)
+        for encoder in ("ResNet152", "DenseNet121", "VGG19")
+    },
+}

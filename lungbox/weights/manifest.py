@@ -6,6 +6,7 @@ enters its results into. A name stands in one of them only.
 
 import difflib
 import tomllib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -15,9 +16,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from lungbox.boxes import OperatingPoint
 from lungbox.errors import LungboxError
 from lungbox.files import replacing
-from lungbox.paths import data_folder, shipped_checkpoints
+from lungbox.paths import bundle_folders, data_folder, shipped_checkpoints
+from lungbox.radiograph.prepare import Preparation
+from lungbox.weights.content import Format
 
 NAME = "manifest.toml"
+_SOURCE = r"^(file|https?|gdrive|hf|kaggle):."
 DEFAULT = "default"
 
 
@@ -35,8 +39,10 @@ class Weights(_Entry):
     Attributes:
         architecture: the registered network it belongs to.
         image_size: side of the square the network was trained on, in pixels.
-        sha256: of the file, in hexadecimal.
-        bytes: its size.
+        sha256: of the file, in hexadecimal; empty where it is not known, and then pinned when
+            the file first comes.
+        bytes: its size; 0 where it is not known.
+        format: `safetensors`, or `keras2` for a published `.h5` file.
         sources: where to get it, in order of preference. `file:NAME` is beside the manifest.
         recipe: the training recipe.
         trained_on: data and folds it has seen, in words.
@@ -46,9 +52,10 @@ class Weights(_Entry):
 
     architecture: str
     image_size: int = Field(gt=0, multiple_of=32)
-    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-    bytes: int = Field(gt=0)
-    sources: tuple[Annotated[str, Field(pattern=r"^(file|https|gdrive|hf|kaggle):.")], ...] = ()
+    sha256: Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")] = ""
+    bytes: int = Field(0, ge=0)
+    format: Format = "safetensors"
+    sources: tuple[Annotated[str, Field(pattern=_SOURCE)], ...] = ()
     recipe: str = ""
     trained_on: str = ""
     folds: tuple[int, ...] = ()
@@ -61,12 +68,14 @@ class Ensemble(_Entry):
     Attributes:
         members: names of weight files.
         weights: their shares of the average, in that order; equal where empty.
+        preparation: how a radiograph becomes its members' input, see `radiograph.prepare`.
         rule, threshold, min_area, shrink, gate, compatibility: see `boxes.OperatingPoint`.
         note: where the operating point comes from, or how to train what is not published.
     """
 
     members: tuple[str, ...] = Field(min_length=1)
     weights: tuple[Annotated[float, Field(gt=0)], ...] = ()
+    preparation: Preparation = "equalised"
     rule: Literal["argmax", "threshold"] = "argmax"
     threshold: float = Field(0.5, ge=0, le=1)
     min_area: float = Field(0.005, ge=0, lt=1)
@@ -106,13 +115,15 @@ class Manifest(_Entry):
     weights: dict[str, Weights] = {}
     ensembles: dict[str, Ensemble] = {}
 
-    @model_validator(mode="after")
-    def _members_agree(self) -> "Manifest":
-        for name, ensemble in self.ensembles.items():
-            for member in ensemble.members:
-                if member not in self.weights:
-                    raise ValueError(f"ensemble {name} names the weights {member}, not entered")
-        return self
+    def file(self, name: str) -> Weights:
+        """The weight file called `name`.
+
+        Raises:
+            ManifestError: there is none; the nearest is named.
+        """
+        if name not in self.weights:
+            raise ManifestError(f"no weights are called {name}; {_hint(name, self.weights)}")
+        return self.weights[name]
 
     def ensemble(self, name: str) -> Ensemble:
         """The ensemble called `name`.
@@ -121,27 +132,45 @@ class Manifest(_Entry):
             ManifestError: there is none; the nearest is named.
         """
         if name not in self.ensembles:
-            near = difflib.get_close_matches(name, self.ensembles, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(self.ensembles)}"
-            raise ManifestError(f"no ensemble is called {name}; {hint}")
+            raise ManifestError(f"no ensemble is called {name}; {_hint(name, self.ensembles)}")
         return self.ensembles[name]
 
 
+def _hint(name: str, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(name, known, n=1)
+    return f"did you mean {near[0]}?" if near else f"known: {', '.join(known)}"
+
+
 def load_manifest() -> Manifest:
-    """The shipped manifest and the user's own, as one, `file:` sources made absolute.
+    """The shipped manifest, the user's own and those of bundles, as one.
+
+    `file:` sources are made absolute. What stands in the user's own goes before a bundle's.
 
     Raises:
-        ManifestError: one of them is wrong, or they share a name.
+        ManifestError: one of them is wrong, takes a name of Lungbox's own, or has an ensemble
+            whose members are nowhere entered.
     """
-    shipped, own = (read_manifest(path) for path in (shipped_path(), own_path()))
-    for kind in ("weights", "ensembles"):
-        if both := set(getattr(shipped, kind)) & set(getattr(own, kind)):
+    shipped = read_manifest(shipped_path())
+    weights, ensembles = dict(shipped.weights), dict(shipped.ensembles)
+    for path in (own_path(), *(folder / NAME for folder in bundle_folders())):
+        other = read_manifest(path)
+        taken = (set(shipped.weights) & set(other.weights)) | (
+            set(shipped.ensembles) & set(other.ensembles)
+        )
+        if taken:
             raise ManifestError(
-                f"{own_path()}: {min(both)} is a name of Lungbox's own; rename that entry"
+                f"{path}: {min(taken)} is a name of Lungbox's own; rename that entry"
             )
-    return Manifest(
-        weights=shipped.weights | own.weights, ensembles=shipped.ensembles | own.ensembles
-    )
+        weights = other.weights | weights
+        ensembles = other.ensembles | ensembles
+    for name, ensemble in ensembles.items():
+        for member in ensemble.members:
+            if member not in weights:
+                raise ManifestError(
+                    f"the ensemble {name} has a member {member}, which is not entered; enter it "
+                    f"(lungbox weights add) or remove the ensemble from {own_path()}"
+                )
+    return Manifest(weights=weights, ensembles=ensembles)
 
 
 def read_manifest(path: Path) -> Manifest:
@@ -180,8 +209,13 @@ def enter(name: str, weights: Weights, ensemble: Ensemble) -> None:
     entered = Manifest(
         weights=own.weights | {name: weights}, ensembles=own.ensembles | {name: ensemble}
     )
-    with replacing(own_path(), "wb") as file:
-        tomli_w.dump(entered.model_dump(mode="json", exclude_defaults=True), file)
+    write_manifest(entered)
+
+
+def write_manifest(manifest: Manifest, path: Path | None = None) -> None:
+    """Write a manifest file; the user's own by default."""
+    with replacing(path or own_path(), "wb") as file:
+        tomli_w.dump(manifest.model_dump(mode="json", exclude_defaults=True), file)
 
 
 def shipped_path() -> Path:

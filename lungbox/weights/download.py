@@ -1,0 +1,173 @@
+"""One file over HTTP: resumed where it broke off, tried again when the server is busy."""
+
+import re
+import time
+from collections.abc import Callable
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import requests
+
+from lungbox.errors import LungboxError
+
+# Told the bytes that are there and, where the server says, how many there will be.
+Advance = Callable[[int, int | None], object]
+
+_CHUNK = 1 << 16  # what a connection that breaks off can lose
+_CONNECT, _SILENCE = 10.0, 30.0  # seconds to connect, and without a single byte
+_ATTEMPTS = 4
+_BUSY = {429, 500, 502, 503, 504}
+# Seconds before the second try, doubled for each further one.
+_FIRST_WAIT, _LONGEST_WAIT = 1.0, 60.0
+
+
+class SourceError(LungboxError):
+    """A source does not give the file; the message says why, without naming the source."""
+
+
+def download(
+    url: str,
+    partial: Path,
+    advance: Advance,
+    headers: dict[str, str] | None = None,
+    largest: int | None = None,
+) -> None:
+    """Fetch `url` into `partial`, which may hold the beginning of it from an earlier try.
+
+    Args:
+        url: `https://...`, or `http://` to this machine.
+        partial: grows; it is whole when this returns.
+        advance: is told how far it is.
+        headers: for instance an access token.
+        largest: more bytes than this are refused.
+
+    Raises:
+        SourceError: the file is not to be had there, now or at all.
+    """
+    _check_scheme(url)
+    for attempt in range(1, _ATTEMPTS + 1):
+        try:
+            _transfer(url, partial, advance, headers or {}, largest)
+            return
+        except _TryAgainError as reason:
+            if attempt == _ATTEMPTS:
+                raise SourceError(str(reason)) from reason
+            time.sleep(min(_LONGEST_WAIT, reason.wait or _pause(attempt)))
+        except requests.RequestException as error:
+            if attempt == _ATTEMPTS:
+                raise SourceError(_network_reason(error)) from error
+            time.sleep(_pause(attempt))
+
+
+def _pause(attempt: int) -> float:
+    return _FIRST_WAIT * 2 ** (attempt - 1)
+
+
+class _TryAgainError(Exception):
+    """A fault that may pass; `wait` is the server's own wish, in seconds."""
+
+    def __init__(self, reason: str, wait: float = 0.0) -> None:
+        super().__init__(reason)
+        self.wait = wait
+
+
+def _transfer(
+    url: str,
+    partial: Path,
+    advance: Advance,
+    headers: dict[str, str],
+    largest: int | None,
+) -> None:
+    have = partial.stat().st_size if partial.exists() else 0
+    wanted = {**headers, "Accept-Encoding": "identity"}
+    if have:
+        wanted["Range"] = f"bytes={have}-"
+    with requests.get(url, headers=wanted, stream=True, timeout=(_CONNECT, _SILENCE)) as response:
+        _check_scheme(response.url)
+        if response.status_code == 416:
+            _whole_or_wrong(partial, have, response)
+            return
+        _check_status(response)
+        if have and response.status_code != 206:
+            have = 0  # the server begins anew
+        total = _total(response, have)
+        _check_size(total, largest)
+        with partial.open("ab" if have else "wb") as file:
+            for chunk in response.iter_content(_CHUNK):
+                have += len(chunk)
+                _check_size(have, largest)
+                file.write(chunk)
+                advance(have, total)
+    if total is not None and have < total:
+        raise _TryAgainError(f"the connection broke off after {have:,} of {total:,} bytes")
+    if total is not None and have > total:
+        partial.unlink()
+        raise SourceError(f"it sent {have:,} bytes after announcing {total:,}")
+
+
+def _check_scheme(url: str) -> None:
+    """Plain HTTP only to this machine: elsewhere anyone on the way can change what arrives."""
+    parts = urlsplit(url)
+    local = parts.hostname in ("localhost", "127.0.0.1", "::1")
+    if parts.scheme != "https" and not (parts.scheme == "http" and local):
+        raise SourceError("it is not (or redirects away from) https")
+
+
+def _check_status(response: requests.Response) -> None:
+    status = response.status_code
+    if status in _BUSY:
+        raise _TryAgainError(
+            f"the server is busy (HTTP {status}); try again later", _wish(response)
+        )
+    if status in (401, 403):
+        raise SourceError(f"access is refused (HTTP {status})")
+    if status in (404, 410):
+        raise SourceError(f"there is no such file (HTTP {status})")
+    if status not in (200, 206):
+        raise SourceError(f"the server answers HTTP {status}")
+
+
+def _check_size(size: int | None, largest: int | None) -> None:
+    if size is not None and largest is not None and size > largest:
+        raise SourceError(f"it has {size:,} bytes, more than the {largest:,} expected")
+
+
+def _wish(response: requests.Response) -> float:
+    """`Retry-After` in seconds; 0 where there is none, or where it is a date."""
+    value = response.headers.get("Retry-After", "")
+    return float(value) if value.isdigit() else 0.0
+
+
+def _total(response: requests.Response, have: int) -> int | None:
+    """The size of the whole file, where the server says it."""
+    if response.status_code == 206:
+        found = re.fullmatch(
+            r"bytes (\d+)-\d+/(\d+)", response.headers.get("Content-Range", "").strip()
+        )
+        if not found or int(found[1]) != have:
+            raise SourceError("the server answers with another part than was asked for")
+        return int(found[2])
+    length = response.headers.get("Content-Length", "")
+    return int(length) if length.isdigit() else None
+
+
+def _whole_or_wrong(partial: Path, have: int, response: requests.Response) -> None:
+    """The server has nothing beyond what is there: either that is all, or it is another file."""
+    found = re.fullmatch(r"bytes \*/(\d+)", response.headers.get("Content-Range", "").strip())
+    if found and int(found[1]) == have:
+        return
+    partial.unlink()
+    raise _TryAgainError("the beginning fetched earlier is not of this file")
+
+
+def _network_reason(error: requests.RequestException) -> str:
+    if isinstance(error, requests.exceptions.SSLError):
+        return "its certificate cannot be checked"
+    if isinstance(error, requests.exceptions.ConnectTimeout):
+        return "no connection in time; check the network"
+    # While the body is read, requests reports silence as a lost connection.
+    if isinstance(error, requests.exceptions.Timeout) or "Read timed out" in str(error):
+        return "the server went silent"
+    if isinstance(error, requests.exceptions.ChunkedEncodingError):
+        return "the connection broke off"
+    return "no connection; check the network"

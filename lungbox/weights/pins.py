@@ -1,0 +1,71 @@
+"""Hashes that were not known when an entry was written: pinned when its file first comes.
+
+As with a host's key in SSH, the first is trusted, and any other afterwards refused.
+"""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from lungbox.files import replacing
+from lungbox.paths import bundle_folders, data_folder
+from lungbox.weights.files import WeightsError
+from lungbox.weights.manifest import Weights
+
+NAME = "pins.json"
+
+
+@dataclass(frozen=True)
+class Pin:
+    """What a file has to be.
+
+    Attributes:
+        sha256: its hash, in hexadecimal.
+        bytes: its size; 0 where it is not known.
+        source: where it came from first; empty where the manifest itself gives the hash.
+    """
+
+    sha256: str
+    bytes: int = 0
+    source: str = ""
+
+    @property
+    def complaint(self) -> str:
+        """What to say of a file with another hash."""
+        if not self.source:
+            return "is not the file that was entered (its SHA-256 differs)"
+        return (
+            f"differs from the file that first came from {self.source}; if its publisher says "
+            f"why, remove its line from {data_folder() / NAME}"
+        )
+
+
+def expected(name: str, weights: Weights) -> Pin | None:
+    """What the file of an entry has to be; None where nobody knows yet."""
+    if weights.sha256:
+        return Pin(weights.sha256, weights.bytes)
+    for folder in (data_folder(), *bundle_folders()):
+        if pin := _read(folder / NAME).get(name):
+            return pin
+    return None
+
+
+def add(name: str, pin: Pin) -> None:
+    """Pin the file of the entry called `name`."""
+    path = data_folder() / NAME
+    write(path, _read(path) | {name: pin})
+
+
+def write(path: Path, pins: dict[str, Pin]) -> None:
+    """Write a file of pins."""
+    with replacing(path) as file:
+        json.dump({name: asdict(pin) for name, pin in sorted(pins.items())}, file, indent=2)
+
+
+def _read(path: Path) -> dict[str, Pin]:
+    try:
+        return {name: Pin(**pin) for name, pin in json.loads(path.read_text("utf-8")).items()}
+    except FileNotFoundError:
+        return {}
+    except (ValueError, TypeError, AttributeError) as error:
+        raise WeightsError(f"{path}: not a list of pinned hashes ({error})") from error

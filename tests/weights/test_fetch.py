@@ -1,0 +1,359 @@
+"""Fetching from servers that misbehave: the right file or a clear sentence, nothing else."""
+
+import hashlib
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import save
+
+import lungbox.weights.download as download_module
+from lungbox.weights import pins
+from lungbox.weights.download import SourceError, download
+from lungbox.weights.fetch import cached, fetch, sha256
+from lungbox.weights.files import WeightsError
+from lungbox.weights.manifest import Weights
+from tests.conftest import ROOT
+from tests.weights.server import Behaviour, Server
+
+CONTENT = save({"a": np.arange(30_000, dtype="float32")})
+
+
+def nothing(*_: object) -> None:
+    pass
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("LUNGBOX_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("LUNGBOX_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(download_module, "_FIRST_WAIT", 0.01)
+    monkeypatch.setattr(download_module, "_SILENCE", 0.5)
+    monkeypatch.setattr(download_module, "_CHUNK", 4096)
+
+
+def weights(*sources: str, known: bool = True) -> Weights:
+    facts = {"sha256": hashlib.sha256(CONTENT).hexdigest(), "bytes": len(CONTENT)}
+    return Weights(
+        architecture="unet_lite0", image_size=64, sources=sources, **(facts if known else {})
+    )
+
+
+def kept(entry: Weights) -> list[str]:
+    """What lies in the cache besides locks and beginnings."""
+    folder = cached("w", entry).parent
+    return sorted(p.name for p in folder.glob("*") if not p.name.startswith("."))
+
+
+def beginnings(entry: Weights) -> list[Path]:
+    return list(cached("w", entry).parent.glob(".*.partial"))
+
+
+def test_a_file_is_fetched_once(tmp_path):
+    with Server(Behaviour(CONTENT)) as server:
+        entry = weights(server.url)
+        seen = []
+        path = fetch("w", entry, lambda source: lambda have, total: seen.append((have, total)))
+        assert path.read_bytes() == CONTENT
+        assert seen[-1] == (len(CONTENT), len(CONTENT))
+        assert fetch("w", entry) == path
+        assert sum(server.behaviour.requests.values()) == 1
+    assert kept(entry) == [path.name]
+    assert not beginnings(entry)
+
+
+@pytest.mark.parametrize("status", [429, 500, 502, 503, 504])
+def test_a_busy_server_is_asked_again(status):
+    with Server(Behaviour(CONTENT, statuses=[status, status])) as server:
+        assert fetch("w", weights(server.url)).read_bytes() == CONTENT
+        assert sum(server.behaviour.requests.values()) == 3
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_a_server_that_stays_busy(status):
+    with (
+        Server(Behaviour(CONTENT, statuses=[status] * 9)) as server,
+        pytest.raises(WeightsError, match=rf"busy \(HTTP {status}\)"),
+    ):
+        fetch("w", weights(server.url))
+
+
+def test_the_servers_wish_is_respected():
+    wish = Behaviour(CONTENT, statuses=[429], headers={"Retry-After": "1"})
+    with Server(wish) as server:
+        started = time.monotonic()
+        fetch("w", weights(server.url))
+        assert time.monotonic() - started >= 1
+
+
+@pytest.mark.parametrize(
+    ("status", "reason"),
+    [
+        (401, "access is refused"),
+        (403, "access is refused"),
+        (404, "no such file"),
+        (418, "HTTP 418"),
+    ],
+)
+def test_refusals_are_final(status, reason):
+    with Server(Behaviour(CONTENT, statuses=[status])) as server:
+        entry = weights(server.url)
+        with pytest.raises(WeightsError, match=reason):
+            fetch("w", entry)
+        assert sum(server.behaviour.requests.values()) == 1
+    assert kept(entry) == []
+
+
+def test_a_broken_connection_is_taken_up_again():
+    with Server(Behaviour(CONTENT, breaks=[40_000, 30_000])) as server:
+        assert fetch("w", weights(server.url)).read_bytes() == CONTENT
+        assert server.behaviour.sent < len(CONTENT) + 5000
+        assert len(server.behaviour.requests) == 3
+
+
+def test_a_server_that_cannot_continue_begins_anew():
+    with Server(Behaviour(CONTENT, breaks=[40_000], ranges=False)) as server:
+        assert fetch("w", weights(server.url)).read_bytes() == CONTENT
+
+
+def test_a_silent_server_is_left_and_taken_up_again():
+    with Server(Behaviour(CONTENT, stalls=[50_000])) as server:
+        assert fetch("w", weights(server.url)).read_bytes() == CONTENT
+
+
+def test_a_server_that_stays_silent():
+    with (
+        Server(Behaviour(CONTENT, stalls=[0] * 9)) as server,
+        pytest.raises(WeightsError, match=r"went silent|broke off"),
+    ):
+        fetch("w", weights(server.url))
+
+
+def test_an_announced_length_that_is_too_long():
+    lie = Behaviour(CONTENT, announced=len(CONTENT) + 999)
+    with Server(lie) as server, pytest.raises(WeightsError, match=r"more than the [\d,]+ expected"):
+        fetch("w", weights(server.url))
+
+
+def test_a_long_lie_about_a_file_of_unknown_size():
+    """Nobody knows its hash: what ends before its announced length is never taken for whole."""
+    lie = Behaviour(CONTENT, announced=len(CONTENT) + 999)
+    with Server(lie) as server:
+        entry = weights(server.url, known=False)
+        with pytest.raises(WeightsError, match=r"broke off|other part"):
+            fetch("w", entry)
+        assert kept(entry) == []
+
+
+def test_an_announced_length_that_is_too_short():
+    with Server(Behaviour(CONTENT, announced=1000)) as server:
+        entry = weights(server.url)
+        with pytest.raises(WeightsError, match="instead of"):
+            fetch("w", entry)
+        assert kept(entry) == []
+        assert not beginnings(entry)
+
+
+def test_a_tampered_file_is_refused():
+    tampered = CONTENT[:-1] + bytes([CONTENT[-1] ^ 1])
+    with Server(Behaviour(tampered)) as server:
+        entry = weights(server.url)
+        with pytest.raises(WeightsError, match="SHA-256 differs"):
+            fetch("w", entry)
+        assert kept(entry) == []
+        assert not beginnings(entry)
+
+
+def test_a_beginning_of_another_file_is_found_out():
+    """What an earlier try left does not fit: the whole is refused, and the next try is clean."""
+    with Server(Behaviour(CONTENT)) as server:
+        entry = weights(server.url)
+        fetch("w", entry)
+        target = cached("w", entry)
+        tag = hashlib.sha256(server.url.encode()).hexdigest()[:8]
+        target.with_name(f".{target.name}.{tag}.partial").write_bytes(b"x" * 5000)
+        target.unlink()
+        with pytest.raises(WeightsError, match="not a safetensors file"):
+            fetch("w", entry)
+        assert fetch("w", entry).read_bytes() == CONTENT
+
+
+def test_redirects_are_followed():
+    with Server(Behaviour(CONTENT)) as target:
+        there = Behaviour(redirects=f"{target.root}/elsewhere")
+        with Server(there) as server:
+            assert fetch("w", weights(server.url)).read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize("url", ["http://example.org/file", "ftp://example.org/file"])
+def test_only_https_leaves_this_machine(tmp_path, url):
+    with pytest.raises(SourceError, match="https"):
+        download(url, tmp_path / "partial", nothing)
+
+
+def test_a_redirect_away_from_https_is_refused(tmp_path, monkeypatch):
+    class Response:
+        url, status_code, headers = "http://example.org/file", 200, {}
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            pass
+
+    monkeypatch.setattr("requests.get", lambda *a, **k: Response())
+    with pytest.raises(SourceError, match="redirects away from"):
+        download("https://example.org/file", tmp_path / "partial", nothing)
+
+
+def test_no_server():
+    with Server(Behaviour()) as server:
+        url = server.url
+    with pytest.raises(WeightsError, match="no connection"):
+        fetch("w", weights(url))
+
+
+def test_sources_are_tried_in_order(tmp_path):
+    good = tmp_path / "w.safetensors"
+    good.write_bytes(CONTENT)
+    with Server(Behaviour(CONTENT, statuses=[404])) as bad, Server(Behaviour(CONTENT)) as other:
+        asked = []
+        path = fetch(
+            "w", weights(bad.url, other.url), lambda source: asked.append(source) or nothing
+        )
+        assert asked == [bad.url, other.url]
+        assert path.read_bytes() == CONTENT
+
+
+def test_every_source_has_its_sentence():
+    with Server(Behaviour(statuses=[404])) as one, Server(Behaviour(statuses=[403])) as two:
+        entry = weights("file:/nowhere/w.safetensors", one.url, two.url)
+        with pytest.raises(WeightsError) as caught:
+            fetch("w", entry)
+        lines = str(caught.value).splitlines()
+        assert lines[0] == "the weights w cannot be had:"
+        assert [line.split(": ")[-1] for line in lines[1:]] == [
+            "there is no such file",
+            "there is no such file (HTTP 404)",
+            "access is refused (HTTP 403)",
+        ]
+
+
+def test_offline(monkeypatch):
+    with Server(Behaviour(CONTENT)) as server:
+        entry = weights(server.url)
+        monkeypatch.setenv("LUNGBOX_OFFLINE", "1")
+        with pytest.raises(WeightsError, match="LUNGBOX_OFFLINE is set"):
+            fetch("w", entry)
+        assert not server.behaviour.requests
+        monkeypatch.setenv("LUNGBOX_OFFLINE", "0")
+        fetch("w", entry)
+        monkeypatch.setenv("LUNGBOX_OFFLINE", "1")
+        assert fetch("w", entry).read_bytes() == CONTENT
+
+
+def test_an_unknown_hash_is_pinned(tmp_path):
+    with Server(Behaviour(CONTENT)) as server:
+        entry = weights(server.url, known=False)
+        path = fetch("w", entry)
+        pinned = pins.expected("w", entry)
+        assert (pinned.sha256, pinned.bytes) == (sha256(path), len(CONTENT))
+        path.unlink()
+        server.behaviour.content = CONTENT[:-4] + b"\0\0\0\1"
+        with pytest.raises(WeightsError, match=r"differs from .* first came.*pins\.json"):
+            fetch("w", entry)
+        assert kept(entry) == []
+        server.behaviour.content = CONTENT
+        assert fetch("w", entry).read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize(
+    ("page", "reason"),
+    [
+        (
+            b"<!DOCTYPE html><p>Sorry, the download quota for this file is exceeded",
+            "quota is used up",
+        ),
+        (b"\n<html>Access denied by your administrator</html>", "web page instead of the file"),
+    ],
+)
+@pytest.mark.parametrize("known", [True, False])
+def test_pages_in_place_of_a_file(page, reason, known):
+    with Server(Behaviour(page + b" " * 200_000 if known else page)) as server:
+        entry = weights(server.url, known=known)
+        with pytest.raises(WeightsError, match=reason if not known else "more than|web page|quota"):
+            fetch("w", entry)
+        assert kept(entry) == []
+
+
+def test_two_processes_download_once():
+    with Server(Behaviour(CONTENT, pace=0.002)) as server:
+        entry = weights(server.url)
+        paths = []
+        threads = [threading.Thread(target=lambda: paths.append(fetch("w", entry))) for _ in "ab"]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len(set(paths)) == 1
+        assert server.behaviour.sent < len(CONTENT) + 1000
+
+
+def test_a_killed_download_resumes(tmp_path):
+    big = save({"a": np.frombuffer(random.Random(1).randbytes(400_000), "uint8")})
+    with Server(Behaviour(big, pace=0.004)) as server:
+        entry = weights(server.url).model_copy(
+            update={"sha256": hashlib.sha256(big).hexdigest(), "bytes": len(big)}
+        )
+        program = (
+            "import sys\n"
+            "from lungbox.weights import download\n"
+            "download._CHUNK = 4096\n"
+            "from lungbox.weights.fetch import fetch\n"
+            "from lungbox.weights.manifest import Weights\n"
+            "fetch('w', Weights.model_validate_json(sys.argv[1]))\n"
+        )
+        process = subprocess.Popen(
+            [sys.executable, "-c", program, entry.model_dump_json()],
+            cwd=ROOT,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+        )
+        while not (beginnings(entry) and beginnings(entry)[0].stat().st_size > 100_000):
+            assert process.poll() is None
+            time.sleep(0.01)
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+        assert kept(entry) == []
+        (beginning,) = beginnings(entry)
+        have = beginning.stat().st_size
+        server.behaviour.pace = 0
+        assert fetch("w", entry).read_bytes() == big
+        assert server.behaviour.requests[f"bytes={have}-"] == 1
+
+
+def test_a_bundle_serves_where_there_is_no_network(tmp_path, monkeypatch):
+    from lungbox.weights.library import bundle
+    from lungbox.weights.manifest import Ensemble, enter, load_manifest
+
+    with Server(Behaviour(CONTENT)) as server:
+        enter("w", weights(server.url, known=False), Ensemble(members=("w",), threshold=0.3))
+        files = bundle(tmp_path / "bundle", ["w"], wheels=False)
+        assert [path.read_bytes() for path in files] == [CONTENT]
+    monkeypatch.setenv("LUNGBOX_CACHE", str(tmp_path / "other/cache"))
+    monkeypatch.setenv("LUNGBOX_HOME", str(tmp_path / "other/home"))
+    monkeypatch.setenv("LUNGBOX_BUNDLE", str(tmp_path / "bundle"))
+    monkeypatch.setenv("LUNGBOX_OFFLINE", "1")
+    manifest = load_manifest()
+    assert manifest.ensemble("w").threshold == 0.3
+    path = fetch("w", manifest.weights["w"])
+    assert path.parent == tmp_path / "bundle"
+    path.write_bytes(CONTENT[:-1] + b"x")
+    with pytest.raises(WeightsError, match="differs from the file that first came"):
+        fetch("w", manifest.weights["w"])
