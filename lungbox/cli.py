@@ -25,8 +25,9 @@ app = typer.Typer(
 app.add_typer(cli_weights.app, name="weights")
 _say = Console(stderr=True, highlight=False, soft_wrap=True)
 
-# Exit codes: all read; some files failed and the rest is written; nothing to do or wrong use.
-OK, WRONG_USE, SOME_FAILED = 0, 2, 3
+# Exit codes: all read; nothing to do or wrong use; some files failed and the rest is written;
+# stopped by Ctrl-C, which is the command line library's own.
+OK, WRONG_USE, SOME_FAILED, STOPPED = 0, 2, 3, 130
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -43,9 +44,14 @@ def main(arguments: list[str] | None = None) -> None:
     except LungboxError as error:
         _say.print(f"lungbox: {error}", markup=False)
         sys.exit(WRONG_USE)
-    except KeyboardInterrupt:
-        _say.print("Stopped; the same command continues where it was.")
-        sys.exit(130)
+    except OSError as error:
+        # A folder that cannot be made, a full disk: never a file that is merely read.
+        _say.print(f"lungbox: {error.filename or ''}: {error.strerror}", markup=False)
+        sys.exit(WRONG_USE)
+    except SystemExit as end:
+        if end.code == STOPPED:
+            _say.print("Stopped; the same command continues where it was.")
+        raise
 
 
 @app.callback(invoke_without_command=True)

@@ -28,6 +28,12 @@ MAX_PIXELS: Final = 100_000_000
 RSNA_SIZE: Final = 1024
 RSNA_IOU_THRESHOLDS: Final = (0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75)
 RSNA_CLASSES: Final = ("Normal", "No Lung Opacity / Not Normal", "Lung Opacity")
+SIIM_CLASSES: Final = (
+    "Negative for Pneumonia",
+    "Typical Appearance",
+    "Indeterminate Appearance",
+    "Atypical Appearance",
+)
 # Class mix of the challenge's 26,684 training images.
 RSNA_CLASS_MIX: Final = {
     "Normal": 8851 / 26684,

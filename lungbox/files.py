@@ -15,7 +15,7 @@ def replacing(path: Path, mode: str = "w") -> Iterator[IO]:
     Text is UTF-8, line ends as they are written. If anything is raised, `path` stays as it was.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".new-")
     partial = Path(name)
     encoding, newline = (None, None) if "b" in mode else ("utf-8", "")
     try:

@@ -1,6 +1,8 @@
 """Which files a folder holds, and what each is called in every output."""
 
+import os
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,42 +14,115 @@ _CLUTTER = {"thumbs.db", "desktop.ini", "dicomdir"}
 
 @dataclass(frozen=True)
 class Source:
-    """One file to read, and the identity it has in every output."""
+    """One file to read.
+
+    Attributes:
+        path: the file.
+        identity: what it is called in every output.
+        relative: its path below the folder. Both names are printable: characters that are not,
+            and bytes that are no UTF-8, are escaped.
+        stamp: changes when the file does.
+    """
 
     path: Path
     identity: str
     relative: str
+    stamp: str = ""
 
 
-def gather(place: Path, leave_out: Path | None = None) -> tuple[list[Source], list[str]]:
+def gather(
+    place: Path, leave_out: Path | None = None, results: frozenset[str] = frozenset()
+) -> tuple[list[Source], list[str]]:
     """Every file in `place` and the folders in it, or `place` itself where it is a file.
+
+    Links to folders are followed, once each. Hidden files are left out. A folder that may not be
+    entered stands for itself, and fails when it is read.
 
     Args:
         place: a folder or a file.
-        leave_out: a folder inside it that is not searched, where results go.
+        leave_out: where results go: a folder inside `place` is not searched, and of `place`
+            itself the names in `results` are left out.
+        results: names of result files and folders.
 
     Returns:
         The sources sorted by identity, and the identities that several files share: these files
-        are each called by their path below `place` instead. Hidden files are left out.
+        are each called by their path below `place` instead.
     """
     if place.is_file():
-        return [Source(place, identity(place), place.name)], []
+        name = _printable(place.name)
+        return [Source(place, _printable(identity(place)), name, _stamp(place))], []
     avoided = leave_out.resolve() if leave_out is not None else None
-    paths = [path for path in place.rglob("*") if path.is_file() and _wanted(path, place, avoided)]
-    counts = Counter(identity(path) for path in paths)
-    sources = []
-    for path in paths:
-        relative = path.relative_to(place).as_posix()
-        name = identity(path)
-        sources.append(Source(path, name if counts[name] == 1 else relative, relative))
-    shared = sorted(name for name, count in counts.items() if count > 1)
+    here = place.resolve()
+    inside = avoided is not None and here in avoided.parents
+    paths = [
+        path
+        for path in _walk(place, {avoided} if inside else set())
+        if _wanted(path) and not (avoided == here and path.relative_to(place).parts[0] in results)
+    ]
+    relatives = [_printable(path.relative_to(place).as_posix()) for path in paths]
+    names = [_printable(identity(path)) for path in paths]
+    chosen, shared = _distinct(names, relatives)
+    facts = zip(paths, chosen, relatives, map(_stamp, paths), strict=True)
+    sources = [Source(*fact) for fact in facts]
     return sorted(sources, key=lambda source: source.identity), shared
 
 
-def _wanted(path: Path, place: Path, avoided: Path | None) -> bool:
-    parts = path.relative_to(place).parts
-    if any(part.startswith(".") or part == "__MACOSX" for part in parts):
-        return False
-    if path.name.lower() in _CLUTTER:
-        return False
-    return avoided is None or avoided == place.resolve() or avoided not in path.resolve().parents
+def _distinct(names: list[str], relatives: list[str]) -> tuple[list[str], list[str]]:
+    """A name for each file that no other has: its own, or its path where that is shared."""
+    chosen = list(names)
+    shared: set[str] = set()
+    while True:
+        doubled = {name for name, count in Counter(chosen).items() if count > 1}
+        if not doubled:
+            return chosen, sorted(shared)
+        shared |= doubled
+        # Paths differ, so each round gives at least one more file its path, until all do.
+        chosen = [
+            path if name in doubled else name for name, path in zip(chosen, relatives, strict=True)
+        ]
+
+
+def _walk(place: Path, avoided: set[Path | None]) -> Iterator[Path]:
+    """Files below `place`, and the folders that may not be entered."""
+    closed: list[Path] = []
+    seen: set[Path] = set()
+    walk = os.walk(
+        place,
+        followlinks=True,
+        onerror=lambda error: closed.append(Path(error.filename or place)),
+    )
+    for folder, inner, files in walk:
+        here = Path(folder)
+        real = here.resolve()
+        if real in seen or real in avoided:
+            inner.clear()
+            continue
+        seen.add(real)
+        inner[:] = sorted(name for name in inner if not name.startswith(".") and name != "__MACOSX")
+        if not os.access(here, os.X_OK):
+            # Its files can be named, but none can be read.
+            closed.append(here)
+            inner.clear()
+            continue
+        for name in files:
+            path = here / name
+            if path.is_file() or path.is_symlink():
+                yield path
+    yield from closed
+
+
+def _wanted(path: Path) -> bool:
+    return not path.name.startswith(".") and path.name.lower() not in _CLUTTER
+
+
+def _stamp(path: Path) -> str:
+    try:
+        status = path.stat()
+    except OSError:
+        return "gone"
+    return f"{status.st_size}-{status.st_mtime_ns}"
+
+
+def _printable(name: str) -> str:
+    """Line ends in a name would break tables, and bytes that are no UTF-8 cannot be written."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in name)

@@ -2,6 +2,7 @@
 
 import json
 import platform
+import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,9 +16,10 @@ from lungbox.engines import EngineName, start
 from lungbox.errors import LungboxError
 from lungbox.files import replacing
 from lungbox.folder import Source, gather
+from lungbox.journal import Journal
 from lungbox.pipeline import Detector, Outcome, open_ensemble
 from lungbox.progress import bar, downloads
-from lungbox.results import OVERLAYS, RUN, Journal, Totals, stamp, write_results
+from lungbox.results import OVERLAYS, RESULTS, RUN, Totals, write_results
 from lungbox.submission import read_ids
 
 # Outcomes on disk at once: a stopped run loses no more than these.
@@ -52,24 +54,32 @@ def run(request: Request, say: Console) -> Totals:
     ids = read_ids(request.ids) if request.ids else None
     sources = _sources(request, say)
     detector = _detector(request, say)
-    journal = Journal(request.output, _settings(request, detector))
-    finished = journal.done()
-    waiting = [s for s in sources if finished.get(s.relative) != stamp(s)]
-    if len(waiting) < len(sources):
-        say.print(f"Continuing: {len(sources) - len(waiting)} of {len(sources)} are done.")
-
-    with bar(say, "Reading", len(sources), len(sources) - len(waiting)) as progress:
-        for outcomes in _in_groups(detector.predict_all(waiting, request.overlays)):
-            if request.overlays:
-                _draw(outcomes, request.output / OVERLAYS)
-            journal.append(outcomes)
-            progress.advance(len(outcomes))
-
-    totals = write_results(request.output, journal, sources, ids, request.submission_size)
-    _write_run(request, detector, totals, time.monotonic() - started)
-    journal.remove()
+    with Journal(request.output, _settings(request, detector)) as journal:
+        _read_all(request, detector, sources, journal, say)
+        totals = write_results(request.output, journal, sources, ids, request.submission_size)
+        _write_run(request, detector, totals, time.monotonic() - started)
     _report(request, totals, ids, sources, say)
     return totals
+
+
+def _read_all(
+    request: Request, detector: Detector, sources: list[Source], journal: Journal, say: Console
+) -> None:
+    """Put an outcome of every source into the journal."""
+    finished = journal.done()
+    waiting = [source for source in sources if finished.get(source.relative) != source.stamp]
+    done = len(sources) - len(waiting)
+    if done:
+        say.print(f"Continuing: {done} of {len(sources)} are done.")
+    elif (request.output / RUN).is_file():
+        # Pictures of an earlier run, of other files or another ensemble.
+        shutil.rmtree(request.output / OVERLAYS, ignore_errors=True)
+    with bar(say, "Reading", len(sources), done) as progress:
+        for outcomes in _in_groups(detector.predict_all(waiting, request.overlays)):
+            if request.overlays:
+                _draw(outcomes, request.output / OVERLAYS, say)
+            journal.append(outcomes)
+            progress.advance(len(outcomes))
 
 
 def _detector(request: Request, say: Console) -> Detector:
@@ -82,7 +92,7 @@ def _detector(request: Request, say: Console) -> Detector:
 def _sources(request: Request, say: Console) -> list[Source]:
     if not request.images.exists():
         raise NothingToDoError(f"{request.images}: there is no such folder or file")
-    sources, shared = gather(request.images, leave_out=request.output)
+    sources, shared = gather(request.images, request.output, RESULTS)
     if not sources:
         raise NothingToDoError(f"{request.images}: holds no files; give a folder of radiographs")
     if shared:
@@ -118,11 +128,15 @@ def _in_groups(outcomes: Iterator[Outcome]) -> Iterator[list[Outcome]]:
         yield group
 
 
-def _draw(outcomes: list[Outcome], folder: Path) -> None:
+def _draw(outcomes: list[Outcome], folder: Path, say: Console) -> None:
     for outcome in outcomes:
         if outcome.findings and outcome.radiograph and outcome.mask is not None:
-            picture = overlay.draw(outcome.radiograph.pixels, outcome.mask, outcome.findings)
-            overlay.save(picture, folder / f"{outcome.findings.identity}.png")
+            identity = outcome.findings.identity
+            try:
+                picture = overlay.draw(outcome.radiograph.pixels, outcome.mask, outcome.findings)
+                overlay.save(picture, folder / f"{identity}.png")
+            except (OSError, MemoryError, ValueError) as error:
+                say.print(f"{identity}: no picture of it ({error}).", markup=False)
 
 
 def _write_run(request: Request, detector: Detector, totals: Totals, seconds: float) -> None:

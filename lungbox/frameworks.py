@@ -23,6 +23,19 @@ def start_keras() -> None:
 
 
 @contextmanager
+def dtype_policy(name: str) -> Iterator[None]:
+    """Build networks under a Keras dtype policy, and leave the global one as it was."""
+    import keras
+
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(name)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
+@contextmanager
 def _silent_standard_error() -> Iterator[None]:
     sys.stderr.flush()
     kept = os.dup(2)

@@ -14,7 +14,7 @@ from lungbox.findings import Findings
 
 # Larger radiographs are made smaller: the boxes' edges stay visible, the files small.
 _LONGEST_SIDE = 1024
-_SHORTEST_SIDE = 384  # the caption needs that much
+_CAPTION_WIDTH = 384  # smaller ones are enlarged to what the caption needs
 _BOX = (255, 196, 0)
 _CAPTION = (235, 235, 235)
 
@@ -28,12 +28,11 @@ def draw(pixels: NDArray[np.uint8], mask: NDArray[np.floating], findings: Findin
         findings: its boxes, in pixels of the radiograph.
 
     Returns:
-        An RGB picture of the radiograph's shape, at most 1,024 pixels long, and below it a line
+        An RGB picture of the radiograph's shape, at most 1,024 pixels long, and below it two lines
         with the image score and that this is for research use only.
     """
     height, width = pixels.shape
-    factor = min(1.0, _LONGEST_SIDE / max(height, width))
-    factor = max(factor, _SHORTEST_SIDE / width)
+    factor = min(_LONGEST_SIDE / max(height, width), max(1.0, _CAPTION_WIDTH / width))
     size = (max(1, round(width * factor)), max(1, round(height * factor)))
     picture = Image.fromarray(_heat(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA), mask))
     _draw_boxes(picture, findings)
@@ -88,7 +87,8 @@ def _captioned(picture: Image.Image, findings: Findings) -> Image.Image:
         RESEARCH_USE,
     ]
     step = round(letters * 1.5)
-    framed = Image.new("RGB", (picture.width, picture.height + step * len(lines) + step // 2))
+    width = max(picture.width, _CAPTION_WIDTH)
+    framed = Image.new("RGB", (width, picture.height + step * len(lines) + step // 2))
     framed.paste(picture)
     pen = ImageDraw.Draw(framed)
     for number, text in enumerate(lines):

@@ -19,7 +19,7 @@ from lungbox.radiograph import Radiograph, RadiographError, identity, prepare, r
 from lungbox.weights.fetch import Watch, fetch
 from lungbox.weights.manifest import DEFAULT, load_manifest
 
-BATCH_SIZE = 8
+_LONGEST_WAIT = 32
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,10 @@ class Detector:
             RadiographError: it cannot be read as a radiograph.
         """
         file = Path(path)
-        item = _read(Source(file, identity(file), str(file)), self.engine.job, keep=False)
+        try:
+            item = _read(Source(file, identity(file), str(file)), self.engine.job, keep=False)
+        except RadiographError as error:
+            raise RadiographError(f"{file}: {error}") from error
         masks, scores = self.engine.predict(item.prepared[None])
         return self._findings(item, masks[0], float(scores[0]))
 
@@ -86,7 +89,8 @@ class Detector:
         for item in _read_ahead(sources, self.engine.job, keep_radiographs):
             batch.append(item)
             waiting += isinstance(item, _Read)
-            if waiting == self._batch_size:
+            # Files that cannot be read wait with the others, but not for long.
+            if waiting == self._batch_size or len(batch) == _LONGEST_WAIT:
                 yield from self._finish(batch)
                 batch, waiting = [], 0
         yield from self._finish(batch)
@@ -129,15 +133,13 @@ class Detector:
         )
 
 
-def load(
-    ensemble: str = DEFAULT, engine: EngineName = "auto", batch_size: int = BATCH_SIZE
-) -> Detector:
+def load(ensemble: str = DEFAULT, engine: EngineName = "auto", batch_size: int = 1) -> Detector:
     """Make an ensemble ready to read radiographs.
 
     Args:
         ensemble: a name in the manifest.
         engine: `keras`, `openvino`, or `auto`, the fastest that is installed.
-        batch_size: images run at once.
+        batch_size: images run at once; more than one only helps `predict_all`.
 
     Raises:
         ManifestError: no ensemble has that name.

@@ -1,5 +1,10 @@
 """Which files are found, and what they are called."""
 
+import os
+from pathlib import Path
+
+import pytest
+
 from lungbox.folder import gather
 
 
@@ -51,8 +56,63 @@ def test_hidden_files_clutter_and_results_are_left_out(tmp_path):
 
 
 def test_results_may_go_into_the_folder_itself(tmp_path):
+    make(tmp_path, "a.png", "overlays/a.png", "submission.csv", "sub/submission.csv")
+    sources, _ = gather(tmp_path, tmp_path, frozenset({"overlays", "submission.csv"}))
+    assert set(called(sources)) == {"a.png", "sub/submission.csv"}
+
+
+def test_results_may_go_into_a_folder_above(tmp_path):
+    make(tmp_path, "in/a.png")
+    assert len(gather(tmp_path / "in", tmp_path)[0]) == 1
+
+
+def test_a_path_may_be_another_files_name(tmp_path):
+    make(tmp_path, "one.png", "one.jpg", "one.png.png")
+    sources, _ = gather(tmp_path)
+    assert len({source.identity for source in sources}) == 3
+
+
+def test_names_that_cannot_be_written(tmp_path):
+    raw = os.fsencode(tmp_path) + b"/caf\xe9.png"
+    Path(os.fsdecode(raw)).write_bytes(b"x")
+    make(tmp_path, "two\nlines.png", "übung.png")
+    names = {source.identity for source in gather(tmp_path)[0]}
+    assert names == {"caf\\udce9", "two\\nlines", "übung"}
+    for source in gather(tmp_path)[0]:
+        assert source.path.read_bytes() == b"x"
+        source.identity.encode()
+
+
+def test_links_are_followed_once(tmp_path):
+    make(tmp_path, "real/a.png")
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in/link").symlink_to(tmp_path / "real")
+    (tmp_path / "real/back").symlink_to(tmp_path / "in")
+    assert called(gather(tmp_path / "in")[0]) == {"link/a.png": "a"}
+
+
+def test_a_dangling_link_is_a_file_that_fails(tmp_path):
+    (tmp_path / "gone.png").symlink_to(tmp_path / "nowhere")
+    ((source,), _) = gather(tmp_path)
+    assert source.stamp == "gone"
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may enter every folder")
+def test_a_closed_folder_is_a_file_that_fails(tmp_path):
+    make(tmp_path, "a.png", "closed/b.png")
+    (tmp_path / "closed").chmod(0)
+    try:
+        assert set(called(gather(tmp_path)[0])) == {"a.png", "closed"}
+    finally:
+        (tmp_path / "closed").chmod(0o755)
+
+
+def test_stamps_change_with_the_file(tmp_path):
     make(tmp_path, "a.png")
-    assert len(gather(tmp_path, leave_out=tmp_path)[0]) == 1
+    ((before,), _) = gather(tmp_path)
+    (tmp_path / "a.png").write_bytes(b"xy")
+    ((after,), _) = gather(tmp_path)
+    assert before.stamp != after.stamp
 
 
 def test_a_single_file(tmp_path):

@@ -25,10 +25,12 @@ ROOMS = [
     ["folder"],
     ["pipeline"],
     ["overlay"],
+    ["journal"],
     ["results"],
     ["evaluation"],
     ["training"],
     ["folder_run"],
+    ["cli_weights"],
     ["cli"],
 ]
 LEVEL = {room: level for level, rooms in enumerate(ROOMS) for room in rooms}
@@ -36,7 +38,7 @@ LEVEL = {room: level for level, rooms in enumerate(ROOMS) for room in rooms}
 
 def modules():
     return [
-        path for path in PACKAGE.rglob("*.py") if path.name not in ("__init__.py", "__main__.py")
+        path for path in PACKAGE.rglob("*.py") if path.parent != PACKAGE or "__" not in path.name
     ]
 
 

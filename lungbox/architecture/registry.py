@@ -1,11 +1,17 @@
 """The registry of networks: a network is a function, its registered name is the function's name."""
 
-import difflib
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import keras
+
+from lungbox.errors import LungboxError, hint
+
+
+class NetworkError(LungboxError):
+    """There is no such network, or not in this form."""
+
 
 Builder = Callable[..., keras.Model]
 
@@ -64,12 +70,10 @@ def describe(name: str) -> Network:
     """The network called `name`.
 
     Raises:
-        KeyError: there is none; the message names the nearest.
+        NetworkError: there is none; the message names the nearest.
     """
     if name not in _NETWORKS:
-        near = difflib.get_close_matches(name, _NETWORKS, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"there are: {', '.join(_NETWORKS)}"
-        raise KeyError(f"no network is called {name}; {hint}")
+        raise NetworkError(f"no network is called {name}; {hint(name, _NETWORKS)}")
     return _NETWORKS[name]
 
 
@@ -82,13 +86,12 @@ def build(name: str, image_size: int | None = None, **options: object) -> keras.
         options: passed to the network's function.
 
     Raises:
-        KeyError: no network has that name.
-        ValueError: the size is not a multiple of 32.
+        NetworkError: no network has that name, or the size is not a multiple of 32.
     """
     known = describe(name)
     size = known.image_size if image_size is None else image_size
     if size % known.multiple:
-        raise ValueError(
+        raise NetworkError(
             f"{name} takes images whose side is a multiple of {known.multiple}, not {size}"
         )
     return known.build(size, **options)

@@ -22,17 +22,26 @@ _VERSION = 1
 
 @dataclass(frozen=True)
 class Cache:
-    """Prepared images on disk, row for row those of `dataset`.
+    """Prepared images on disk.
 
     Attributes:
-        pixels: `(N, S, S)` uint8, memory-mapped read-only.
         dataset: the images that could be read.
         failed: file and reason of those that could not.
+        key: changes when a file, the size or the preparation does.
     """
 
-    pixels: NDArray[np.uint8]
     dataset: Dataset
     failed: tuple[tuple[Path, str], ...]
+    key: str
+    _pixels: NDArray[np.uint8]
+    _rows: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def images(self, rows: int | slice) -> NDArray[np.uint8]:
+        """`(S, S)` or `(n, S, S)` uint8: the prepared images of these rows of `dataset`."""
+        return np.asarray(self._pixels[self._rows[rows]])
 
 
 def prepare_all(
@@ -44,8 +53,9 @@ def prepare_all(
 ) -> Cache:
     """The prepared images of `dataset` at `image_size`, from the cache where they are there.
 
-    The cache is keyed by the files (path, size, time of change), the image size and the version
-    of the preparation. It is written beside its final place and renamed when whole.
+    The cache is keyed by the files (path, size, time of change), the image size and how images
+    are prepared. Only what is asked of it is read into memory. It is written beside its final
+    place and renamed when whole.
 
     Args:
         dataset: what to read.
@@ -64,9 +74,11 @@ def prepare_all(
     pixels = np.load(pixels_path, mmap_mode="r")
     kept = [row for row in range(len(dataset)) if row not in failed]
     return Cache(
-        pixels=pixels if not failed else pixels[kept],
         dataset=Dataset(tuple(dataset.images[row] for row in kept), dataset.faults),
         failed=tuple((dataset.images[row].path, reason) for row, reason in failed.items()),
+        key=key,
+        _pixels=pixels,
+        _rows=np.array(kept, np.int64),
     )
 
 

@@ -2,12 +2,35 @@
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from lungbox.constants import IMAGE_ENDINGS
 from lungbox.datasets.types import DatasetError
 from lungbox.radiograph import identity
+
+# Identities are text, be they digits or the word NA.
+_TEXT = {"patientId": str, "image_id": str, "group": str}
+
+
+def text(value: Any, absent: str = "") -> str:
+    """A cell as text; `absent` where it is blank."""
+    return absent if value is None or pd.isna(value) else str(value)
+
+
+def whole(value: Any, absent: int) -> int:
+    """A cell as a whole number; `absent` where it is blank.
+
+    Raises:
+        DatasetError: it is something else.
+    """
+    if value is None or pd.isna(value):
+        return absent
+    try:
+        return int(float(str(value)))
+    except ValueError:
+        raise DatasetError(f"{value!r} stands where a number should be") from None
 
 
 def read_table(path: Path, columns: Iterable[str]) -> pd.DataFrame:
@@ -17,7 +40,7 @@ def read_table(path: Path, columns: Iterable[str]) -> pd.DataFrame:
         DatasetError: it is missing, unreadable, or lacks a column.
     """
     try:
-        table = pd.read_csv(path, dtype={"patientId": str, "image_id": str, "group": str})
+        table = pd.read_csv(path, dtype=_TEXT, keep_default_na=False, na_values=[""])
     except FileNotFoundError:
         raise DatasetError(f"{path}: there is no such file") from None
     except (OSError, ValueError) as error:

@@ -9,7 +9,7 @@ import pandas as pd
 
 from lungbox.boxes import geometry
 from lungbox.constants import RSNA_SIZE
-from lungbox.datasets.files import find_images, read_table
+from lungbox.datasets.files import find_images, read_table, text, whole
 from lungbox.datasets.types import Dataset, DatasetError, LabelledRadiograph
 from lungbox.radiograph import RadiographError, size
 
@@ -76,12 +76,12 @@ def _join(
         boxes=geometry.scale(geometry.from_xywh(corners), (RSNA_SIZE, RSNA_SIZE), (width, height)),
         target=target,
         category=categories.get(name, "Lung Opacity" if target else ""),
-        patient=str(extra.get("group", name)),
-        fold=int(extra.get("fold", -1)),
-        view=str(extra.get("ViewPosition", "")),
-        sex=str(extra.get("PatientSex", "")),
-        age=int(extra.get("PatientAge", -1)),
-        equalised=bool(int(extra.get("equalised", 0))),
+        patient=text(extra.get("group"), absent=name),
+        fold=whole(extra.get("fold"), absent=-1),
+        view=text(extra.get("ViewPosition")),
+        sex=text(extra.get("PatientSex")),
+        age=whole(extra.get("PatientAge"), absent=-1),
+        equalised=whole(extra.get("equalised"), absent=0) == 1,
     )
 
 

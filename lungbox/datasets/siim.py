@@ -5,13 +5,13 @@ from pathlib import Path
 import numpy as np
 
 from lungbox.boxes import geometry
-from lungbox.datasets.files import find_images, read_table
+from lungbox.constants import SIIM_CLASSES
+from lungbox.datasets.files import find_images, read_table, text, whole
 from lungbox.datasets.types import Dataset, DatasetError, LabelledRadiograph
 from lungbox.radiograph import RadiographError, size
 
 IMAGES = "images.csv"
 BOXES = "boxes.csv"
-_NEGATIVE = "Negative for Pneumonia"
 
 
 def matches(folder: Path) -> bool:
@@ -64,9 +64,9 @@ def load(folder: Path) -> Dataset:
                 boxes=geometry.scale(found, original, file_size),
                 target=len(found) > 0,
                 category=str(row["class"]),
-                patient=str(row["group"]),
-                fold=int(row["fold"]),
-                uncertain=len(found) == 0 and row["class"] != _NEGATIVE,
+                patient=text(row["group"], absent=name),
+                fold=whole(row["fold"], absent=-1),
+                uncertain=len(found) == 0 and row["class"] != SIIM_CLASSES[0],
             )
         )
     if not images:

@@ -20,7 +20,10 @@ def start(name: EngineName, job: Job) -> Engine:
         WeightsError: a weight file does not fit its network.
     """
     if name == "auto":
-        name = "openvino" if find_spec("openvino") else "keras"
+        try:
+            return start("openvino", job)
+        except EngineError:
+            return start("keras", job)
     if name == "openvino":
         if not find_spec("openvino"):
             raise EngineError("OpenVINO is not installed: pip install openvino")

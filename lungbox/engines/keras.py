@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 from lungbox import architecture
 from lungbox.architecture.ensemble import average
 from lungbox.engines.base import Job, padded
+from lungbox.frameworks import dtype_policy
 from lungbox.weights.files import load_weights
 from lungbox.weights.keras2 import load_keras2
 
@@ -38,10 +39,11 @@ def build(job: Job) -> keras.Model:
     Raises:
         WeightsError: a file does not fit its network.
     """
-    networks = []
-    for member in job.members:
-        network = architecture.build(member.weights.architecture, member.weights.image_size)
-        load = load_keras2 if member.weights.format == "keras2" else load_weights
-        load(network, member.path)
-        networks.append((network, member.share))
-    return average(networks)
+    with dtype_policy("float32"):
+        networks = []
+        for member in job.members:
+            network = architecture.build(member.weights.architecture, member.weights.image_size)
+            load = load_keras2 if member.weights.format == "keras2" else load_weights
+            load(network, member.path)
+            networks.append((network, member.share))
+        return average(networks)

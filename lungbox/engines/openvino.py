@@ -19,9 +19,8 @@ from lungbox.engines.base import EngineError, Job, padded
 from lungbox.frameworks import start_keras
 from lungbox.paths import cache_folder
 
-# Raise it when the conversion changes: networks converted before are then left alone.
-_VERSION = 1
 _XML = "network.xml"
+_NETWORKS = Path(__file__).parent.parent / "architecture"
 
 
 class OpenVinoEngine:
@@ -32,13 +31,12 @@ class OpenVinoEngine:
 
     def __init__(self, job: Job) -> None:
         self.job = job
-        folder = cache_folder() / "openvino" / _key(job)
-        if not (folder / _XML).is_file():
-            _convert(job, folder)
-        core = openvino.Core()
+        network = _converted(job)
+        # Static: the fastest code for the one shape there will be.
+        network.reshape([job.batch_size, job.image_size, job.image_size, 1])
         # Without the hint OpenVINO computes in bfloat16 where the CPU has it.
         hints = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
-        compiled = core.compile_model(core.read_model(folder / _XML), "CPU", hints)
+        compiled = openvino.Core().compile_model(network, "CPU", hints)
         self._request = compiled.create_infer_request()
 
     def predict(self, images: NDArray[np.uint8]) -> tuple[NDArray, NDArray]:
@@ -50,14 +48,31 @@ class OpenVinoEngine:
         return mask, score
 
 
+def _converted(job: Job) -> openvino.Model:
+    """The job's network for any batch size, from the cache or converted into it."""
+    folder = cache_folder() / "openvino" / _key(job)
+    if (folder / _XML).is_file():
+        try:
+            return openvino.Core().read_model(folder / _XML)
+        except RuntimeError:
+            shutil.rmtree(folder, ignore_errors=True)  # damaged; what is cached can be made again
+    _convert(job, folder)
+    return openvino.Core().read_model(folder / _XML)
+
+
 def _key(job: Job) -> str:
     facts = [
-        _VERSION,
         openvino.__version__,
-        job.batch_size,
+        _code(),
         [(m.weights.architecture, m.weights.image_size, m.sha256, m.share) for m in job.members],
     ]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:24]
+
+
+def _code() -> str:
+    """Changes when the networks' own code does, or this file."""
+    sources = [Path(__file__), *sorted(_NETWORKS.glob("*.py"))]
+    return hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()
 
 
 def _convert(job: Job, folder: Path) -> None:
@@ -91,9 +106,7 @@ def _traced(network: Any, job: Job) -> openvino.Model:
     import tensorflow as tf  # OpenVINO reads Keras networks as TensorFlow functions
 
     @tf.function(
-        input_signature=[
-            tf.TensorSpec((job.batch_size, job.image_size, job.image_size, 1), tf.float32)
-        ]
+        input_signature=[tf.TensorSpec((None, job.image_size, job.image_size, 1), tf.float32)]
     )
     def forward(images: Any) -> Any:
         return network(images, training=False)

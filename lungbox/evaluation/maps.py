@@ -58,14 +58,14 @@ def predict_maps(
         running: called with the number of images run.
     """
     job = engine.job
+    if not len(dataset):
+        return Maps(dataset, np.zeros((0, 1, 1), np.uint8), np.zeros(0, np.float32))
     prepared = prepare_all(dataset, job.image_size, cache, reading, job.preparation)
     images = prepared.dataset
     facts = [
         (engine.name, engine.precision),
         [(m.sha256, m.share) for m in job.members],
-        job.image_size,
-        job.preparation,
-        [(image.source, image.identity) for image in images.images],
+        prepared.key,
     ]
     key = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:24]
     path = cache / f"maps-{key}.npz"
@@ -74,7 +74,7 @@ def predict_maps(
             return Maps(images, kept["opacity"], kept["scores"])
     opacity, scores = [], []
     for first in range(0, len(images), job.batch_size):
-        batch = np.asarray(prepared.pixels[first : first + job.batch_size])
+        batch = prepared.images(slice(first, first + job.batch_size))
         masks, batch_scores = engine.predict(batch)
         opacity.append(np.round(masks[..., OPACITY] * _LEVELS).astype(np.uint8))
         scores.append(batch_scores)

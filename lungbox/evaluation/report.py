@@ -35,7 +35,9 @@ def run(data: Path, fold: int, ensemble: str, engine: EngineName, say: Console) 
     images = datasets.load(data).folds([fold]).where(lambda image: not image.uncertain)
     if not images.images:
         raise DatasetError(f"{data}: has no images in fold {fold}")
-    detector = load(ensemble, engine)
+    if not any(image.source == "rsna" for image in images.images):
+        raise DatasetError(f"{data}: has no RSNA image in fold {fold}, whose metric this is")
+    detector = load(ensemble, engine, batch_size=8)
     rsna = _maps(images.where(lambda image: image.source == "rsna"), detector.engine, say)
     siim = _maps(images.where(lambda image: image.source == "siim"), detector.engine, say)
     fitted = cross_fit(rsna, Grid())

@@ -6,11 +6,11 @@ Such a file is read all the same, for headers are often wrong, and its findings 
 import re
 
 from pydicom import Dataset
+from pydicom.multival import MultiValue
 
 # Projection radiography, and the two that say nothing about how an image came to be.
 _MODALITIES = {"CR", "DX", "DR", "RG", "RF", "XR", "SC", "OT", ""}
 _CHEST = ("CHEST", "THORAX", "TORAX", "THORACIC", "LUNG", "CXR", "RIB")
-_FRONTAL = {"AP", "PA", ""}
 _LATERAL_WORDS = re.compile(r"\b(LAT|LATERAL)\b")
 _FRONTAL_WORDS = re.compile(r"\b(AP|PA|FRONTAL)\b")  # "CHEST PA AND LATERAL" may be either
 
@@ -24,10 +24,8 @@ def not_frontal_chest(header: Dataset) -> str:
     if body_part and not any(word in body_part for word in _CHEST):
         return f"body part {body_part}"
     view = _text(header, "ViewPosition")
-    if view not in _FRONTAL:
-        return f"view {view}"
     if view:
-        return ""
+        return "" if _FRONTAL_WORDS.search(view) else f"view {view}"
     codes = header.get("ViewCodeSequence")
     view_code = _text(codes[0], "CodeMeaning") if codes else ""
     for words in (view_code, _text(header, "SeriesDescription")):
@@ -37,4 +35,6 @@ def not_frontal_chest(header: Dataset) -> str:
 
 
 def _text(header: Dataset, name: str) -> str:
-    return str(header.get(name) or "").strip().upper()
+    value = header.get(name) or ""
+    parts = value if isinstance(value, MultiValue) else [value]
+    return " ".join(str(part).strip() for part in parts).upper()

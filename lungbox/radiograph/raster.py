@@ -3,6 +3,7 @@
 from io import BytesIO
 from pathlib import Path
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
@@ -14,6 +15,7 @@ from lungbox.radiograph.types import RadiographError
 SIGNATURES = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")
 _FORMATS = ("PNG", "JPEG")
 _WIDE_MODES = ("I", "I;16", "I;16B", "I;16L")
+_LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R 601, as Pillow has it
 
 
 def read_raster(path: Path) -> NDArray[np.uint8]:
@@ -29,6 +31,8 @@ def read_raster(path: Path) -> NDArray[np.uint8]:
     """
     try:
         with _open(path) as image:
+            if _is_wide_colour(path):
+                return _read_wide_colour(path)
             frames = getattr(image, "n_frames", 1)
             if frames > 1:
                 raise RadiographError(
@@ -79,8 +83,30 @@ def _to_gray(image: Image.Image) -> NDArray[np.uint8]:
     return np.array(image.convert("RGB").convert("L"))
 
 
+def _is_wide_colour(path: Path) -> bool:
+    """A PNG of more than one 16-bit channel, of which Pillow keeps the upper half only."""
+    with path.open("rb") as file:
+        start = file.read(26)
+    return start.startswith(SIGNATURES[0]) and start[24] == 16 and start[25] != 0
+
+
+def _read_wide_colour(path: Path) -> NDArray[np.uint8]:
+    content = np.fromfile(path, np.uint8)
+    values = cv2.imdecode(content, cv2.IMREAD_UNCHANGED)
+    if values is None:
+        raise OSError("its pixels cannot be decoded")
+    values = values.astype(np.float32)
+    if values.ndim == 2:
+        return _narrow(values)
+    if values.shape[2] == 2:  # gray and transparency
+        return _narrow(values[..., 0] * (values[..., 1] / 65535))
+    gray = values[..., 2::-1] @ _LUMA  # OpenCV has blue first
+    return _narrow(gray * (values[..., 3] / 65535) if values.shape[2] == 4 else gray)
+
+
 def _narrow(values: NDArray) -> NDArray[np.uint8]:
     """16 bits (or Pillow's 32-bit form of them) to 8."""
-    top = int(values.max())
-    shares = values / 65535 if 32768 <= top <= 65535 else stretch(values)
-    return np.round(shares * 255).astype(np.uint8)
+    # A burned-in marker at full scale does not make 12 bits 16.
+    top = np.quantile(values, 0.995)
+    shares = values / 65535 if top >= 32768 else stretch(values)
+    return np.round(np.clip(shares, 0, 1) * 255).astype(np.uint8)

@@ -2,10 +2,11 @@
 
 from pathlib import Path
 
-from lungbox.radiograph.dicom import is_dicom, read_header, read_pixels
+from lungbox.radiograph.dicom import read_pixels
 from lungbox.radiograph.flags import not_frontal_chest
+from lungbox.radiograph.header import is_dicom, read_header
 from lungbox.radiograph.raster import SIGNATURES, raster_size, read_raster
-from lungbox.radiograph.types import Radiograph, RadiographError
+from lungbox.radiograph.types import Radiograph, RadiographError, brief
 
 
 def read(path: Path) -> Radiograph:
@@ -17,7 +18,11 @@ def read(path: Path) -> Radiograph:
     if _kind(path) == "raster":
         return Radiograph(read_raster(path), path)
     header = read_header(path)
-    return Radiograph(read_pixels(header), path, not_frontal_chest(header))
+    pixels = read_pixels(header, path)
+    try:
+        return Radiograph(pixels, path, not_frontal_chest(header))
+    except Exception as error:  # elements are parsed when they are asked for
+        raise RadiographError(f"the DICOM header is damaged ({brief(error)})") from error
 
 
 def size(path: Path) -> tuple[int, int]:

@@ -11,8 +11,23 @@ from lungbox.errors import LungboxError
 
 
 class RadiographError(LungboxError):
-    """A file cannot be read as a radiograph. The message is one sentence: what is wrong and what
-    to do, without the file's name."""
+    """A file cannot be read as a radiograph.
+
+    The message is one sentence on one line: what is wrong and what to do, without the file's name.
+    """
+
+    def __init__(self, message: str) -> None:
+        # Parts of it come out of the file.
+        super().__init__(" ".join(message.split()))
+
+
+def brief(error: Exception) -> str:
+    """What an exception of a library says, in a few words; its name where it says nothing."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    # pydicom lists below its first line what each decoder said.
+    said = lines[1] if len(lines) > 1 and lines[0].startswith("Unable to decode") else lines[:1]
+    text = said if isinstance(said, str) else "".join(said)
+    return text.rstrip(".:")[:200] or type(error).__name__
 
 
 @dataclass(frozen=True)

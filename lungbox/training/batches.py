@@ -89,7 +89,7 @@ class Batches(keras.utils.PyDataset):
         row = self._order[position]
         labelled = self._cache.dataset.images[row]
         side = self._stage.image_size
-        image = resize_area(self._cache.pixels[row], side, side)
+        image = resize_area(self._cache.images(row), side, side)
         mask = paint(labelled.boxes, labelled.size, side, self._recipe.data.shape)
         seeds = np.random.SeedSequence((self._recipe.seed, self._epoch, position))
         image, mask = self._augment(image, mask, int(seeds.generate_state(1)[0]))

@@ -5,7 +5,6 @@ A run is a folder: `recipe.toml` (what was asked), `log.csv` (a row an epoch), `
 """
 
 import csv
-import os
 import shutil
 import time
 from collections.abc import Callable
@@ -17,8 +16,11 @@ import keras
 
 from lungbox import architecture, datasets
 from lungbox.datasets.cache import Cache, prepare_all
+from lungbox.files import replacing
+from lungbox.frameworks import dtype_policy
 from lungbox.metrics.losses import IoUBinaryCrossentropy
 from lungbox.training.batches import Batches
+from lungbox.training.checks import check_data, check_network
 from lungbox.training.optimizer import EncoderAdamW, build_optimizer
 from lungbox.training.recipe import Recipe, RecipeError, load_recipe
 from lungbox.training.state import finished_epochs, load_state, save_state
@@ -79,19 +81,23 @@ def train(recipe_path: Path, data: Path, run: Path, cache: Path, progress: Progr
         WeightsError: the encoder's weights are not there.
     """
     recipe = load_recipe(recipe_path)
+    check_network(recipe)
+    images = _read(recipe, data, cache, progress)
+    check_data(recipe, images.dataset)
     _claim(run, recipe_path)
     if (run / WEIGHTS).is_file():
         progress.note(f"{run / WEIGHTS} is there already; give another --run to train again")
         return run / WEIGHTS
 
-    images = _read(recipe, data, cache, progress)
     stride = architecture.describe(recipe.architecture).stride
     steps = recipe.steps_per_epoch
     done = finished_epochs(run / STATE)
+    _forget_later_rows(run / LOG, done)
     progress.training(recipe.epochs * steps, done * steps, recipe.batch_size)
     ends = list(accumulate(stage.epochs for stage in recipe.stages))
     for stage, end in zip(recipe.stages, ends, strict=True):
-        if done >= end:
+        # The last stage is entered even where all its epochs are done: its weights are not saved.
+        if done >= end and end < recipe.epochs:
             continue
         # A stage begins as a stopped run continues: from the state on disk.
         model, optimizer = _build(recipe, stage.image_size)
@@ -105,6 +111,16 @@ def train(recipe_path: Path, data: Path, run: Path, cache: Path, progress: Progr
     save_weights(model, run / WEIGHTS)
     (run / STATE).unlink(missing_ok=True)
     return run / WEIGHTS
+
+
+def _forget_later_rows(log: Path, done: int) -> None:
+    """Drop rows of epochs whose state was not saved any more: they are trained again."""
+    if log.is_file():
+        with log.open(newline="") as file:
+            rows = list(csv.reader(file))
+        kept = rows[:1] + [row for row in rows[1:] if int(row[0]) <= done]
+        with replacing(log) as file:
+            csv.writer(file, lineterminator="\n").writerows(kept)
 
 
 def _claim(run: Path, recipe_path: Path) -> None:
@@ -132,8 +148,8 @@ def _read(recipe: Recipe, data: Path, cache: Path, progress: Progress) -> Cache:
 
 def _build(recipe: Recipe, image_size: int) -> tuple[keras.Model, EncoderAdamW]:
     keras.utils.set_random_seed(recipe.seed)
-    keras.config.set_dtype_policy(recipe.policy)
-    model = architecture.build(recipe.architecture, image_size, **recipe.options)
+    with dtype_policy(recipe.policy):
+        model = architecture.build(recipe.architecture, image_size, **recipe.options)
     encoder = architecture.describe(recipe.architecture).encoder
     pretrained: frozenset[str] = frozenset()
     if recipe.encoder_weights == "imagenet":
@@ -183,7 +199,7 @@ def _train_epoch(
     )
     fresh = epoch == 0 or not log.is_file()
     with log.open("w" if fresh else "a", newline="") as file:
-        writer = csv.DictWriter(file, list(vars(result)), lineterminator=os.linesep)
+        writer = csv.DictWriter(file, list(vars(result)), lineterminator="\n")
         if fresh:
             writer.writeheader()
         writer.writerow(vars(result))

@@ -4,7 +4,7 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from lungbox.errors import LungboxError
 
@@ -130,6 +130,12 @@ class Recipe(_Section):
     optimizer: Optimizer = Optimizer()
     stages: tuple[Stage, ...] = Field(min_length=1)
 
+    @model_validator(mode="after")
+    def _an_epoch_has_a_batch(self) -> "Recipe":
+        if self.data.samples_per_epoch < self.batch_size:
+            raise ValueError("data.samples_per_epoch is less than one batch")
+        return self
+
     @property
     def image_size(self) -> int:
         """The largest image size of all stages, which images are cached at."""
@@ -156,9 +162,11 @@ def load_recipe(path: Path) -> Recipe:
         return Recipe.model_validate(tomllib.loads(path.read_text()))
     except FileNotFoundError:
         raise RecipeError(f"{path}: there is no such recipe") from None
+    except OSError as error:
+        raise RecipeError(f"{path}: cannot be read ({error.strerror})") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise RecipeError(f"{path}: not a TOML file ({error})") from error
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise RecipeError(f"{path}: {where}: {first['msg'].lower()}") from error
+        where = ".".join(str(part) for part in first["loc"]) or "the recipe as a whole"
+        raise RecipeError(f"{path}: {where}: {first['msg']}") from error

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import keras
 import numpy as np
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from lungbox.files import replacing
@@ -21,11 +21,18 @@ def save_state(
 
 
 def finished_epochs(path: Path) -> int:
-    """How many epochs the run behind the file has finished; 0 where there is no file."""
+    """How many epochs the run behind the file has finished; 0 where there is no file.
+
+    Raises:
+        WeightsError: the file is damaged.
+    """
     if not path.is_file():
         return 0
-    with safe_open(path, framework="numpy") as file:
-        return int(file.metadata()["epochs"])
+    try:
+        with safe_open(path, framework="numpy") as file:
+            return int(file.metadata()["epochs"])
+    except (SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise WeightsError(f"{path}: is damaged ({error}); remove it to start anew") from error
 
 
 def load_state(path: Path, model: keras.Model, optimizer: keras.optimizers.Optimizer) -> None:

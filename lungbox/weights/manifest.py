@@ -4,9 +4,7 @@ Two are read as one: the manifest that comes with Lungbox, and the user's own, w
 enters its results into. A name stands in one of them only.
 """
 
-import difflib
 import tomllib
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -14,7 +12,7 @@ import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from lungbox.boxes import OperatingPoint
-from lungbox.errors import LungboxError
+from lungbox.errors import LungboxError, hint
 from lungbox.files import replacing
 from lungbox.paths import bundle_folders, data_folder, shipped_checkpoints
 from lungbox.radiograph.prepare import Preparation
@@ -122,7 +120,7 @@ class Manifest(_Entry):
             ManifestError: there is none; the nearest is named.
         """
         if name not in self.weights:
-            raise ManifestError(f"no weights are called {name}; {_hint(name, self.weights)}")
+            raise ManifestError(f"no weights are called {name}; {hint(name, self.weights)}")
         return self.weights[name]
 
     def ensemble(self, name: str) -> Ensemble:
@@ -132,13 +130,8 @@ class Manifest(_Entry):
             ManifestError: there is none; the nearest is named.
         """
         if name not in self.ensembles:
-            raise ManifestError(f"no ensemble is called {name}; {_hint(name, self.ensembles)}")
+            raise ManifestError(f"no ensemble is called {name}; {hint(name, self.ensembles)}")
         return self.ensembles[name]
-
-
-def _hint(name: str, known: Iterable[str]) -> str:
-    near = difflib.get_close_matches(name, known, n=1)
-    return f"did you mean {near[0]}?" if near else f"known: {', '.join(known)}"
 
 
 def load_manifest() -> Manifest:

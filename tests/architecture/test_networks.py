@@ -4,6 +4,7 @@ import keras
 import pytest
 
 from lungbox import architecture
+from lungbox.architecture.registry import NetworkError
 from tests.architecture.tester import SIDE, NetworkTester
 
 
@@ -24,5 +25,5 @@ def test_every_network_is_tested():
 
 
 def test_a_wrong_name_is_answered_with_the_nearest():
-    with pytest.raises(KeyError, match="did you mean unet_lite0"):
+    with pytest.raises(NetworkError, match="did you mean unet_lite0"):
         architecture.build("unet_lit0")

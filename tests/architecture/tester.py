@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from lungbox import architecture
+from lungbox.architecture.registry import NetworkError
 from lungbox.datasets.phantom import draw
 from lungbox.metrics.losses import IoUBinaryCrossentropy
 from lungbox.weights.files import WeightsError, load_weights, save_weights
@@ -58,7 +59,7 @@ class NetworkTester:
         wide = architecture.build(self.name, 2 * SIDE)
         stride = architecture.describe(self.name).stride
         assert wide.output["mask"].shape == (None, 2 * SIDE // stride, 2 * SIDE // stride, 2)
-        with pytest.raises(ValueError, match="multiple of 32"):
+        with pytest.raises(NetworkError, match="multiple of 32"):
             architecture.build(self.name, 100)
 
     def test_every_weight_learns(self, images):
@@ -161,6 +162,7 @@ def _run_elsewhere(backend: str, name: str, folder: Path) -> None:
 import numpy as np, keras
 from pathlib import Path
 from lungbox import architecture
+from lungbox.architecture.registry import NetworkError
 from lungbox.datasets.phantom import draw
 from lungbox.weights.files import load_weights
 folder = Path({str(folder)!r})

@@ -29,6 +29,9 @@ def recipe(**data):
     )
 
 
+STAGE = Stage(epochs=1, image_size=64)
+
+
 def batches(cache, epoch=0, size=64, **data):
     return Batches(cache, recipe(**data), Stage(epochs=1, image_size=size), epoch, stride=4)
 
@@ -71,7 +74,7 @@ def test_weights(cache):
     images = cache.dataset.images
     hard = "No Lung Opacity / Not Normal"
     settings = Data(samples_per_epoch=1, category_weights={hard: 3.0})
-    weights = draw_weights(cache.dataset, settings, ())
+    weights = draw_weights(cache.dataset, settings, STAGE)
     assert weights.sum() == pytest.approx(1)
     by_category = {image.category: weight for image, weight in zip(images, weights, strict=True)}
     assert by_category[hard] == pytest.approx(3 * by_category["Normal"])
@@ -79,7 +82,7 @@ def test_weights(cache):
 
 def test_balance_evens_out_views_and_targets(cache):
     settings = Data(samples_per_epoch=1, balance=("view", "target"))
-    weights = draw_weights(cache.dataset, settings, ())
+    weights = draw_weights(cache.dataset, settings, STAGE)
     share = Counter()
     for image, weight in zip(cache.dataset.images, weights, strict=True):
         share[image.view, image.target] += weight
@@ -87,6 +90,9 @@ def test_balance_evens_out_views_and_targets(cache):
     assert all(value == pytest.approx(0.25) for value in share.values())
 
 
-def test_no_source_left(cache):
-    with pytest.raises(ValueError, match="no image to train on in siim"):
-        draw_weights(cache.dataset, Data(samples_per_epoch=1), ("siim",))
+def test_a_stages_own_weights_go_first(cache):
+    settings = Data(samples_per_epoch=1, source_weights={"rsna": 0.0})
+    with pytest.raises(ValueError, match="every image has a weight of 0"):
+        draw_weights(cache.dataset, settings, STAGE)
+    other = Stage(epochs=1, image_size=64, source_weights={"rsna": 2.0})
+    assert draw_weights(cache.dataset, settings, other).sum() == pytest.approx(1)

@@ -9,10 +9,11 @@ import pytest
 from lungbox import architecture
 from lungbox.datasets import DatasetError
 from lungbox.datasets.phantom import write_rsna
+from lungbox.errors import LungboxError
 from lungbox.training import fit
 from lungbox.training.optimizer import build_optimizer
 from lungbox.training.recipe import Optimizer, RecipeError, load_recipe
-from lungbox.weights.files import load_weights
+from lungbox.weights.files import WeightsError, load_weights
 
 RECIPE = """
 name = "phantoms"
@@ -116,6 +117,64 @@ def test_another_recipes_folder_is_refused(folder):
     (folder / "taken/recipe.toml").write_text(RECIPE.replace("seed = 5", "seed = 6"))
     with pytest.raises(RecipeError, match="holds a run of another recipe"):
         run(folder, "taken", Watcher())
+
+
+@pytest.mark.slow
+def test_a_run_killed_between_its_last_epoch_and_its_weights(folder, undisturbed, monkeypatch):
+    """The state is whole, the weights are not written: the next try writes them."""
+    path, _ = undisturbed
+    run_folder = folder / "late"
+
+    def fails(*_):
+        raise OSError("no space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(fit, "save_weights", fails)
+        with pytest.raises(OSError, match="no space"):
+            run(folder, "late", Watcher())
+    # As if the row of the last epoch had been written twice.
+    log_path = run_folder / "log.csv"
+    log_path.write_text(log_path.read_text() + "4,0,0,0,0\n")
+    watcher = Watcher()
+    assert run(folder, "late", watcher) == run_folder / "weights.safetensors"
+    assert not watcher.losses
+    assert [row["epoch"] for row in log(log_path)] == ["1", "2", "3"]
+    written, whole = (architecture.build("unet_lite0", 64) for _ in "ab")
+    load_weights(written, run_folder / "weights.safetensors")
+    load_weights(whole, path)
+    for ours, theirs in zip(written.weights, whole.weights, strict=True):
+        assert np.allclose(ours.numpy(), theirs.numpy(), atol=0.02)
+
+
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        (('"unet_lite0"', '"unet_lit0"'), "did you mean unet_lite0"),
+        (("seed = 5", "seed = 5\noptions = { dropot = 0.1 }"), "did you mean dropout"),
+        (("samples_per_epoch = 48", "samples_per_epoch = 4"), "less than one batch"),
+        (("[optimizer]", "source_weights = { RSNA = 1.0 }\n[optimizer]"), "did you mean rsna"),
+        (
+            ("[optimizer]", 'category_weights = { "Norml" = 2.0 }\n[optimizer]'),
+            "did you mean Normal",
+        ),
+        (("epochs = 1\n", "epochs = 1\nsource_weights = { rsna = 0 }\n"), "weight of 0"),
+    ],
+)
+def test_mistakes_are_found_before_the_first_epoch(folder, change, fault):
+    """And leave no run folder behind that the mended recipe would not fit."""
+    recipe = folder / "wrong.toml"
+    recipe.write_text(RECIPE.replace(*change))
+    with pytest.raises(LungboxError, match=fault):
+        fit.train(recipe, folder / "data", folder / "wrong", folder / "cache", Watcher())
+    assert not (folder / "wrong").exists()
+
+
+def test_a_damaged_state_is_named(folder):
+    (folder / "damaged").mkdir()
+    (folder / "damaged/recipe.toml").write_text(RECIPE)
+    (folder / "damaged/state.safetensors").write_bytes(b"x" * 100)
+    with pytest.raises(WeightsError, match="remove it to start anew"):
+        run(folder, "damaged", Watcher())
 
 
 def test_folds_that_are_not_there(folder):

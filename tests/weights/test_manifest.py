@@ -15,16 +15,19 @@ from lungbox.weights.manifest import (
     shipped_path,
 )
 
+# Begins as a safetensors file does.
+_BYTES = (16).to_bytes(8, "little") + b'{"a": [1, 2, 3]}'
+
 
 @pytest.fixture
 def weights(tmp_path):
     path = tmp_path / "some.safetensors"
-    path.write_bytes(b"weights")
+    path.write_bytes(_BYTES)
     return Weights(
         architecture="unet_lite0",
         image_size=64,
         sha256=sha256(path),
-        bytes=7,
+        bytes=len(_BYTES),
         sources=(f"file:{path}",),
         folds=(1, 2),
     )
@@ -68,7 +71,6 @@ def test_sources_are_beside_their_manifest(tmp_path):
     [
         ("[weights.a]\nsize = 1\n", "weights.a"),
         ("[ensembles.a]\nmembers = []\n", "ensembles.a.members"),
-        ('[ensembles.a]\nmembers = ["b"]\n', "names the weights b"),
         ('[ensembles.a]\nmembers = ["b"]\nweights = [1, 2]\n', "2 weights for 1 members"),
         ('[ensembles.a]\nmembers = ["b"]\nshrink = 0.5\n', "ensembles.a.shrink"),
         ("not toml", "not a TOML file"),
@@ -83,17 +85,28 @@ def test_faults_are_named(tmp_path, content, fault):
     assert str(path) in str(caught.value)
 
 
+def test_an_ensemble_of_weights_that_are_nowhere(own_home, weights):
+    enter("mine", weights, Ensemble(members=("mine", "lite0")))  # one of Lungbox's own is fine
+    assert load_manifest().ensemble("mine").members == ("mine", "lite0")
+    enter("mine", weights, Ensemble(members=("mine", "absent")))
+    with pytest.raises(ManifestError, match="mine has a member absent"):
+        load_manifest()
+
+
 def test_an_unknown_ensemble_is_answered_with_the_nearest():
     with pytest.raises(ManifestError, match="did you mean default"):
         load_manifest().ensemble("defualt")
 
 
 def test_a_changed_file_is_refused(weights, tmp_path):
-    (tmp_path / "some.safetensors").write_bytes(b"weightz")
+    (tmp_path / "some.safetensors").write_bytes(_BYTES.replace(b"3", b"4"))
     with pytest.raises(WeightsError, match="SHA-256 differs"):
         fetch("some", weights)
-    (tmp_path / "some.safetensors").write_bytes(b"weigh")
-    with pytest.raises(WeightsError, match="5 bytes instead of 7"):
+    (tmp_path / "some.safetensors").write_bytes(_BYTES[:-1])
+    with pytest.raises(WeightsError, match="23 bytes instead of 24"):
+        fetch("some", weights)
+    (tmp_path / "some.safetensors").write_bytes(b"<html>Sorry".ljust(len(_BYTES)))
+    with pytest.raises(WeightsError, match="web page"):
         fetch("some", weights)
     (tmp_path / "some.safetensors").unlink()
     with pytest.raises(WeightsError, match="no such file"):

@@ -1,0 +1,128 @@
+"""Outcomes of a run that is under way, so that a stopped run goes on where it was.
+
+A run with the same settings that finds a journal skips the files in it, unless they have changed
+since.
+"""
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from lungbox.errors import LungboxError
+from lungbox.folder import Source
+from lungbox.pipeline import Outcome
+
+_NAME, _LOCK = ".journal.jsonl", ".journal.lock"
+
+
+class BusyError(LungboxError):
+    """Another run is writing into the same folder."""
+
+
+class Journal:
+    """A run's journal, and the right to write into its folder for as long as the block runs.
+
+    Args:
+        folder: where results go; made where it is not there.
+        settings: everything that decides what an outcome is; a journal of other settings is
+            thrown away.
+
+    Raises:
+        BusyError: another run is under way there.
+    """
+
+    def __init__(self, folder: Path, settings: dict[str, Any]) -> None:
+        self._folder, self._path = folder, folder / _NAME
+        self._settings = json.dumps(settings, sort_keys=True)
+
+    def __enter__(self) -> "Journal":
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._lock = FileLock(self._folder / _LOCK, timeout=0)
+        try:
+            self._lock.acquire()
+        except Timeout:
+            raise BusyError(
+                f"{self._folder}: another run is writing there; give another --output"
+            ) from None
+        if not self._recovered():
+            self._path.write_text(json.dumps({"settings": self._settings}) + "\n", "utf-8")
+        return self
+
+    def __exit__(
+        self, kind: type | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            # Done: the results say it all.
+            self._path.unlink(missing_ok=True)
+        self._lock.release()
+        (self._folder / _LOCK).unlink(missing_ok=True)
+
+    def done(self) -> dict[str, str]:
+        """Files that are in the journal: their path below the folder to their stamp."""
+        return {record["path"]: record["stamp"] for record in self.records()}
+
+    def append(self, outcomes: list[Outcome]) -> None:
+        """Add outcomes, on disk when this returns."""
+        with self._path.open("a", encoding="utf-8") as file:
+            for outcome in outcomes:
+                file.write(json.dumps(_record(outcome), ensure_ascii=False) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+    def records(self) -> Iterator[dict[str, Any]]:
+        """Every record, in the order of appending."""
+        with self._path.open(encoding="utf-8") as file:
+            next(file)
+            for line in file:
+                yield json.loads(line)
+
+    def in_order(self, sources: list[Source]) -> Iterator[dict[str, Any]]:
+        """The latest record of each source, in the order of the sources.
+
+        A run that was never stopped wrote them in that order already, which is checked without
+        keeping them; only a continued run's journal is held in memory.
+        """
+        wanted = [source.relative for source in sources]
+        if [record["path"] for record in self.records()] == wanted:
+            yield from self.records()
+            return
+        latest = {record["path"]: record for record in self.records()}
+        for path in wanted:
+            yield latest[path]
+
+    def _recovered(self) -> bool:
+        """Whether there is a journal of these settings; it is cut off at its first bad line."""
+        try:
+            with self._path.open("r+b") as file:
+                if json.loads(file.readline())["settings"] != self._settings:
+                    return False
+                while line := file.readline():
+                    if not _is_record(line):
+                        file.seek(-len(line), os.SEEK_CUR)
+                        file.truncate()
+                        break
+            return True
+        except (OSError, ValueError, KeyError, TypeError):
+            return False
+
+
+def _is_record(line: bytes) -> bool:
+    try:
+        return line.endswith(b"\n") and {"path", "stamp", "reason"} <= set(json.loads(line))
+    except (ValueError, TypeError):
+        return False
+
+
+def _record(outcome: Outcome) -> dict[str, Any]:
+    findings = outcome.findings
+    return {
+        "path": outcome.source.relative,
+        "stamp": outcome.source.stamp,
+        "reason": outcome.reason,
+        "findings": None if findings is None else findings.to_record(),
+    }
