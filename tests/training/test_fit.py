@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from lungbox import architecture
+from lungbox.architecture import heads, registry
 from lungbox.datasets import DatasetError
 from lungbox.datasets.phantom import write_rsna
 from lungbox.errors import LungboxError
@@ -17,8 +18,8 @@ from lungbox.weights.files import WeightsError, load_weights
 
 RECIPE = """
 name = "phantoms"
-architecture = "unet_lite0"
-encoder_weights = "imagenet"
+architecture = "two_convolutions"
+encoder_weights = "none"
 batch_size = 8
 seed = 5
 [data]
@@ -33,6 +34,44 @@ image_size = 32
 epochs = 1
 image_size = 64
 """
+
+LITE = """
+name = "light"
+architecture = "unet_lite0"
+encoder_weights = "imagenet"
+batch_size = 8
+[data]
+folds = [1, 2, 3, 4]
+samples_per_epoch = 96
+[optimizer]
+ema = 0
+warmup = 0
+[[stages]]
+epochs = 2
+image_size = 64
+"""
+
+
+def two_convolutions(image_size: int = 64, dropout: float = 0.1) -> keras.Model:
+    """Learns a little in a second, where the smallest of the real ones takes half a minute."""
+    inputs = keras.Input((image_size, image_size, 1))
+    x = keras.layers.Rescaling(1 / 255)(inputs)
+    x = keras.layers.Conv2D(8, 5, strides=2, padding="same", name="first")(x)
+    x = keras.layers.BatchNormalization(name="norm")(x)
+    x = keras.layers.Dropout(dropout)(keras.layers.ReLU()(x))
+    outputs = keras.layers.Conv2D(2, 5, strides=2, padding="same", name="second")(x)
+    mask = heads.mask(outputs)
+    return keras.Model(inputs, {"mask": mask, "image": heads.image_score(x, mask)})
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small_network():
+    """A network that is registered for these tests alone."""
+    known = dict(registry._NETWORKS)
+    registry.network(encoder="none", stride=4, image_size=64)(two_convolutions)
+    yield
+    registry._NETWORKS.clear()
+    registry._NETWORKS.update(known)
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +113,6 @@ def log(path):
         return list(csv.DictReader(file))
 
 
-@pytest.mark.slow
 def test_it_learns_and_leaves_its_folder(folder, undisturbed):
     path, watcher = undisturbed
     assert len(watcher.losses) == 3 * 6
@@ -86,12 +124,20 @@ def test_it_learns_and_leaves_its_folder(folder, undisturbed):
     assert [row["epoch"] for row in rows] == ["1", "2", "3"]
     for row, epoch in zip(rows, watcher.epochs, strict=True):
         assert float(row["loss"]) == pytest.approx(epoch.loss)
-    model = architecture.build("unet_lite0", 64)
-    load_weights(model, path)
-    assert all(np.isfinite(variable.numpy()).all() for variable in model.weights)
+    load_weights(architecture.build("two_convolutions", 64), path)
 
 
 @pytest.mark.slow
+def test_the_light_network_learns_from_its_pretrained_encoder(folder):
+    (folder / "light.toml").write_text(LITE)
+    watcher = Watcher()
+    path = fit.train(
+        folder / "light.toml", folder / "data", folder / "light", folder / "cache", watcher
+    )
+    assert np.mean(watcher.losses[-6:]) < 0.9 * np.mean(watcher.losses[:3])
+    load_weights(architecture.build("unet_lite0", 64), path)
+
+
 def test_a_finished_run_is_not_run_again(folder, undisturbed):
     path, _ = undisturbed
     watcher = Watcher()
@@ -99,7 +145,6 @@ def test_a_finished_run_is_not_run_again(folder, undisturbed):
     assert not watcher.losses
 
 
-@pytest.mark.slow
 def test_a_stopped_run_continues_after_its_last_epoch(folder, undisturbed):
     with pytest.raises(KeyboardInterrupt):
         run(folder, "stopped", Watcher(stop_after=1))
@@ -108,7 +153,7 @@ def test_a_stopped_run_continues_after_its_last_epoch(folder, undisturbed):
     assert [epoch.epoch for epoch in watcher.epochs] == [2, 3]
     _, whole = undisturbed
     for again, first in zip(watcher.epochs, whole.epochs[1:], strict=True):
-        assert again.loss == pytest.approx(first.loss, rel=1e-3)
+        assert again.loss == pytest.approx(first.loss, rel=1e-5)
     assert [row["epoch"] for row in log(path.parent / "log.csv")] == ["1", "2", "3"]
 
 
@@ -119,7 +164,6 @@ def test_another_recipes_folder_is_refused(folder):
         run(folder, "taken", Watcher())
 
 
-@pytest.mark.slow
 def test_a_run_killed_between_its_last_epoch_and_its_weights(folder, undisturbed, monkeypatch):
     """The state is whole, the weights are not written: the next try writes them."""
     path, _ = undisturbed
@@ -139,17 +183,17 @@ def test_a_run_killed_between_its_last_epoch_and_its_weights(folder, undisturbed
     assert run(folder, "late", watcher) == run_folder / "weights.safetensors"
     assert not watcher.losses
     assert [row["epoch"] for row in log(log_path)] == ["1", "2", "3"]
-    written, whole = (architecture.build("unet_lite0", 64) for _ in "ab")
+    written, whole = (architecture.build("two_convolutions", 64) for _ in "ab")
     load_weights(written, run_folder / "weights.safetensors")
     load_weights(whole, path)
     for ours, theirs in zip(written.weights, whole.weights, strict=True):
-        assert np.allclose(ours.numpy(), theirs.numpy(), atol=0.02)
+        assert np.allclose(ours.numpy(), theirs.numpy(), atol=1e-6)
 
 
 @pytest.mark.parametrize(
     ("change", "fault"),
     [
-        (('"unet_lite0"', '"unet_lit0"'), "did you mean unet_lite0"),
+        (('"two_convolutions"', '"unet_lit0"'), "did you mean unet_lite0"),
         (("seed = 5", "seed = 5\noptions = { dropot = 0.1 }"), "did you mean dropout"),
         (("samples_per_epoch = 48", "samples_per_epoch = 4"), "less than one batch"),
         (("[optimizer]", "source_weights = { RSNA = 1.0 }\n[optimizer]"), "did you mean rsna"),
