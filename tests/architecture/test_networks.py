@@ -19,6 +19,44 @@ class TestUnetLite0(NetworkTester):
         assert network.count_params() == 3_538_071
 
 
+class TestUnetResnet152(NetworkTester):
+    name = "unet_resnet152"
+
+    def test_all_of_the_fourth_stage_is_there(self, network):
+        reference = architecture.build("unet_resnet152_reference", SIDE)
+        # 30 blocks of 1,024 to 256 to 256 to 1,024 channels, with biases and normalisation.
+        block = 1024 * 256 + 256 + 9 * 256 * 256 + 256 + 256 * 1024 + 1024 + 4 * (256 + 256 + 1024)
+        assert network.count_params() > reference.count_params() + 30 * block
+
+
+class TestUnetDensenet121(NetworkTester):
+    name = "unet_densenet121"
+
+
+class TestUnetVgg19Attention(NetworkTester):
+    name = "unet_vgg19_attention"
+
+
+class TestAsppResnet152(NetworkTester):
+    name = "aspp_resnet152"
+
+
+class TestUnetResnet152Reference(NetworkTester):
+    name = "unet_resnet152_reference"
+
+
+class TestUnetDensenet121Reference(NetworkTester):
+    name = "unet_densenet121_reference"
+
+
+class TestUnetVgg19AttentionReference(NetworkTester):
+    name = "unet_vgg19_attention_reference"
+
+
+class TestAsppResnet152Reference(NetworkTester):
+    name = "aspp_resnet152_reference"
+
+
 def test_every_network_is_tested():
     tested = {tester.name for tester in NetworkTester.__subclasses__()}
     assert tested == set(architecture.names())
