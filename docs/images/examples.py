@@ -1,6 +1,6 @@
 """Draws examples.png, the README's picture, from what `make demo` leaves.
 
-    python inference.py examples --overlays && python docs/images/examples.py
+python inference.py examples --overlays && python docs/images/examples.py
 """
 
 from pathlib import Path
@@ -12,6 +12,7 @@ WIDTH, GAP = 420, 8
 
 
 def main() -> None:
+    """Read the overlays, write the picture."""
     pictures = []
     for name in SHOWN:
         picture = Image.open(Path("predictions/overlays", f"{name}.png")).convert("RGB")

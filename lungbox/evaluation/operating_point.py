@@ -69,18 +69,12 @@ def cross_fit(maps: Maps, grid: Grid, seed: int = 2024) -> CrossFit:
 
 def image_scores(maps: Maps, points: Sequence[OperatingPoint]) -> NDArray[np.float64]:
     """Each image's part in the RSNA metric under a point of its own; NaN: it does not count."""
-    scores = (
-        rsna_image_score(image.boxes, *maps.boxes(row, points[row]))
-        for row, image in enumerate(maps.dataset.images)
+    return np.array(
+        [
+            rsna_image_score(image.boxes, *maps.boxes(row, points[row]))
+            for row, image in enumerate(maps.dataset.images)
+        ]
     )
-    return np.array([np.nan if score is None else score for score in scores])
-
-
-def metric(image_scores: NDArray[np.float64], weights: NDArray[np.float64]) -> float:
-    """The RSNA metric: the weighted mean over the images that count; NaN where none does."""
-    counts = ~np.isnan(image_scores)
-    total = weights[counts].sum()
-    return float(image_scores[counts] @ weights[counts] / total) if total else float("nan")
 
 
 def mix_weights(dataset: Dataset) -> NDArray[np.float64]:

@@ -11,8 +11,9 @@ from lungbox.boxes.geometry import iou
 from lungbox.constants import RSNA_CLASSES
 from lungbox.datasets.types import Dataset
 from lungbox.evaluation.maps import Maps
-from lungbox.evaluation.operating_point import image_scores, metric, mix_weights
+from lungbox.evaluation.operating_point import image_scores, mix_weights
 from lungbox.metrics.classification import auc
+from lungbox.metrics.detection import rsna_score
 
 RESAMPLES = 1000
 _NORMAL, _NOT_NORMAL, _OPACITY = RSNA_CLASSES
@@ -79,8 +80,8 @@ def rsna_figures(judged: Judged) -> list[Figure]:
     normal, not_normal = category == _NORMAL, category == _NOT_NORMAL
     mix = mix_weights(judged.dataset)
     return [
-        _metric(judged, "RSNA metric, raw", np.ones(len(mix))),
-        _metric(judged, "RSNA metric, challenge's mix", mix),
+        _rsna_score(judged, "RSNA metric, raw", np.ones(len(mix))),
+        _rsna_score(judged, "RSNA metric, challenge's mix", mix),
         *_detection(judged),
         _false_positives(judged, "false-positive rate, normal", normal),
         _false_positives(judged, "false-positive rate, not normal", not_normal),
@@ -96,7 +97,7 @@ def siim_figures(judged: Judged) -> list[Figure]:
     """SIIM-COVID's figures; images of positive studies without a box are left out before."""
     negative = judged.truths == 0
     return [
-        _metric(judged, "RSNA metric, raw", np.ones(len(negative))),
+        _rsna_score(judged, "RSNA metric, raw", np.ones(len(negative))),
         *_detection(judged),
         _false_positives(judged, "false-positive rate, negative", negative),
         _auc(judged, "image AUC against negative", np.ones(len(negative), bool)),
@@ -133,10 +134,10 @@ def bootstrap(
     return Figure(name, value, float(low), float(high), len(rows))
 
 
-def _metric(judged: Judged, name: str, weights: NDArray[np.float64]) -> Figure:
+def _rsna_score(judged: Judged, name: str, weights: NDArray[np.float64]) -> Figure:
     everything = np.ones(len(weights), bool)
     return bootstrap(
-        judged, name, everything, lambda rows: metric(judged.parts[rows], weights[rows])
+        judged, name, everything, lambda rows: rsna_score(judged.parts[rows], weights[rows])
     )
 
 

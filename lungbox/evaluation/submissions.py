@@ -7,7 +7,7 @@ import numpy as np
 
 from lungbox.boxes import geometry
 from lungbox.datasets.files import read_table
-from lungbox.metrics.detection import rsna_image_score
+from lungbox.metrics.detection import rsna_image_score, rsna_score
 from lungbox.submission import SubmissionError, read_submission
 
 
@@ -43,6 +43,5 @@ def score(submission: Path, labels: Path) -> Scored:
         prediction = predictions[str(name)]
         truth = geometry.from_xywh(found)
         scores.append(rsna_image_score(truth, prediction.boxes, prediction.scores))
-    counted = [part for part in scores if part is not None]
-    mean = float(np.mean(counted)) if counted else float("nan")
-    return Scored(mean, len(counted), len(scores))
+    parts = np.array(scores)
+    return Scored(rsna_score(parts), int((~np.isnan(parts)).sum()), len(parts))

@@ -1,5 +1,6 @@
 """Detection metrics, in numpy."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -15,7 +16,7 @@ def rsna_image_score(
     predicted: Boxes,
     scores: NDArray[np.floating],
     thresholds: Sequence[float] = RSNA_IOU_THRESHOLDS,
-) -> float | None:
+) -> float:
     """One image's part in the RSNA metric: the mean over thresholds of TP / (TP + FP + FN).
 
     Predictions are matched in descending confidence, each with the truth of largest IoU that is
@@ -30,10 +31,10 @@ def rsna_image_score(
         thresholds: of IoU.
 
     Returns:
-        0-1; None where there is neither truth nor prediction, for such an image does not count.
+        0-1; NaN where there is neither truth nor prediction, for such an image does not count.
     """
     if len(truth) == 0:
-        return None if len(predicted) == 0 else 0.0
+        return 0.0 if len(predicted) else math.nan
     if len(predicted) == 0:
         return 0.0
     overlaps = iou(predicted, truth)[np.argsort(-np.asarray(scores), kind="stable")]
@@ -56,16 +57,20 @@ def _matched(overlaps: NDArray[np.floating], threshold: float) -> int:
     return hits
 
 
-def rsna_score(image_scores: Sequence[float | None], weights: Sequence[float]) -> float:
-    """The RSNA metric of a set of images, each counting `weights` times.
+def rsna_score(
+    image_scores: NDArray[np.floating], weights: NDArray[np.floating] | None = None
+) -> float:
+    """The RSNA metric of a set of images: the mean over those that count.
 
-    With equal weights it is the challenge's own mean over the images that count. Other weights
-    say how often an image's kind occurs where the figure is meant for, for instance at the
-    challenge's mix of classes.
+    Args:
+        image_scores: `(N,)` as `rsna_image_score` gives them, NaN where an image does not count.
+        weights: `(N,)` how often an image's kind occurs where the figure is meant for, for
+            instance at the challenge's mix of classes; equal by default, as in the challenge.
 
     Returns:
         0-1; NaN where no image counts.
     """
-    pairs = [(s, w) for s, w in zip(image_scores, weights, strict=True) if s is not None]
-    total = sum(weight for _, weight in pairs)
-    return sum(score * weight for score, weight in pairs) / total if total else float("nan")
+    counts = ~np.isnan(image_scores)
+    shares = counts if weights is None else np.where(counts, weights, 0.0)
+    total = shares.sum()
+    return float(np.where(counts, image_scores, 0.0) @ shares / total) if total else math.nan

@@ -14,11 +14,11 @@ from lungbox.evaluation.operating_point import (
     Grid,
     cross_fit,
     image_scores,
-    metric,
     mix_weights,
     patient_parts,
 )
 from lungbox.evaluation.scores import judge, rsna_figures
+from lungbox.metrics import rsna_score
 
 SIDE = 32
 GRID = Grid(thresholds=(0.3, 0.6), min_areas=(0.001, 0.05), shrinks=(0.05,), gates=8)
@@ -63,8 +63,8 @@ def test_the_chosen_point_is_the_best_of_the_grid(maps):
     gates = np.unique(np.round(np.quantile(maps.scores, np.linspace(0, 0.98, 8)), 4))
     candidates = [replace(p, gate=float(g)) for p in GRID.points() for g in gates]
     count = len(maps.dataset)
-    values = [metric(image_scores(maps, [point] * count), weights) for point in candidates]
-    assert metric(image_scores(maps, [chosen] * count), weights) == pytest.approx(max(values))
+    values = [rsna_score(image_scores(maps, [point] * count), weights) for point in candidates]
+    assert rsna_score(image_scores(maps, [chosen] * count), weights) == pytest.approx(max(values))
 
 
 def test_a_patients_point_does_not_depend_on_the_patient(maps):
