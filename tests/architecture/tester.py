@@ -34,6 +34,11 @@ class NetworkTester:
 
     @pytest.fixture(scope="class")
     @classmethod
+    def again(cls) -> keras.Model:
+        return architecture.build(cls.name, SIDE)
+
+    @pytest.fixture(scope="class")
+    @classmethod
     def images(cls) -> np.ndarray:
         phantoms = [draw(SIDE, i % 3, np.random.default_rng(i)).pixels for i in range(COUNT)]
         return np.stack(phantoms)[..., None].astype(np.float32)
@@ -71,7 +76,7 @@ class NetworkTester:
         # Branches that are dropped at random would be still.
         model = self.without_dropout()
         loss = {"mask": IoUBinaryCrossentropy()}
-        targets = {"mask": _masks(model.output_shape["mask"][1])}
+        targets = {"mask": _masks(model.output["mask"].shape[1])}
         if architecture.describe(self.name).image_head:
             loss["image"] = "binary_crossentropy"
             targets["image"] = np.arange(COUNT)[:, None] % 2
@@ -99,17 +104,16 @@ class NetworkTester:
             # Rounding grows on its way through a random network; a wrong cast leaves nothing.
             assert np.corrcoef(values.ravel(), exact[key].ravel())[0, 1] > 0.7
 
-    @pytest.mark.parametrize(("dtype", "close"), [("float32", 1e-6), ("float16", 0.03)])
-    def test_weights_round_trip(self, network, images, tmp_path, dtype, close):
+    @pytest.mark.parametrize("dtype", ["float32", "float16"])
+    def test_weights_round_trip(self, network, again, tmp_path, dtype):
         path = tmp_path / "weights.safetensors"
         save_weights(network, path, dtype)
-        keras.utils.set_random_seed(9)
-        fresh = architecture.build(self.name, SIDE)
-        before = _run(fresh, images)["mask"]
-        load_weights(fresh, path)
-        after = _run(fresh, images)["mask"]
-        assert np.abs(after - _run(network, images)["mask"]).mean() < close
-        assert np.abs(after - before).mean() > close
+        for variable in again.weights:
+            variable.assign(keras.ops.full_like(variable, 7))
+        load_weights(again, path)
+        for ours, theirs in zip(again.weights, network.weights, strict=True):
+            kept = keras.ops.convert_to_numpy(theirs).astype(dtype).astype(np.float32)
+            assert np.array_equal(keras.ops.convert_to_numpy(ours), kept), ours.path
 
     def test_another_networks_weights_are_refused(self, network, tmp_path):
         path = tmp_path / "weights.safetensors"
@@ -119,9 +123,8 @@ class NetworkTester:
         with pytest.raises(WeightsError, match="other/kernel"):
             load_weights(other, path)
 
-    def test_names_are_the_same_in_every_build(self, network):
+    def test_names_are_the_same_in_every_build(self, network, again):
         """A checkpoint's keys are variable paths: they may not depend on what was built before."""
-        again = architecture.build(self.name, SIDE)
         assert [v.path for v in again.weights] == [v.path for v in network.weights]
         assert len({v.path for v in again.weights}) == len(again.weights)
 
@@ -148,6 +151,10 @@ def _settle(model: keras.Model, images: np.ndarray) -> None:
     With those of a fresh network a signal fades on its way through it, and no output depends on
     the image.
     """
+    for variable in model.weights:
+        # ResNet's residual branches: fifty fresh ones on top of each other make noise of rounding.
+        if variable.path.endswith("_3_bn/gamma"):
+            variable.assign(0.1 * variable)
     norms = [x for x in model.layers if isinstance(x, keras.layers.BatchNormalization)]
     momenta = [layer.momentum for layer in norms]
     for layer in norms:
@@ -172,9 +179,8 @@ from lungbox.weights.files import load_weights
 folder = Path({str(folder)!r})
 model = architecture.build({name!r}, {SIDE})
 load_weights(model, folder / "weights.safetensors")
-outputs = model(np.load(folder / "images.npy"), training=False)
-arrays = {{k: keras.ops.convert_to_numpy(v) for k, v in outputs.items()}}
-np.savez(folder / "outputs.npz", **arrays)
+# As a compiled graph: JAX takes four times as long when it goes from layer to layer.
+np.savez(folder / "outputs.npz", **model.predict(np.load(folder / "images.npy"), verbose=0))
 """
     environment = {**os.environ, "KERAS_BACKEND": backend}
     subprocess.run([sys.executable, "-c", program], check=True, env=environment)
