@@ -33,7 +33,7 @@ def main() -> None:
     radiographs = [read(source.path) for source in sources]
     prepared = np.stack([prepare(r.pixels, job.image_size) for r in radiographs])
     batches = [prepared[i : i + job.batch_size] for i in range(0, IMAGES, job.batch_size)]
-    masks, scores = zip(*(detector.engine.predict(batch) for batch in batches), strict=True)
+    masks, scores, _ = zip(*(detector.engine.predict(batch) for batch in batches), strict=True)
     answers = list(zip(np.concatenate(masks), np.concatenate(scores), radiographs, strict=True))
 
     steps: dict[str, Callable[[], object]] = {

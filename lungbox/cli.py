@@ -84,6 +84,9 @@ def predict(
         ),
     ] = None,
     overlays: Annotated[bool, typer.Option("--overlays", help="Also draw pictures.")] = False,
+    members: Annotated[
+        bool, typer.Option("--members", help="Also keep and draw what each network says.")
+    ] = False,
     batch_size: Annotated[int, typer.Option(min=1, help="Images run at once.")] = 8,
 ) -> None:
     """Box the lung opacities in a folder of radiographs."""
@@ -91,7 +94,15 @@ def predict(
 
     totals = folder_run.run(
         folder_run.Request(
-            image_dir, ensemble, output, engine, ids, submission_size, overlays, batch_size
+            images=image_dir,
+            ensemble=ensemble,
+            output=output,
+            engine=engine,
+            ids=ids,
+            submission_size=submission_size,
+            overlays=overlays,
+            members=members,
+            batch_size=batch_size,
         ),
         _say,
     )

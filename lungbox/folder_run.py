@@ -19,7 +19,7 @@ from lungbox.folder import Source, gather
 from lungbox.journal import Journal
 from lungbox.pipeline import Detector, Outcome, open_ensemble
 from lungbox.progress import bar, downloads
-from lungbox.results import OVERLAYS, RESULTS, RUN, Totals, write_results
+from lungbox.results import MEMBERS, OVERLAYS, RESULTS, RUN, Totals, save_members, write_results
 from lungbox.submission import read_ids
 
 # Outcomes on disk at once: a stopped run loses no more than these.
@@ -41,6 +41,7 @@ class Request:
     ids: Path | None
     submission_size: int | None
     overlays: bool
+    members: bool
     batch_size: int
 
 
@@ -73,18 +74,21 @@ def _read_all(
         say.print(f"Continuing: {done} of {len(sources)} are done.")
     elif (request.output / RUN).is_file():
         # Pictures of an earlier run, of other files or another ensemble.
-        shutil.rmtree(request.output / OVERLAYS, ignore_errors=True)
+        for folder in (OVERLAYS, MEMBERS):
+            shutil.rmtree(request.output / folder, ignore_errors=True)
     with bar(say, "Reading", len(sources), done) as progress:
-        for outcomes in _in_groups(detector.predict_all(waiting, request.overlays)):
-            if request.overlays:
-                _draw(outcomes, request.output / OVERLAYS, say)
+        pictures = request.overlays or request.members
+        names = [member.name for member in detector.engine.job.members]
+        for outcomes in _in_groups(detector.predict_all(waiting, pictures)):
+            for outcome in outcomes if pictures else ():
+                _draw(outcome, request, names, say)
             journal.append(outcomes)
             progress.advance(len(outcomes))
 
 
 def _detector(request: Request, say: Console) -> Detector:
     with downloads(say) as watch:
-        job, point = open_ensemble(request.ensemble, request.batch_size, watch)
+        job, point = open_ensemble(request.ensemble, request.batch_size, watch, request.members)
     with say.status("Starting the networks; the first time they are converted for this machine"):
         return Detector(request.ensemble, start(request.engine, job), point)
 
@@ -113,7 +117,7 @@ def _settings(request: Request, detector: Detector) -> dict[str, object]:
         "engine": (detector.engine.name, detector.engine.precision),
         "preparation": detector.engine.job.preparation,
         "point": vars(detector.point),
-        "overlays": request.overlays,
+        "pictures": (request.overlays, request.members),
     }
 
 
@@ -128,15 +132,23 @@ def _in_groups(outcomes: Iterator[Outcome]) -> Iterator[list[Outcome]]:
         yield group
 
 
-def _draw(outcomes: list[Outcome], folder: Path, say: Console) -> None:
-    for outcome in outcomes:
-        if outcome.findings and outcome.radiograph and outcome.mask is not None:
-            identity = outcome.findings.identity
-            try:
-                picture = overlay.draw(outcome.radiograph.pixels, outcome.mask, outcome.findings)
-                overlay.save(picture, folder / f"{identity}.png")
-            except (OSError, MemoryError, ValueError) as error:
-                say.print(f"{identity}: no picture of it ({error}).", markup=False)
+def _draw(outcome: Outcome, request: Request, members: list[str], say: Console) -> None:
+    """Draw the pictures that were asked for; one that cannot be drawn stops nothing."""
+    findings, radiograph, mask = outcome.findings, outcome.radiograph, outcome.mask
+    if findings is None or radiograph is None or mask is None:
+        return
+    try:
+        if request.overlays:
+            picture = overlay.draw(radiograph.pixels, mask, findings)
+            overlay.save(picture, request.output / OVERLAYS / f"{findings.identity}.png")
+        if outcome.members is not None:
+            base = request.output / MEMBERS / findings.identity
+            masks = dict(zip(members, outcome.members, strict=True))
+            picture = overlay.compare(radiograph.pixels, masks, mask, findings)
+            overlay.save(picture, base.with_name(f"{base.name}.png"))
+            save_members(base.with_name(f"{base.name}.npz"), masks)
+    except (OSError, MemoryError, ValueError) as error:
+        say.print(f"{findings.identity}: no picture of it ({error}).", markup=False)
 
 
 def _write_run(request: Request, detector: Detector, totals: Totals, seconds: float) -> None:

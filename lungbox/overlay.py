@@ -15,6 +15,7 @@ from lungbox.findings import Findings
 # Larger radiographs are made smaller: the boxes' edges stay visible, the files small.
 _LONGEST_SIDE = 1024
 _CAPTION_WIDTH = 384  # smaller ones are enlarged to what the caption needs
+_MEMBER_SIDE = 384  # of each picture where members are compared
 _BOX = (255, 196, 0)
 _CAPTION = (235, 235, 235)
 
@@ -37,6 +38,38 @@ def draw(pixels: NDArray[np.uint8], mask: NDArray[np.floating], findings: Findin
     picture = Image.fromarray(_heat(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA), mask))
     _draw_boxes(picture, findings)
     return _captioned(picture, findings)
+
+
+def compare(
+    pixels: NDArray[np.uint8],
+    members: dict[str, NDArray[np.floating]],
+    mask: NDArray[np.floating],
+    findings: Findings,
+) -> Image.Image:
+    """Draw what each member of an ensemble sees beside what they come to together.
+
+    Args:
+        pixels: `(H, W)` uint8, the radiograph as it was read.
+        members: each one's name and `(h, w, 2)` probabilities.
+        mask: `(h, w, 2)`, their average.
+        findings: the ensemble's boxes.
+
+    Returns:
+        An RGB picture: the members in a row, the ensemble with its boxes last.
+    """
+    height, width = pixels.shape
+    factor = _MEMBER_SIDE / max(height, width)
+    size = (max(1, round(width * factor)), max(1, round(height * factor)))
+    small = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
+    tiles = [Image.fromarray(_heat(small, values)) for values in (*members.values(), mask)]
+    _draw_boxes(tiles[-1], findings)
+    font = ImageFont.load_default(14)
+    row = Image.new("RGB", (len(tiles) * (size[0] + 4) - 4, size[1] + 24))
+    for column, (tile, name) in enumerate(zip(tiles, (*members, "together"), strict=True)):
+        left = column * (size[0] + 4)
+        row.paste(tile, (left, 24))
+        ImageDraw.Draw(row).text((left + 4, 4), name, fill=_CAPTION, font=font)
+    return _captioned(row, findings)
 
 
 def save(picture: Image.Image, path: Path) -> None:

@@ -30,6 +30,7 @@ class Outcome:
         source: the file.
         findings: None where it could not be read.
         mask: `(h, w, 2)` float32, the averaged mask; None where it could not be read.
+        members: `(M, h, w, 2)` float32, the members' own masks, where they were asked for.
         radiograph: its pixels, where they were asked for.
         reason: why it could not be read; empty otherwise.
     """
@@ -37,6 +38,7 @@ class Outcome:
     source: Source
     findings: Findings | None = None
     mask: NDArray[np.float32] | None = None
+    members: NDArray[np.float32] | None = None
     radiograph: Radiograph | None = None
     reason: str = ""
 
@@ -69,8 +71,8 @@ class Detector:
             item = _read(Source(file, identity(file), str(file)), self.engine.job, keep=False)
         except RadiographError as error:
             raise RadiographError(f"{file}: {error}") from error
-        masks, scores = self.engine.predict(item.prepared[None])
-        return self._findings(item, masks[0], float(scores[0]))
+        predicted = self.engine.predict(item.prepared[None])
+        return self._findings(item, predicted.masks[0], float(predicted.scores[0]))
 
     def predict_all(
         self, sources: Iterable[Source], keep_radiographs: bool = False
@@ -108,15 +110,16 @@ class Detector:
     def _judge(self, batch: "list[_Read]") -> list[Outcome]:
         if not batch:
             return []
-        masks, scores = self.engine.predict(np.stack([item.prepared for item in batch]))
+        masks, scores, members = self.engine.predict(np.stack([item.prepared for item in batch]))
         return [
             Outcome(
                 source=item.source,
                 findings=self._findings(item, mask, float(score)),
                 mask=mask,
+                members=None if members is None else members[row],
                 radiograph=item.radiograph,
             )
-            for item, mask, score in zip(batch, masks, scores, strict=True)
+            for row, (item, mask, score) in enumerate(zip(batch, masks, scores, strict=True))
         ]
 
     def _findings(self, item: "_Read", mask: NDArray, image_score: float) -> Findings:
@@ -151,7 +154,10 @@ def load(ensemble: str = DEFAULT, engine: EngineName = "auto", batch_size: int =
 
 
 def open_ensemble(
-    name: str, batch_size: int, watch: Watch = lambda _: lambda *_: None
+    name: str,
+    batch_size: int,
+    watch: Watch = lambda _: lambda *_: None,
+    keep_members: bool = False,
 ) -> tuple[Job, OperatingPoint]:
     """What an engine needs to run an ensemble, its weights fetched, and its operating point.
 
@@ -159,6 +165,7 @@ def open_ensemble(
         name: in the manifest.
         batch_size: images run at once.
         watch: see `weights.fetch`.
+        keep_members: whether each member's masks are wanted, too.
 
     Raises:
         ManifestError: no ensemble has that name.
@@ -168,7 +175,7 @@ def open_ensemble(
     ensemble = manifest.ensemble(name)
     paths = [fetch(member, manifest.weights[member], watch) for member in ensemble.members]
     found = members(ensemble, manifest.weights, paths)
-    return Job(name, found, batch_size, ensemble.preparation), ensemble.point
+    return Job(name, found, batch_size, ensemble.preparation, keep_members), ensemble.point
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,12 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+from lungbox.constants import OPACITY
 from lungbox.files import replacing
 from lungbox.findings import Findings
 from lungbox.folder import Source
@@ -22,7 +26,8 @@ SUBMISSION, IMAGES, PREDICTIONS, FAILED, RUN, OVERLAYS = (
     "run.json",
     "overlays",
 )
-RESULTS = frozenset((SUBMISSION, IMAGES, PREDICTIONS, FAILED, RUN, OVERLAYS))
+MEMBERS = "members"
+RESULTS = frozenset((SUBMISSION, IMAGES, PREDICTIONS, FAILED, RUN, OVERLAYS, MEMBERS))
 _IMAGE_COLUMNS = ("patientId", "score", "boxes", "width", "height", "path", "flag")
 
 
@@ -79,6 +84,15 @@ def write_results(
         for row in rows(readable(), space, ids):
             submission(row)
     return Totals(**totals)
+
+
+def save_members(path: Path, masks: dict[str, NDArray[np.float32]]) -> None:
+    """Keep what each member says of one radiograph: its opacity as `(h, w)` uint8, 255 certain."""
+    opacity: dict[str, Any] = {
+        name: np.round(mask[..., OPACITY] * 255).astype(np.uint8) for name, mask in masks.items()
+    }
+    with replacing(path, "wb") as file:
+        np.savez_compressed(file, **opacity)
 
 
 def _image_row(findings: Findings) -> tuple[object, ...]:

@@ -3,23 +3,26 @@
 from collections.abc import Sequence
 
 import keras
-from keras import KerasTensor, layers
+from keras import KerasTensor, layers, ops
 
 from lungbox.architecture.heads import certain_pixels
 
 
-def average(members: Sequence[tuple[keras.Model, float]]) -> keras.Model:
+def average(
+    members: Sequence[tuple[keras.Model, float]], keep_members: bool = False
+) -> keras.Model:
     """One network whose mask is the weighted mean of its members' masks.
 
     Args:
         members: networks of `(B, S, S, 1)` gray 0-255 and their shares, which sum to 1. Their
             input sizes may differ: the ensemble reads the largest, and the others are given the
             image made smaller.
+        keep_members: whether each member's mask is an output of its own, too.
 
     Returns:
         A network of `(B, S, S, 1)`, S the largest of its members' sizes, to `mask`
         `(B, h, w, 2)`, h and w the largest of its members' masks, and `image` `(B, 1)`, the mean
-        of their image scores.
+        of their image scores; with `keep_members` also `members` `(B, N, h, w, 2)`.
     """
     # 1. Input
     side = max(model.input_shape[1] for model, _ in members)
@@ -37,11 +40,10 @@ def average(members: Sequence[tuple[keras.Model, float]]) -> keras.Model:
         for i, output in enumerate(outputs)
     ]
     # 3. Model
-    return keras.Model(
-        inputs,
-        {"mask": _weighted(masks, shares, "mask"), "image": _weighted(scores, shares, "image")},
-        name="ensemble",
-    )
+    means = {"mask": _weighted(masks, shares, "mask"), "image": _weighted(scores, shares, "image")}
+    if keep_members:
+        means["members"] = ops.stack(masks, axis=1)
+    return keras.Model(inputs, means, name="ensemble")
 
 
 def _named(model: keras.Model, index: int) -> keras.Model:

@@ -3,13 +3,23 @@
 from importlib.util import find_spec
 from typing import Literal
 
-from lungbox.engines.base import Engine, EngineError, Job, Member, members
+from lungbox.engines.base import Engine, EngineError, Job, Member, Prediction, members
 from lungbox.frameworks import start_keras
 
 EngineName = Literal["auto", "keras", "openvino"]
 ENGINES: tuple[EngineName, ...] = ("auto", "keras", "openvino")
 
-__all__ = ["ENGINES", "Engine", "EngineError", "EngineName", "Job", "Member", "members", "start"]
+__all__ = [
+    "ENGINES",
+    "Engine",
+    "EngineError",
+    "EngineName",
+    "Job",
+    "Member",
+    "Prediction",
+    "members",
+    "start",
+]
 
 
 def start(name: EngineName, job: Job) -> Engine:

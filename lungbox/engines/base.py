@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,17 +38,33 @@ class Job:
         members: its networks.
         batch_size: images in one batch; the last is padded, so that the shape never changes.
         preparation: how radiographs become its input.
+        keep_members: whether each member's masks are wanted, too.
     """
 
     ensemble: str
     members: tuple[Member, ...]
     batch_size: int
     preparation: Preparation = "equalised"
+    keep_members: bool = False
 
     @property
     def image_size(self) -> int:
         """Side of the prepared square all members can be given, in pixels."""
         return max(member.weights.image_size for member in self.members)
+
+
+class Prediction(NamedTuple):
+    """What an ensemble says of a batch.
+
+    Attributes:
+        masks: `(N, h, w, 2)` float32, background and opacity.
+        scores: `(N,)` float32, image scores.
+        members: `(N, M, h, w, 2)` float32, the M members' own masks where the job keeps them.
+    """
+
+    masks: NDArray[np.float32]
+    scores: NDArray[np.float32]
+    members: NDArray[np.float32] | None
 
 
 class Engine(Protocol):
@@ -64,15 +80,8 @@ class Engine(Protocol):
     precision: str
     job: Job
 
-    def predict(self, images: NDArray[np.uint8]) -> tuple[NDArray, NDArray]:
-        """Run one batch.
-
-        Args:
-            images: `(N, S, S)` uint8 prepared, N at most the job's batch size.
-
-        Returns:
-            Masks `(N, h, w, 2)` float32, background and opacity, and image scores `(N,)` float32.
-        """
+    def predict(self, images: NDArray[np.uint8]) -> Prediction:
+        """Run one batch: `(N, S, S)` uint8 prepared, N at most the job's batch size."""
         ...
 
 

@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 
 from lungbox import architecture
 from lungbox.architecture.ensemble import average
-from lungbox.engines.base import Job, padded
+from lungbox.engines.base import Job, Prediction, padded
 from lungbox.frameworks import dtype_policy
 from lungbox.weights.files import load_weights
 from lungbox.weights.keras2 import load_keras2
@@ -26,11 +26,12 @@ class KerasEngine:
         tensorflow = keras.backend.backend() == "tensorflow"
         self._model.compile(jit_compile=False if tensorflow and on_cpu else "auto")
 
-    def predict(self, images: NDArray[np.uint8]) -> tuple[NDArray, NDArray]:
+    def predict(self, images: NDArray[np.uint8]) -> Prediction:
         """See `Engine.predict`."""
         batch = padded(images, self.job.batch_size)[..., None].astype(np.float32)
         outputs = self._model.predict_on_batch(batch)
-        return outputs["mask"][: len(images)], outputs["image"][: len(images), 0]
+        kept = {name: values[: len(images)] for name, values in outputs.items()}
+        return Prediction(kept["mask"], kept["image"][:, 0], kept.get("members"))
 
 
 def build(job: Job) -> keras.Model:
@@ -46,4 +47,4 @@ def build(job: Job) -> keras.Model:
             load = load_keras2 if member.weights.format == "keras2" else load_weights
             load(network, member.path)
             networks.append((network, member.share))
-        return average(networks)
+        return average(networks, job.keep_members)

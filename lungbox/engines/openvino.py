@@ -15,11 +15,13 @@ import numpy as np
 import openvino
 from numpy.typing import NDArray
 
-from lungbox.engines.base import EngineError, Job, padded
+from lungbox.engines.base import EngineError, Job, Prediction, padded
 from lungbox.frameworks import start_keras
 from lungbox.paths import cache_folder
 
 _XML = "network.xml"
+# By the number of their dimensions, see `architecture.ensemble.average`.
+_OUTPUTS = {2: "image", 4: "mask", 5: "members"}
 _NETWORKS = Path(__file__).parent.parent / "architecture"
 
 
@@ -39,13 +41,17 @@ class OpenVinoEngine:
         compiled = openvino.Core().compile_model(network, "CPU", hints)
         self._request = compiled.create_infer_request()
 
-    def predict(self, images: NDArray[np.uint8]) -> tuple[NDArray, NDArray]:
+    def predict(self, images: NDArray[np.uint8]) -> Prediction:
         """See `Engine.predict`."""
         batch = padded(images, self.job.batch_size)[..., None]
         self._request.infer({0: batch}, share_inputs=True)
-        mask = self._request.get_tensor("mask").data[: len(images)].copy()
-        score = self._request.get_tensor("image").data[: len(images), 0].copy()
-        return mask, score
+        members = self._output("members", len(images)) if self.job.keep_members else None
+        scores = self._output("image", len(images))[:, 0]
+        return Prediction(self._output("mask", len(images)), scores, members)
+
+    def _output(self, name: str, count: int) -> NDArray[np.float32]:
+        """A copy: the request's own memory is written again by the next batch."""
+        return self._request.get_tensor(name).data[:count].copy()
 
 
 def _converted(job: Job) -> openvino.Model:
@@ -64,6 +70,7 @@ def _key(job: Job) -> str:
     facts = [
         openvino.__version__,
         _code(),
+        job.keep_members,
         [(m.weights.architecture, m.weights.image_size, m.sha256, m.share) for m in job.members],
     ]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:24]
@@ -117,8 +124,7 @@ def _traced(network: Any, job: Job) -> openvino.Model:
 def _fixed(converted: openvino.Model) -> openvino.Model:
     """Name the outputs by what they are, and let the input be the prepared 8-bit pixels."""
     for output in converted.outputs:
-        image_level = len(output.partial_shape) == 2
-        output.tensor.set_names({"image" if image_level else "mask"})
+        output.tensor.set_names({_OUTPUTS[len(output.partial_shape)]})
     steps = openvino.preprocess.PrePostProcessor(converted)
     steps.input().tensor().set_element_type(openvino.Type.u8)
     return steps.build()

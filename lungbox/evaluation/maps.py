@@ -75,9 +75,9 @@ def predict_maps(
     opacity, scores = [], []
     for first in range(0, len(images), job.batch_size):
         batch = prepared.images(slice(first, first + job.batch_size))
-        masks, batch_scores = engine.predict(batch)
-        opacity.append(np.round(masks[..., OPACITY] * _LEVELS).astype(np.uint8))
-        scores.append(batch_scores)
+        predicted = engine.predict(batch)
+        opacity.append(np.round(predicted.masks[..., OPACITY] * _LEVELS).astype(np.uint8))
+        scores.append(predicted.scores)
         running(len(batch))
     maps = Maps(images, np.concatenate(opacity), np.concatenate(scores))
     with replacing(path, "wb") as file:

@@ -1,5 +1,7 @@
 """Engines give the same answers, whatever the batch."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -37,7 +39,7 @@ def engine(request, members):
 
 
 def test_shapes_and_types(engine, images):
-    masks, scores = engine.predict(images)
+    masks, scores, _ = engine.predict(images)
     assert masks.shape == (3, SIDE // 4, SIDE // 4, 2)
     assert scores.shape == (3,)
     assert masks.dtype == scores.dtype == np.float32
@@ -45,15 +47,15 @@ def test_shapes_and_types(engine, images):
 
 
 def test_an_image_has_the_same_answer_in_any_company(engine, images):
-    masks, scores = engine.predict(images)
+    masks, scores, _ = engine.predict(images)
     for row in range(3):
-        alone, score = engine.predict(images[row : row + 1])
+        alone, score, _ = engine.predict(images[row : row + 1])
         assert np.abs(alone[0] - masks[row]).max() < 1e-6
         assert abs(score[0] - scores[row]) < 1e-6
 
 
 def test_results_are_not_overwritten_by_the_next_batch(engine, images):
-    masks, _ = engine.predict(images[:1])
+    masks, _, _ = engine.predict(images[:1])
     kept = masks.copy()
     engine.predict(images[1:])
     assert np.array_equal(masks, kept)
@@ -61,9 +63,21 @@ def test_results_are_not_overwritten_by_the_next_batch(engine, images):
 
 def test_openvino_and_keras_agree(members, images):
     job = Job("two", members, batch_size=4)
-    answers = [start(name, job).predict(images) for name in ("keras", "openvino")]
-    for first, second in zip(*answers, strict=True):
+    one, other = (start(name, job).predict(images) for name in ("keras", "openvino"))
+    for first, second in ((one.masks, other.masks), (one.scores, other.scores)):
         assert np.abs(first - second).max() < 1e-5
+
+
+@pytest.mark.parametrize("name", ["keras", "openvino"])
+def test_the_members_own_masks(members, images, name):
+    together = start(name, Job("two", members, batch_size=4, keep_members=True)).predict(images)
+    assert together.members.shape == (3, 2, SIDE // 4, SIDE // 4, 2)
+    for row, member in enumerate(members):
+        alone = start(name, Job("one", (replace(member, share=1.0),), batch_size=4))
+        masks = alone.predict(images).masks
+        assert np.abs(masks - together.members[:, row]).max() < 1e-5
+    mean = 0.75 * together.members[:, 0] + 0.25 * together.members[:, 1]
+    assert np.abs(mean - together.masks).max() < 1e-5
 
 
 def test_a_network_is_converted_once(members, images, tmp_path, monkeypatch):
