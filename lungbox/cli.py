@@ -117,6 +117,10 @@ def train(
     run: Annotated[
         Path | None, typer.Option(help="The run's folder; runs/NAME by default.")
     ] = None,
+    changes: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Set a key of the recipe: --set optimizer.clip_norm=1"),
+    ] = None,
 ) -> None:
     """Train what a recipe describes, or continue a run that was stopped."""
     from lungbox.frameworks import start_keras
@@ -124,7 +128,7 @@ def train(
     start_keras()
     from lungbox.training import run as training_run
 
-    training_run.run(recipe, data, run, _say)
+    training_run.run(recipe, data, run, _say, changes or ())
 
 
 @app.command()

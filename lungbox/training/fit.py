@@ -7,12 +7,13 @@ A run is a folder: `recipe.toml` (what was asked), `log.csv` (a row an epoch), `
 import csv
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
 
 import keras
+import tomli_w
 
 from lungbox import architecture, datasets
 from lungbox.datasets.cache import Cache, prepare_all
@@ -64,7 +65,14 @@ class Progress:
         """Something the user should know."""
 
 
-def train(recipe_path: Path, data: Path, run: Path, cache: Path, progress: Progress) -> Path:
+def train(
+    recipe_path: Path,
+    data: Path,
+    run: Path,
+    cache: Path,
+    progress: Progress,
+    changes: Sequence[str] = (),
+) -> Path:
     """Train what `recipe_path` describes, or continue it, and return the weights' path.
 
     Args:
@@ -74,17 +82,18 @@ def train(recipe_path: Path, data: Path, run: Path, cache: Path, progress: Progr
             continued after its last finished epoch.
         cache: where prepared images are kept.
         progress: is told what happens.
+        changes: to the recipe, see `load_recipe`.
 
     Raises:
         RecipeError: the recipe is wrong, or the folder holds a run of another recipe.
         DatasetError: the data is not there.
         WeightsError: the encoder's weights are not there.
     """
-    recipe = load_recipe(recipe_path)
+    recipe = load_recipe(recipe_path, changes)
     check_network(recipe)
     images = _read(recipe, data, cache, progress)
     check_data(recipe, images.dataset)
-    _claim(run, recipe_path)
+    _claim(run, recipe, recipe_path)
     if (run / WEIGHTS).is_file():
         progress.note(f"{run / WEIGHTS} is there already; give another --run to train again")
         return run / WEIGHTS
@@ -123,16 +132,21 @@ def _forget_later_rows(log: Path, done: int) -> None:
             csv.writer(file, lineterminator="\n").writerows(kept)
 
 
-def _claim(run: Path, recipe_path: Path) -> None:
+def _claim(run: Path, recipe: Recipe, recipe_path: Path) -> None:
     """Make `run` the folder of this recipe, or refuse it."""
     kept = run / "recipe.toml"
-    if kept.is_file() and load_recipe(kept) != load_recipe(recipe_path):
+    if kept.is_file() and load_recipe(kept) != recipe:
         raise RecipeError(
             f"{run} holds a run of another recipe; give another --run, or remove that folder"
         )
     run.mkdir(parents=True, exist_ok=True)
-    if not kept.is_file():
-        shutil.copyfile(recipe_path, kept)
+    if kept.is_file():
+        return
+    if load_recipe(recipe_path) == recipe:
+        shutil.copyfile(recipe_path, kept)  # with its comments
+    else:
+        with replacing(kept, "wb") as file:
+            tomli_w.dump(recipe.model_dump(mode="json", exclude_unset=True), file)
 
 
 def _read(recipe: Recipe, data: Path, cache: Path, progress: Progress) -> Cache:
@@ -152,8 +166,8 @@ def _build(recipe: Recipe, image_size: int) -> tuple[keras.Model, EncoderAdamW]:
         model = architecture.build(recipe.architecture, image_size, **recipe.options)
     encoder = architecture.describe(recipe.architecture).encoder
     pretrained: frozenset[str] = frozenset()
-    if recipe.encoder_weights == "imagenet":
-        pretrained = load_encoder(model, encoder)
+    if recipe.encoder_weights != "none":
+        pretrained = load_encoder(model, encoder, recipe.encoder_file)
     steps = recipe.epochs * recipe.steps_per_epoch
     optimizer = build_optimizer(recipe.optimizer, model, steps, pretrained)
     if keras.backend.backend() == "tensorflow" and recipe.policy == "float32":

@@ -1,8 +1,9 @@
 """A training run is a TOML file: these are its keys."""
 
 import tomllib
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -108,9 +109,10 @@ class Recipe(_Section):
     """One training run.
 
     Attributes:
-        name: names the run's folder and its weights.
+        name: names the run's folder and its weights; `{architecture}` in it stands for that.
         architecture: a registered network.
-        encoder_weights: what the encoder starts from.
+        encoder_weights: what the encoder starts from: `imagenet`, `none`, or a file, given from
+            the working folder (see `weights.imagenet.load_encoder`).
         image_size: the size images are cached at, the largest of all stages.
         batch_size: images in a step.
         seed: decides initial weights, order and augmentation.
@@ -119,7 +121,7 @@ class Recipe(_Section):
 
     name: str
     architecture: str
-    encoder_weights: Literal["imagenet", "none"] = "imagenet"
+    encoder_weights: str = Field("imagenet", pattern=r"^(imagenet|none|.+\.(safetensors|h5))$")
     batch_size: int = Field(gt=0)
     seed: int = 2024
     policy: Literal["float32", "mixed_bfloat16"] = "float32"
@@ -137,6 +139,17 @@ class Recipe(_Section):
         return self
 
     @property
+    def label(self) -> str:
+        """The name, filled in."""
+        return self.name.replace("{architecture}", self.architecture)
+
+    @property
+    def encoder_file(self) -> Path | None:
+        """The file the encoder starts from, where it does."""
+        known = ("imagenet", "none")
+        return None if self.encoder_weights in known else Path(self.encoder_weights)
+
+    @property
     def image_size(self) -> int:
         """The largest image size of all stages, which images are cached at."""
         return max(stage.image_size for stage in self.stages)
@@ -152,14 +165,22 @@ class Recipe(_Section):
         return self.data.samples_per_epoch // self.batch_size
 
 
-def load_recipe(path: Path) -> Recipe:
+def load_recipe(path: Path, changes: Sequence[str] = ()) -> Recipe:
     """Read and check a recipe.
+
+    Args:
+        path: a TOML file.
+        changes: set on top of it, each `KEY=VALUE` with the value in TOML (a word may do without
+            its quotes) and the key with dots, as in `optimizer.learning_rate=1e-4`.
 
     Raises:
         RecipeError: it is missing, not TOML, or a key is unknown or out of range.
     """
     try:
-        return Recipe.model_validate(tomllib.loads(path.read_text()))
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+        for change in changes:
+            _set(values, change)
+        return Recipe.model_validate(values)
     except FileNotFoundError:
         raise RecipeError(f"{path}: there is no such recipe") from None
     except OSError as error:
@@ -170,3 +191,19 @@ def load_recipe(path: Path) -> Recipe:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "the recipe as a whole"
         raise RecipeError(f"{path}: {where}: {first['msg']}") from error
+
+
+def _set(values: dict[str, Any], change: str) -> None:
+    """Set one key of a recipe's values."""
+    key, equals, text = change.partition("=")
+    if not equals:
+        raise RecipeError(f"--set {change}: give KEY=VALUE, as in batch_size=16")
+    *sections, last = key.strip().split(".")
+    for section in sections:
+        values = values.setdefault(section, {})
+        if not isinstance(values, dict):
+            raise RecipeError(f"--set {change}: {section} has no keys of its own")
+    try:
+        values[last] = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        values[last] = text.strip()

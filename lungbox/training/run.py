@@ -1,6 +1,6 @@
 """`lungbox train`: a run shown on the terminal, and its result entered in the manifest."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -17,7 +17,13 @@ from lungbox.weights.manifest import Ensemble, Weights, enter
 _UNTUNED = "not tuned: run `lungbox evaluate` on a fold it was not trained on"
 
 
-def run(recipe_path: Path, data: Path, folder: Path | None, say: Console) -> str:
+def run(
+    recipe_path: Path,
+    data: Path,
+    folder: Path | None,
+    say: Console,
+    changes: Sequence[str] = (),
+) -> str:
     """Train, show how it goes, and enter the result under a name of its own.
 
     Args:
@@ -25,6 +31,7 @@ def run(recipe_path: Path, data: Path, folder: Path | None, say: Console) -> str
         data: the labelled radiographs.
         folder: the run's folder; `runs/NAME` where None.
         say: where progress is shown.
+        changes: to the recipe, see `training.recipe.load_recipe`.
 
     Returns:
         The name of the new weights and of the ensemble of them alone.
@@ -32,11 +39,11 @@ def run(recipe_path: Path, data: Path, folder: Path | None, say: Console) -> str
     Raises:
         LungboxError: the recipe, the data or the encoder's weights are not as they should be.
     """
-    recipe = load_recipe(recipe_path)
-    folder = folder or Path("runs") / recipe.name
+    recipe = load_recipe(recipe_path, changes)
+    folder = folder or Path("runs") / recipe.label
     with ExitStack() as stack:
         progress = _OnTerminal(say, stack)
-        path = fit.train(recipe_path, data, folder, cache_folder(), progress)
+        path = fit.train(recipe_path, data, folder, cache_folder(), progress, changes)
     name = _enter(recipe, recipe_path, path)
     say.print(f"Entered as {name}: python inference.py IMAGE_DIR --ensemble {name}", markup=False)
     return name
@@ -44,7 +51,7 @@ def run(recipe_path: Path, data: Path, folder: Path | None, say: Console) -> str
 
 def _enter(recipe: Recipe, recipe_path: Path, path: Path) -> str:
     digest = sha256(path)
-    name = f"{recipe.name}-{digest[:8]}"
+    name = f"{recipe.label}-{digest[:8]}"
     weights = Weights(
         architecture=recipe.architecture,
         image_size=recipe.stages[-1].image_size,

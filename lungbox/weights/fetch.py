@@ -38,9 +38,6 @@ def fetch(name: str, weights: Weights, watch: Watch = lambda _: lambda *_: None)
     Raises:
         WeightsError: no source gives the right file; says why for each, and what to do.
     """
-    if not weights.sources:
-        how = f": python train.py {weights.recipe} --data DIR" if weights.recipe else ""
-        raise WeightsError(f"the weights {name} are not published; train them{how}")
     expected = pins.expected(name, weights)
     reasons = []
     for path, named in _here(name, weights):
@@ -49,6 +46,8 @@ def fetch(name: str, weights: Weights, watch: Watch = lambda _: lambda *_: None)
             return path
         if named or path.is_file():
             reasons.append(f"{path}: {reason}")
+    if not weights.sources:
+        raise WeightsError(_unpublished(name, weights, reasons))
     target = cached(name, weights)
     target.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(target.with_name(f".{target.name}.lock")):
@@ -63,6 +62,16 @@ def fetch(name: str, weights: Weights, watch: Watch = lambda _: lambda *_: None)
                 return target
             reasons.append(f"{source}: {reason}")
     raise WeightsError(f"the weights {name} cannot be had:\n  " + "\n  ".join(reasons))
+
+
+def _unpublished(name: str, weights: Weights, reasons: list[str]) -> str:
+    if not weights.recipe:
+        return f"the weights {name} are not published" + "".join(f"\n  {r}" for r in reasons)
+    return (
+        f"the weights {name} are not published; train them:\n"
+        f"  python train.py {weights.recipe} --data DIR\n"
+        f"and enter the result: lungbox weights add {name} runs/NAME/weights.safetensors"
+    )
 
 
 def local(name: str, weights: Weights) -> Path | None:

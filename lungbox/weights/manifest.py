@@ -42,7 +42,7 @@ class Weights(_Entry):
         bytes: its size; 0 where it is not known.
         format: `safetensors`, or `keras2` for a published `.h5` file.
         sources: where to get it, in order of preference. `file:NAME` is beside the manifest.
-        recipe: the training recipe.
+        recipe: the training recipe, and what is set on top of it.
         trained_on: data and folds it has seen, in words.
         folds: those folds, by number; what else is in the data was never looked at.
         licence: the terms it may be used under.

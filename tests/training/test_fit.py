@@ -213,6 +213,18 @@ def test_mistakes_are_found_before_the_first_epoch(folder, change, fault):
     assert not (folder / "wrong").exists()
 
 
+def test_a_changed_recipe_is_kept_as_it_was_run(folder):
+    changes = ["data.samples_per_epoch=16", "seed=6", "stages=[{ epochs = 1, image_size = 32 }]"]
+    recipe = folder / "recipe.toml"
+    arguments = (recipe, folder / "data", folder / "changed", folder / "cache")
+    fit.train(*arguments, Watcher(), changes)
+    kept = load_recipe(folder / "changed/recipe.toml")
+    assert kept == load_recipe(recipe, changes)
+    assert (kept.seed, kept.steps_per_epoch, kept.epochs) == (6, 2, 1)
+    with pytest.raises(RecipeError, match="another recipe"):
+        fit.train(*arguments, Watcher())
+
+
 def test_a_damaged_state_is_named(folder):
     (folder / "damaged").mkdir()
     (folder / "damaged/recipe.toml").write_text(RECIPE)

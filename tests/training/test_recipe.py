@@ -20,7 +20,7 @@ image_size = 64
 @pytest.mark.parametrize("path", sorted((ROOT / "recipes").glob("*.toml")), ids=lambda p: p.name)
 def test_shipped_recipes(path):
     recipe = load_recipe(path)
-    assert recipe.name == path.stem
+    assert recipe.label.partition("-")[0] == path.stem
     assert recipe.steps_per_epoch > 0
     assert 0 not in recipe.data.folds
 
@@ -53,3 +53,32 @@ def test_faults_are_named(tmp_path, change, fault):
 def test_a_missing_recipe(tmp_path):
     with pytest.raises(RecipeError, match="no such recipe"):
         load_recipe(tmp_path / "none.toml")
+
+
+def test_keys_are_set_on_top(tmp_path):
+    path = tmp_path / "r.toml"
+    path.write_text(MINIMAL.replace('"x"', '"x-{architecture}"'))
+    changes = ["architecture=aspp_resnet152", "optimizer.clip_norm = 1", "data.folds=[0, 2]"]
+    recipe = load_recipe(path, [*changes, "encoder_weights=some/encoder.h5"])
+    assert recipe.label == "x-aspp_resnet152"
+    assert recipe.optimizer.clip_norm == 1
+    assert recipe.data.folds == (0, 2)
+    assert recipe.encoder_file is not None
+    assert recipe.encoder_file.name == "encoder.h5"
+
+
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        ("batch_size", "give KEY=VALUE"),
+        ("batch_size=few", "batch_size"),
+        ("optimiser.ema=0", "optimiser"),
+        ("name.first=a", "name has no keys"),
+        ("encoder_weights=resnet", "encoder_weights"),
+    ],
+)
+def test_what_cannot_be_set_is_named(tmp_path, change, fault):
+    path = tmp_path / "r.toml"
+    path.write_text(MINIMAL)
+    with pytest.raises(RecipeError, match=fault):
+        load_recipe(path, [change])

@@ -4,6 +4,7 @@ import pytest
 
 from lungbox.weights.fetch import fetch, sha256
 from lungbox.weights.files import WeightsError
+from lungbox.weights.library import add
 from lungbox.weights.manifest import (
     Ensemble,
     ManifestError,
@@ -117,3 +118,11 @@ def test_unpublished_weights_say_how_to_train_them(weights):
     unpublished = weights.model_copy(update={"sources": (), "recipe": "recipes/four.toml"})
     with pytest.raises(WeightsError, match=r"python train\.py recipes/four\.toml"):
         fetch("four", unpublished)
+
+
+def test_trained_weights_take_the_place_of_unpublished_ones(own_home, weights, tmp_path):
+    name = "four_unet_densenet121"
+    with pytest.raises(WeightsError, match="--set architecture=unet_densenet121"):
+        fetch(name, load_manifest().weights[name])
+    add(name, tmp_path / "some.safetensors")
+    assert fetch(name, load_manifest().weights[name]).read_bytes() == _BYTES
