@@ -2,6 +2,8 @@
 
 `<network>.npz` holds an input and its output; `<network>.json` the weight tensors in the order its
 `.h5` files hold them, each set by the rule below, so that the weights themselves need not be kept.
+`ensemble_maps.npz` holds sixteen sets of four drawn masks, `ensemble_boxes.json` the prediction
+strings it makes of them.
 """
 
 import json

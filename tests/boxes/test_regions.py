@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lungbox.boxes import OperatingPoint, geometry, regions
+from tests import reference
 
 PLAIN = OperatingPoint(threshold=0.5, min_area=0, shrink=0)
 
@@ -99,10 +100,10 @@ def reference_string(boxes, scores):
     return sorted((round(c, 6), *map(int, box)) for c, *box in numbers)
 
 
-@pytest.mark.real
-def test_the_references_own_boxes(shared):
-    maps = np.load(shared / "reference/ensemble_maps.npz")["maps"].astype(np.float32)
-    strings = json.loads((shared / "reference/ensemble_boxes.json").read_text())
+def test_the_references_own_boxes():
+    maps = np.load(reference.FOLDER / "ensemble_maps.npz")["maps"].astype(np.float32)
+    strings = json.loads((reference.FOLDER / "ensemble_boxes.json").read_text())
+    assert len(strings) == 16
     point = OperatingPoint(rule="argmax", compatibility="reference")
     for members, string in zip(maps, strings, strict=True):
         numbers = np.array(string.split(), np.float64).reshape(-1, 5)
