@@ -5,6 +5,8 @@ from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 
+import requests
+
 from lungbox.weights.download import Advance, SourceError, download
 
 KAGGLE_INPUT = Path("/kaggle/input")
@@ -99,7 +101,8 @@ def _drive_reason(error: Exception) -> str:
         return f"Google Drive's quota for this file is used up; try again in a day, or {_BY_HAND}"
     if "permission" in text.lower() or "Cannot retrieve the public link" in text:
         return f"Google Drive does not hand it out to everyone; {_BY_HAND}"
-    if "Connection" in type(error).__name__ or "Connection" in text or "Timeout" in text:
+    # gdown wraps what its retries ended with.
+    if isinstance(error.__cause__ or error, requests.ConnectionError | requests.Timeout):
         return "no connection to Google Drive; check the network"
     return f"Google Drive: {_first_line(error)}"
 
