@@ -12,7 +12,7 @@ from keras import ops
 from lungbox.constants import BACKGROUND, OPACITY
 
 Over = Literal["batch", "image"]
-Channels = Literal["all", "foreground"]
+Channels = Literal["all", "foreground", "each"]
 
 
 def soft_iou(
@@ -32,7 +32,8 @@ def soft_iou(
         smooth: keeps empty masks at 1.
         over: sums run over the whole flattened batch, as in the reference system, or over each
             image, whose ratios are then averaged.
-        channels: both channels together, as in the reference system, or opacity alone.
+        channels: both channels together, as in the reference system, opacity alone, or the mean
+            over both channels' own ratios, as `segmentation-models` has it.
 
     Returns:
         A scalar in 0-1.
@@ -41,7 +42,7 @@ def soft_iou(
     y_true = ops.cast(y_true, y_pred.dtype)
     if channels == "foreground":
         y_true, y_pred = y_true[..., OPACITY:], y_pred[..., OPACITY:]
-    axes = None if over == "batch" else (1, 2, 3)
+    axes = (() if over == "image" else (0,)) + ((1, 2) if channels == "each" else (1, 2, 3))
     intersection = ops.sum(y_true * y_pred, axis=axes)
     union = ops.sum(y_true, axis=axes) + ops.sum(y_pred, axis=axes) - intersection
     return ops.mean((intersection + smooth) / (union + smooth))
