@@ -159,8 +159,14 @@ def score(
 
 
 @app.command()
-def networks() -> None:
-    """List the networks that can be trained and run."""
+def networks(
+    name: Annotated[str | None, typer.Argument(help="One network, part by part.")] = None,
+) -> None:
+    """List the networks that can be trained and run, or show one of them."""
     from lungbox import architecture_table
 
-    architecture_table.show(Console(highlight=False))
+    console = Console(highlight=False)
+    if name is None:
+        architecture_table.show(console)
+    else:
+        architecture_table.show_one(name, console)
