@@ -4,13 +4,16 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test lint bench requirements clean
+.PHONY: demo test test-long lint bench requirements clean
 
 demo: .venv/.runs  ## boxes on the example radiographs
 	$(BIN)/python inference.py examples --overlays
 
-test: .venv/.tests  ## the whole test suite
-	$(BIN)/python -m pytest -n 2 --dist loadscope
+test: .venv/.tests  ## all tests but those that take minutes
+	$(BIN)/python -m pytest -n 2 --dist loadscope -m "not long"
+
+test-long: .venv/.tests  ## the large networks: trained, on the other backend, from file to boxes
+	$(BIN)/python -m pytest -m long
 
 lint: .venv/.tests
 	$(BIN)/ruff check .

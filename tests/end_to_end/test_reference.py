@@ -104,7 +104,7 @@ def boxes_by_hand(mask):
 
 
 @pytest.mark.real
-@pytest.mark.slow
+@pytest.mark.long
 def test_fifty_real_radiographs(files, radiographs, own_home, tmp_path):
     for name, file in files.items():
         lungbox("weights", "add", "reference_" + name.removesuffix("_reference"), file)

@@ -30,7 +30,7 @@ def mean_iou(network, images, masks) -> float:
 
 
 @pytest.mark.real
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize(
     "name", ["unet_resnet152", "unet_densenet121", "unet_vgg19_attention", "aspp_resnet152"]
 )

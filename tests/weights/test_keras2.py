@@ -37,7 +37,7 @@ def test_published_networks(tmp_path, name):
     assert np.abs(mask - expected).max() < CLOSE
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("name", reference.NETWORKS)
 def test_published_networks_on_the_other_backend(tmp_path, name):
     pytest.importorskip("jax")
