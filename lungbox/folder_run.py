@@ -19,7 +19,16 @@ from lungbox.folder import Source, gather
 from lungbox.journal import Journal
 from lungbox.pipeline import Detector, Outcome, open_ensemble
 from lungbox.progress import bar, downloads
-from lungbox.results import MEMBERS, OVERLAYS, RESULTS, RUN, Totals, save_members, write_results
+from lungbox.results import (
+    MEMBERS,
+    OVERLAYS,
+    RESULTS,
+    RUN,
+    Totals,
+    check_place,
+    save_members,
+    write_results,
+)
 from lungbox.submission import read_ids
 
 # Outcomes on disk at once: a stopped run loses no more than these.
@@ -53,6 +62,7 @@ def run(request: Request, say: Console) -> Totals:
     """
     started = time.monotonic()
     ids = read_ids(request.ids) if request.ids else None
+    check_place(request.output)
     sources = _sources(request, say)
     detector = _detector(request, say)
     with Journal(request.output, _settings(request, detector)) as journal:
@@ -72,7 +82,7 @@ def _read_all(
     done = len(sources) - len(waiting)
     if done:
         say.print(f"Continuing: {done} of {len(sources)} are done.")
-    elif (request.output / RUN).is_file():
+    elif journal.discarded or (request.output / RUN).is_file():
         # Pictures of an earlier run, of other files or another ensemble.
         for folder in (OVERLAYS, MEMBERS):
             shutil.rmtree(request.output / folder, ignore_errors=True)

@@ -32,6 +32,9 @@ class Journal:
         settings: everything that decides what an outcome is; a journal of other settings is
             thrown away.
 
+    Attributes:
+        discarded: whether a journal of other settings was thrown away.
+
     Raises:
         BusyError: another run is under way there.
     """
@@ -39,6 +42,7 @@ class Journal:
     def __init__(self, folder: Path, settings: dict[str, Any]) -> None:
         self._folder, self._path = folder, folder / _NAME
         self._settings = json.dumps(settings, sort_keys=True)
+        self.discarded = False
 
     def __enter__(self) -> "Journal":
         self._folder.mkdir(parents=True, exist_ok=True)
@@ -49,7 +53,9 @@ class Journal:
             raise BusyError(
                 f"{self._folder}: another run is writing there; give another --output"
             ) from None
+        there = self._path.exists()
         if not self._recovered():
+            self.discarded = there
             self._path.write_text(json.dumps({"settings": self._settings}) + "\n", "utf-8")
         return self
 
@@ -99,7 +105,8 @@ class Journal:
         """Whether there is a journal of these settings; it is cut off at its first bad line."""
         try:
             with self._path.open("r+b") as file:
-                if json.loads(file.readline())["settings"] != self._settings:
+                first = file.readline()
+                if not first.endswith(b"\n") or json.loads(first)["settings"] != self._settings:
                     return False
                 while line := file.readline():
                     if not _is_record(line):
@@ -113,8 +120,9 @@ class Journal:
 
 def _is_record(line: bytes) -> bool:
     try:
-        return line.endswith(b"\n") and {"path", "stamp", "reason"} <= set(json.loads(line))
-    except (ValueError, TypeError):
+        record = json.loads(line)
+        return line.endswith(b"\n") and record.keys() >= {"path", "stamp", "reason", "findings"}
+    except (ValueError, AttributeError):
         return False
 
 
@@ -123,6 +131,7 @@ def _record(outcome: Outcome) -> dict[str, Any]:
     return {
         "path": outcome.source.relative,
         "stamp": outcome.source.stamp,
-        "reason": outcome.reason,
+        # Libraries name files in what they say, and a name may hold bytes that are no UTF-8.
+        "reason": outcome.reason.encode("utf-8", "backslashreplace").decode(),
         "findings": None if findings is None else findings.to_record(),
     }

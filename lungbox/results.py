@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lungbox.constants import OPACITY
+from lungbox.errors import LungboxError
 from lungbox.files import replacing
 from lungbox.findings import Findings
 from lungbox.folder import Source
@@ -39,6 +40,25 @@ class Totals:
     with_boxes: int
     flagged: int
     failed: int
+
+
+class PlaceError(LungboxError):
+    """Something that is no result stands where results go."""
+
+
+def check_place(folder: Path) -> None:
+    """Before any work is done: nothing stands in the way of the results.
+
+    Raises:
+        PlaceError: `folder` is a file, or has a folder where a result file belongs.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise PlaceError(f"{folder}: is a file, and results need a folder; give another --output")
+    for name in (SUBMISSION, IMAGES, PREDICTIONS, FAILED, RUN):
+        if (folder / name).is_dir():
+            raise PlaceError(
+                f"{folder / name}: is a folder where a result file belongs; give another --output"
+            )
 
 
 def write_results(

@@ -1,5 +1,8 @@
 """DICOM files made for the tests: one in each transfer syntax, with whatever header is wanted."""
 
+import struct
+import zlib
+from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
 
@@ -7,8 +10,10 @@ import gdcm
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from pydicom import dcmread
 from pydicom.dataset import FileDataset, FileMetaDataset
-from pydicom.encaps import encapsulate
+from pydicom.encaps import encapsulate, get_frame
+from pydicom.filereader import read_file_meta_info
 from pydicom.uid import (
     JPEG2000,
     UID,
@@ -77,12 +82,12 @@ def dataset(
     ds.PhotometricInterpretation = "MONOCHROME2" if values.ndim == 2 else "RGB"
     if values.ndim == 3:
         ds.PlanarConfiguration = 0
-    allocated = 8 if bits <= 8 else 16
+    allocated = 8 if bits <= 8 else 16 if bits <= 16 else 32
     ds.BitsAllocated, ds.BitsStored, ds.HighBit = allocated, bits, bits - 1
     ds.PixelRepresentation = int(signed)
     stored = values.astype(f"{'>' if syntax == ExplicitVRBigEndian else '<'}i{allocated // 8}")
     ds.PixelData = stored.tobytes()
-    ds["PixelData"].VR = "OW" if allocated == 16 else "OB"
+    ds["PixelData"].VR = "OB" if allocated == 8 else "OW"
     return ds
 
 
@@ -97,6 +102,37 @@ def write(ds: FileDataset, path: Path, syntax: UID = ExplicitVRLittleEndian) -> 
     ds.save_as(path, enforce_file_format=True)
     if syntax in _GDCM:
         _transcode(path, syntax)
+    return path
+
+
+def without_preamble(path: Path) -> Path:
+    """Take the preamble and its magic off a file, so that it begins with its group 2."""
+    path.write_bytes(path.read_bytes()[132:])
+    return path
+
+
+def damage_image(path: Path, change: Callable[[bytes], bytes]) -> Path:
+    """Change the compressed image in a file, and leave everything around it in order."""
+    ds = dcmread(path)
+    ds.PixelData = encapsulate([change(get_frame(ds.PixelData, 0, number_of_frames=1))])
+    ds.save_as(path)
+    return path
+
+
+def write_bomb(path: Path, size: int) -> Path:
+    """Write a small deflated file that inflates to `size` bytes of pixel data, all of them 0."""
+    ds = dataset(np.zeros((8, 8)), syntax=DeflatedExplicitVRLittleEndian)
+    del ds.PixelData
+    content = write(ds, path, DeflatedExplicitVRLittleEndian).read_bytes()
+    # The group's length counts from behind its own element, of 12 bytes after the preamble.
+    start = 144 + int(read_file_meta_info(path).FileMetaInformationGroupLength)
+    deflater = zlib.compressobj(9, wbits=-zlib.MAX_WBITS)
+    header = zlib.decompress(content[start:], wbits=-zlib.MAX_WBITS)
+    header += struct.pack("<HH2sHI", 0x7FE0, 0x0010, b"OB", 0, size)
+    begin = deflater.compress(header) + deflater.flush(zlib.Z_FULL_FLUSH)
+    # After a full flush each megabyte is the same bytes, which can be repeated.
+    megabyte = deflater.compress(bytes(2**20)) + deflater.flush(zlib.Z_FULL_FLUSH)
+    path.write_bytes(content[:start] + begin + megabyte * (size // 2**20) + deflater.flush())
     return path
 
 

@@ -61,6 +61,7 @@ class _Decoder:
 
     def _running(self) -> "subprocess.Popen[bytes]":
         if self._process is None or self._process.poll() is not None:
+            self._end()
             paths = [str(_PACKAGE_ROOT), os.environ.get("PYTHONPATH", "")]
             self._process = subprocess.Popen(
                 [sys.executable, "-W", "ignore", "-m", _SERVER],

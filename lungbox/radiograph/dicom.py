@@ -46,6 +46,9 @@ _DECODERS = {
 }
 # Only GDCM decodes these, so it does so apart.
 _DECODED_APART = (JPEGLossless, JPEGLosslessSV1)
+# Where an image ends too early for its last marker, CharLS computes for seconds before it says so.
+# Compressed data never holds the marker's two bytes.
+_ENDING_IN_EOI, _EOI = (JPEGLSLossless, JPEGLSNearLossless), b"\xff\xd9"
 # ITU-R 601, as Pillow converts colour to gray.
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 
@@ -78,13 +81,16 @@ def _decode(dataset: Dataset, path: Path) -> NDArray:
     if syntax.is_encapsulated:
         # A decoder believes the image, not the header: an image of another size would take any
         # amount of memory before anybody noticed.
-        inside = codestream_size(get_frame(dataset.PixelData, 0, number_of_frames=1))
+        image = get_frame(dataset.PixelData, 0, number_of_frames=1)
+        inside = codestream_size(image)
         header = (int(dataset.Columns), int(dataset.Rows))
         if inside is not None and inside != header:
             raise RadiographError(
                 "the DICOM header and the image inside disagree on its size "
                 f"({header[0]} x {header[1]} and {inside[0]} x {inside[1]})"
             )
+        if syntax in _ENDING_IN_EOI and _EOI not in image:
+            raise RadiographError("the image inside is cut off; copy the file again")
     if syntax in _DECODED_APART:
         return decode_apart(path)
     return pixel_array(dataset, decoding_plugin=_DECODERS.get(syntax, ""))

@@ -1,5 +1,6 @@
 """Stored values to gray: modality LUT, VOI LUT or window, inversion, padding."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -123,12 +124,13 @@ def _stored(dataset: Dataset, name: str) -> int | None:
 
 
 def _number(dataset: Dataset, name: str) -> float | None:
-    """The first value of an attribute; None where there is none, or it is no number."""
+    """The first value of an attribute; None where there is none, or it is no finite number."""
     value: Any = None
     try:
         value = dataset.get(name)
-        if value is None or isinstance(value, str | float | int):
-            return None if value in (None, "") else float(value)
-        return float(value[0]) if len(value) else None
+        if value is not None and not isinstance(value, str | float | int):
+            value = value[0] if len(value) else None
+        number = None if value in (None, "") else float(value)
     except (TypeError, ValueError):
         return None
+    return number if number is not None and math.isfinite(number) else None

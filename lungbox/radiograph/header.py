@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pydicom
 from pydicom import Dataset
-from pydicom.filereader import read_file_meta_info
+from pydicom.filereader import read_dataset
 from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
 )
@@ -30,9 +31,11 @@ def is_dicom(start: bytes) -> bool:
     """
     if start[128:132] == b"DICM":
         return True
+    explicit = start[4:6].isalpha() and start[4:6].isupper()
+    if start[:2] == b"\x00\x08":  # big-endian, which is always explicit
+        return explicit
     if start[:2] not in (b"\x02\x00", b"\x08\x00"):
         return False
-    explicit = start[4:6].isalpha() and start[4:6].isupper()
     return explicit or int.from_bytes(start[4:8], "little") <= 1024
 
 
@@ -59,12 +62,11 @@ def _check_inflated_size(path: Path) -> None:
     """A deflated file is inflated as a whole while it is read, whatever becomes of it."""
     with path.open("rb") as file:
         if file.read(132)[128:] != b"DICM":
-            return
-        meta = read_file_meta_info(path)
+            file.seek(0)  # without the preamble
+        # As pydicom reads it, and up to where, whatever length the group gives itself.
+        meta = read_dataset(file, False, True, stop_when=lambda tag, *_: tag.group != 2)
         if meta.get("TransferSyntaxUID") != DeflatedExplicitVRLittleEndian:
             return
-        # The group's length counts from behind its own element, of 12 bytes.
-        file.seek(132 + 12 + int(meta.FileMetaInformationGroupLength))
         inflater, size = zlib.decompressobj(-zlib.MAX_WBITS), 0
         while piece := inflater.unconsumed_tail or file.read(2**20):
             size += len(inflater.decompress(piece, 2**20))
@@ -77,15 +79,20 @@ def _complete_file_meta(dataset: Dataset) -> None:
     if not hasattr(dataset, "file_meta"):
         dataset.ensure_file_meta()
     if "TransferSyntaxUID" not in dataset.file_meta:
-        implicit = dataset.original_encoding[0]
-        syntax = ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian
-        dataset.file_meta.TransferSyntaxUID = syntax
+        implicit, little = dataset.original_encoding
+        explicit = ExplicitVRLittleEndian if little else ExplicitVRBigEndian
+        dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else explicit
 
 
 def _check_image(dataset: Dataset) -> None:
     if "FloatPixelData" in dataset or "DoubleFloatPixelData" in dataset:
         raise RadiographError("a DICOM file of computed numbers (a parametric map), no radiograph")
-    if "PixelData" not in dataset:
+    if not _has_pixels(dataset):
+        # Of a file that ends within a compressed image pydicom leaves nothing at all.
+        if not len(dataset) or dataset.get("Rows"):
+            raise RadiographError(
+                "a DICOM file without an image, most likely cut off; copy it again from its source"
+            )
         what = getattr(dataset.get("SOPClassUID"), "name", "") or "no pixel data"
         raise RadiographError(f"a DICOM file without an image ({what})")
     frames = int(dataset.get("NumberOfFrames") or 1)
@@ -97,6 +104,14 @@ def _check_image(dataset: Dataset) -> None:
         if dataset.get(name) in (None, ""):
             raise RadiographError(f"the DICOM header has no {name}")
     check_pixels(int(dataset.Columns), int(dataset.Rows))
+
+
+def _has_pixels(dataset: Dataset) -> bool:
+    if "PixelData" not in dataset:
+        return False
+    # As it stands in the file: large pixel data has a length but has not been read yet.
+    element = dataset.get_item("PixelData")
+    return bool(element.value or getattr(element, "length", 0))
 
 
 def _fill_gaps(dataset: Dataset) -> None:

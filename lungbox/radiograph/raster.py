@@ -1,19 +1,20 @@
 """PNG and JPEG to 8-bit gray."""
 
+import struct
 from io import BytesIO
 from pathlib import Path
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
+from PIL.JpegImagePlugin import jpeg_factory
+from PIL.PngImagePlugin import PngImageFile
 
-from lungbox.constants import MAX_PIXELS
 from lungbox.radiograph.levels import check_pixels, stretch
 from lungbox.radiograph.types import RadiographError
 
 SIGNATURES = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")
-_FORMATS = ("PNG", "JPEG")
 _WIDE_MODES = ("I", "I;16", "I;16B", "I;16L")
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R 601, as Pillow has it
 
@@ -57,13 +58,13 @@ def raster_size(path: Path) -> tuple[int, int]:
 
 def _open(path: Path) -> Image.Image:
     try:
+        content = path.read_bytes()
+        # Not `Image.open`, which warns of images that are large but not too large for us, and
+        # raises an error of its own where they are larger still.
+        open_image = PngImageFile if content.startswith(SIGNATURES[0]) else jpeg_factory
         # Lazy: pixels are decoded only when they are asked for.
-        image = Image.open(BytesIO(path.read_bytes()), formats=_FORMATS)
-    except Image.DecompressionBombError as error:
-        raise RadiographError(
-            f"it has more than the {MAX_PIXELS:,} pixels a radiograph may have; resize it first"
-        ) from error
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+        image = open_image(BytesIO(content))
+    except (OSError, SyntaxError, ValueError, LookupError, TypeError, struct.error) as error:
         raise RadiographError(
             "it begins like a PNG or JPEG but is damaged; copy it again from its source"
         ) from error

@@ -219,22 +219,75 @@ def test_a_stopped_run_continues(home, tmp_path):
     os.kill(process.pid, signal.SIGKILL)
     process.communicate()
     assert not (tmp_path / "out/submission.csv").exists()
+    finished = mark(journal)
+    assert 0 < finished < 160
     with journal.open("a") as file:
         file.write('{"path": "half a li')
     # A file that has changed since is read again.
     Image.fromarray(chest(7, 80)).save(tmp_path / "in/chest-00.png")
     done = predict(*arguments)
     assert done.returncode == 0, done.stderr
-    assert "Continuing: " in done.stderr
+    # All that were finished but the one that has changed.
+    assert f"Continuing: {finished - 1} of 160 are done." in done.stderr
     images = table(tmp_path / "out/images.csv")
-    assert [row["patientId"] for row in images] == [f"chest-{n:02d}" for n in range(100)] + [
-        f"chest-{n}" for n in range(100, 160)
-    ] or len(images) == 160
-    assert next(row for row in images if row["patientId"] == "chest-00")["width"] == "80"
+    assert [row["patientId"] for row in images] == sorted(f"chest-{n:02d}" for n in range(160))
+    assert images[0]["patientId"] == "chest-00"
+    assert images[0]["width"] == "80"
+    # What stood in the journal was taken from there and not predicted again.
+    assert sum(row["flag"] == MARK for row in images) == finished - 1
     undisturbed = predict(tmp_path / "in", "--output", tmp_path / "again", "--batch-size", 1)
     assert undisturbed.returncode == 0
     for name in ("submission.csv", "images.csv", "predictions.jsonl"):
-        assert (tmp_path / "out" / name).read_text() == (tmp_path / "again" / name).read_text()
+        text = (tmp_path / "out" / name).read_text().replace(MARK, "")
+        assert text == (tmp_path / "again" / name).read_text()
+
+
+MARK = "from the journal"
+
+
+def mark(journal: Path) -> int:
+    """Flag every whole record of a stopped run's journal; how many there are."""
+    settings, *lines = journal.read_text().splitlines(keepends=True)
+    records = [json.loads(line) for line in lines if line.endswith("\n")]
+    for record in records:
+        record["findings"]["flag"] = MARK
+    journal.write_text(settings + "".join(json.dumps(record) + "\n" for record in records))
+    return len(records)
+
+
+def test_pictures_of_other_results_are_taken_away_and_nobody_elses(home, tmp_path):
+    """A folder `overlays` is a run's own only where a run has been, finished or stopped."""
+    fill(tmp_path / "in", count=1)
+    arguments = [tmp_path / "in", "--output", tmp_path / "out"]
+    picture = tmp_path / "out/overlays/mine.png"
+    picture.parent.mkdir(parents=True)
+    picture.write_bytes(b"x")
+    assert predict(*arguments).returncode == 0
+    assert picture.exists()
+    (tmp_path / "out/run.json").unlink()
+    (tmp_path / "out/.journal.jsonl").write_text('{"settings": "of other weights"}\n')
+    assert predict(*arguments, "--overlays").returncode == 0
+    names = [path.name for path in (tmp_path / "out/overlays").iterdir()]
+    assert names == ["chest-00.png"]
+    assert predict(*arguments).returncode == 0
+    assert not (tmp_path / "out/overlays").exists()
+
+
+@pytest.mark.parametrize("place", [".", "submission.csv"])
+def test_something_else_stands_where_results_go(home, tmp_path, place):
+    fill(tmp_path / "in", count=1)
+    if place == ".":
+        (tmp_path / "out").write_text("mine")
+    else:
+        (tmp_path / "out" / place).mkdir(parents=True)
+    done = predict(tmp_path / "in", "--output", tmp_path / "out")
+    assert done.returncode == 2
+    assert "give another --output" in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+    if place == ".":
+        assert (tmp_path / "out").read_text() == "mine"
+    else:
+        assert [path.name for path in (tmp_path / "out").iterdir()] == [place]
 
 
 def test_files_of_one_name(home, tmp_path):

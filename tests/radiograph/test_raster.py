@@ -77,6 +77,35 @@ def test_enormous_is_refused_before_it_is_decoded(tmp_path):
         read(path)
 
 
+@pytest.mark.parametrize("height", [10_100, 17_800, 20_000], ids=["101", "178", "200"])
+def test_megapixels_beyond_ours_are_refused_in_our_words_only(tmp_path, height, recwarn):
+    """Pillow warns from 89 and refuses from 179 megapixels, in words of its own."""
+    path = tmp_path / "large.png"
+    Image.new("1", (10_000, height)).save(path, compress_level=1)
+    for look in (read, size):
+        with pytest.raises(RadiographError, match=f"10000 x {height} pixels, more than the 100,0"):
+            look(path)
+    assert not recwarn.list
+
+
+def test_the_largest_that_are_read_are_not_warned_of(tmp_path, recwarn):
+    """Between Pillow's own limit and ours."""
+    path = tmp_path / "large.png"
+    Image.new("1", (10_000, 9_900), 1).save(path, compress_level=1)
+    assert size(path) == (10_000, 9_900)
+    assert (read(path).pixels[::100, ::100] == 255).all()
+    assert not recwarn.list
+
+
+def test_a_jpeg_of_two_pictures_is_no_radiograph(tmp_path):
+    """A stereo camera's file, which Pillow calls MPO."""
+    frames = [Image.fromarray(CHEST), Image.fromarray(255 - CHEST)]
+    path = tmp_path / "stereo.jpg"
+    frames[0].save(path, "MPO", save_all=True, append_images=frames[1:])
+    with pytest.raises(RadiographError, match="2 frames"):
+        read(path)
+
+
 def test_other_files_are_not_images(tmp_path):
     for name, content in (("notes.txt", b"hello"), ("zeros.png", bytes(300)), ("a.gif", b"GIF89a")):
         path = tmp_path / name

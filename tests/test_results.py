@@ -1,0 +1,153 @@
+"""Result files: whole or not at all, and nothing of anybody else's is lost to them."""
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lungbox import results
+from lungbox.errors import LungboxError
+from lungbox.findings import Findings, opacities
+from lungbox.folder import Source
+from lungbox.journal import Journal
+from lungbox.pipeline import Outcome
+from lungbox.results import PlaceError, Totals, check_place, save_members, write_results
+
+FILES = ("submission.csv", "images.csv", "predictions.jsonl", "failed.csv")
+
+
+def source(name: str) -> Source:
+    return Source(Path(name), name.split(".")[0], name, "1-1")
+
+
+def found(name: str, boxes: int = 1, flag: str = "") -> Outcome:
+    box = np.array([[10, 20, 40, 60]] * boxes, np.float32).reshape(-1, 4)
+    scores = np.full(boxes, 0.5, np.float32)
+    file = source(name)
+    size = (128, 256)
+    return Outcome(
+        file,
+        Findings(file.identity, size, 0.75, box, scores, opacities(boxes), path=name, flag=flag),
+    )
+
+
+OUTCOMES = (
+    found("a.png"),
+    Outcome(source("b.dcm"), reason='it says "x, y"'),
+    found("c.dcm", boxes=0, flag="view LL"),
+    found("d.png", boxes=2),
+)
+
+
+def write(folder: Path, outcomes: tuple[Outcome, ...] = OUTCOMES, **options) -> Totals:
+    with Journal(folder, {}) as journal:
+        journal.append(list(outcomes))
+        return write_results(folder, journal, [item.source for item in OUTCOMES], **options)
+
+
+def table(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_every_file_and_the_totals(tmp_path):
+    assert write(tmp_path) == Totals(read=3, with_boxes=2, flagged=1, failed=1)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(FILES)
+    assert (tmp_path / "submission.csv").read_text() == (
+        "patientId,PredictionString\n"
+        "a,0.5000 10.00 20.00 30.00 40.00\n"
+        "c,\n"
+        "d,0.5000 10.00 20.00 30.00 40.00 0.5000 10.00 20.00 30.00 40.00\n"
+    )
+    assert table(tmp_path / "failed.csv") == [{"path": "b.dcm", "reason": 'it says "x, y"'}]
+    assert table(tmp_path / "images.csv")[1] == {
+        "patientId": "c", "score": "0.7500", "boxes": "0", "width": "128", "height": "256",
+        "path": "c.dcm", "flag": "view LL",
+    }  # fmt: skip
+    lines = (tmp_path / "predictions.jsonl").read_text().splitlines()
+    assert [Findings.from_record(json.loads(line)).identity for line in lines] == ["a", "c", "d"]
+
+
+def test_boxes_in_a_square_and_given_rows(tmp_path):
+    write(tmp_path, ids=["d", "absent", "b", "a"], space=1024)
+    rows = table(tmp_path / "submission.csv")
+    assert [row["patientId"] for row in rows] == ["d", "absent", "b", "a"]
+    assert rows[1]["PredictionString"] == rows[2]["PredictionString"] == ""
+    # 128 x 256 becomes 1024 x 1024.
+    assert rows[3]["PredictionString"] == "0.5000 80.00 80.00 240.00 160.00"
+    assert [row["patientId"] for row in table(tmp_path / "images.csv")] == ["a", "c", "d"]
+
+
+def test_whatever_goes_wrong_leaves_every_older_file_as_it_was(tmp_path):
+    for name in FILES:
+        (tmp_path / name).write_text(f"old {name}")
+    # An outcome is missing, which shows only when half of the rows are written.
+    with pytest.raises(KeyError):
+        write(tmp_path, OUTCOMES[:2])
+    for name in FILES:
+        assert (tmp_path / name).read_text() == f"old {name}"
+    assert not list(tmp_path.glob(".new-*"))
+
+
+def test_older_files_are_replaced_and_strangers_are_not_touched(tmp_path):
+    for name in (*FILES, "notes.txt"):
+        (tmp_path / name).write_text("old\n" * 1000)
+    (tmp_path / "overlays").mkdir()
+    (tmp_path / "overlays/mine.png").write_bytes(b"x")
+    write(tmp_path)
+    assert len(table(tmp_path / "submission.csv")) == 3
+    assert (tmp_path / "notes.txt").read_text() == "old\n" * 1000
+    assert (tmp_path / "overlays/mine.png").read_bytes() == b"x"
+
+
+def test_results_are_as_readable_as_other_files(tmp_path):
+    write(tmp_path)
+    (tmp_path / "other").touch()
+    for name in FILES:
+        assert (tmp_path / name).stat().st_mode == (tmp_path / "other").stat().st_mode
+
+
+def test_a_place_that_is_free_or_has_older_results(tmp_path):
+    check_place(tmp_path / "not/yet/there")
+    check_place(tmp_path)
+    write(tmp_path)
+    check_place(tmp_path)
+
+
+def test_a_file_where_the_folder_should_be(tmp_path):
+    (tmp_path / "out").write_text("mine")
+    with pytest.raises(PlaceError, match="out: is a file, and results need a folder"):
+        check_place(tmp_path / "out")
+    assert (tmp_path / "out").read_text() == "mine"
+    assert issubclass(PlaceError, LungboxError)
+
+
+@pytest.mark.parametrize("name", [*FILES, "run.json"])
+def test_a_folder_where_a_file_should_be(tmp_path, name):
+    (tmp_path / name).mkdir()
+    with pytest.raises(PlaceError, match=f"{name}: is a folder where a result file belongs"):
+        check_place(tmp_path)
+
+
+def test_what_the_members_say_is_written_whole(tmp_path, monkeypatch):
+    mask = np.zeros((4, 6, 2), np.float32)
+    mask[..., 1] = np.linspace(0, 1, 24).reshape(4, 6)
+    path = tmp_path / "members/a.npz"
+    save_members(path, {"one": mask, "two": 1 - mask})
+    with np.load(path) as kept:
+        assert sorted(kept) == ["one", "two"]
+        assert kept["one"].dtype == np.uint8
+        assert np.abs(kept["one"] / 255 - mask[..., 1]).max() <= 0.5 / 255 + 1e-6
+    before = path.read_bytes()
+
+    def fail(file, **_):
+        file.write(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(results.np, "savez_compressed", fail)
+    with pytest.raises(OSError, match="No space left"):
+        save_members(path, {"one": mask})
+    assert path.read_bytes() == before
+    assert [item.name for item in path.parent.iterdir()] == ["a.npz"]
