@@ -7,6 +7,7 @@ TensorFlow is imported.
 import hashlib
 import json
 import shutil
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -118,7 +119,17 @@ def _traced(network: Any, job: Job) -> openvino.Model:
     def forward(images: Any) -> Any:
         return network(images, training=False)
 
+    if sys.version_info >= (3, 13):
+        _mend_converter(tf.__version__)
     return openvino.convert_model(forward)
+
+
+def _mend_converter(version: str) -> None:
+    """OpenVINO's converter learns TensorFlow's version by importing it with `exec` and deleting the
+    name afterwards; since Python 3.13 (PEP 667) it is not there to be deleted."""
+    from openvino.frontend.tensorflow import utils
+
+    utils.get_environment_setup = lambda _: {"tensorflow": version}
 
 
 def _fixed(converted: openvino.Model) -> openvino.Model:
