@@ -125,7 +125,7 @@ def _settings(request: Request, detector: Detector) -> dict[str, object]:
         "images": str(request.images.resolve()),
         "members": [(m.sha256, m.share) for m in detector.engine.job.members],
         "engine": (detector.engine.name, detector.engine.precision),
-        "preparation": detector.engine.job.preparation,
+        "preparation": (detector.engine.job.preparation, detector.engine.job.flip),
         "point": vars(detector.point),
         "pictures": (request.overlays, request.members),
     }
@@ -184,6 +184,7 @@ def _write_run(request: Request, detector: Detector, totals: Totals, seconds: fl
         "precision": engine.precision,
         "batch_size": engine.job.batch_size,
         "preparation": engine.job.preparation,
+        "flip": engine.job.flip,
         "operating_point": vars(detector.point),
         "submission_size": request.submission_size,
         "totals": vars(totals),

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lungbox.boxes import OperatingPoint, regions
-from lungbox.engines import Engine, EngineName, Job, members, start
+from lungbox.engines import Engine, EngineName, Job, ask, members, start
 from lungbox.findings import Findings, opacities
 from lungbox.folder import Source
 from lungbox.radiograph import Radiograph, RadiographError, identity, prepare, read
@@ -71,7 +71,7 @@ class Detector:
             item = _read(Source(file, identity(file), str(file)), self.engine.job, keep=False)
         except RadiographError as error:
             raise RadiographError(f"{file}: {error}") from error
-        predicted = self.engine.predict(item.prepared[None])
+        predicted = ask(self.engine, item.prepared[None])
         return self._findings(item, predicted.masks[0], float(predicted.scores[0]))
 
     def predict_all(
@@ -110,7 +110,7 @@ class Detector:
     def _judge(self, batch: "list[_Read]") -> list[Outcome]:
         if not batch:
             return []
-        masks, scores, members = self.engine.predict(np.stack([item.prepared for item in batch]))
+        masks, scores, members = ask(self.engine, np.stack([item.prepared for item in batch]))
         return [
             Outcome(
                 source=item.source,
@@ -175,7 +175,8 @@ def open_ensemble(
     ensemble = manifest.ensemble(name)
     paths = [fetch(member, manifest.weights[member], watch) for member in ensemble.members]
     found = members(ensemble, manifest.weights, paths)
-    return Job(name, found, batch_size, ensemble.preparation, keep_members), ensemble.point
+    job = Job(name, found, batch_size, ensemble.preparation, keep_members, ensemble.flip)
+    return job, ensemble.point
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,24 @@
 
 from lungbox.boxes import geometry
 from lungbox.boxes.geometry import Boxes
-from lungbox.boxes.regions import OperatingPoint, regions
+from lungbox.boxes.regions import (
+    CONFIDENCES,
+    Candidates,
+    OperatingPoint,
+    candidates,
+    choose,
+    regions,
+    select,
+)
 
-__all__ = ["Boxes", "OperatingPoint", "geometry", "regions"]
+__all__ = [
+    "CONFIDENCES",
+    "Boxes",
+    "Candidates",
+    "OperatingPoint",
+    "candidates",
+    "choose",
+    "geometry",
+    "regions",
+    "select",
+]

@@ -1,7 +1,7 @@
 """From an averaged mask to boxes: connected regions, small ones dropped, boxes shrunk."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,11 @@ from lungbox.constants import (
 )
 
 Compatibility = Literal["lungbox", "reference"]
+Confidence = Literal["mean", "peak", "box"]
+Extent = Literal["all", "mass"]
+CONFIDENCES: tuple[Confidence, ...] = ("mean", "peak", "box")
+# `mass` leaves this share of a region's opacity outside on each side.
+_TAIL = 0.02
 
 
 @dataclass(frozen=True)
@@ -33,7 +38,13 @@ class OperatingPoint:
         gate: no box at all where the image score is below this.
         compatibility: `reference` repeats the reference system's arithmetic: its 1024 x 1024 map,
             its minimum of 25,000 pixels, its whole-pixel shrinking and its confidence (the share
-            of mask pixels in the box); `min_area` and `shrink` are then its own.
+            of mask pixels in the box); all else but `rule`, `threshold` and `gate` is then its own.
+        split: a region that crosses the midline of the image is two, one in each half.
+        extent: a box goes around all of its region, or from the 2nd to the 98th percentile of its
+            opacity, across and down.
+        confidence: the mean opacity over the region, its highest, or the mean over the box.
+        one_a_lung: of the boxes whose centre is in the same half of the image, only the most
+            certain stays.
     """
 
     rule: Literal["argmax", "threshold"] = "threshold"
@@ -42,6 +53,26 @@ class OperatingPoint:
     shrink: float = 0.05
     gate: float = 0.0
     compatibility: Compatibility = "lungbox"
+    split: bool = False
+    extent: Extent = "all"
+    confidence: Confidence = "mean"
+    one_a_lung: bool = False
+
+
+class Candidates(NamedTuple):
+    """The regions of a mask before any is dropped, in the mask's own pixels.
+
+    Attributes:
+        boxes: `(N, 4)` `x1, y1, x2, y2`, not shrunk.
+        areas: `(N,)` of their bounding boxes, as shares of the image.
+        confidences: `(N, 3)` in the order of `CONFIDENCES`.
+        side: width and height of the mask.
+    """
+
+    boxes: Boxes
+    areas: NDArray[np.float64]
+    confidences: NDArray[np.float32]
+    side: tuple[int, int]
 
 
 def regions(
@@ -57,18 +88,65 @@ def regions(
 
     Returns:
         `(N, 4)` `x1, y1, x2, y2` in pixels of the file and `(N,)` confidences in 0-1, most
-        certain first. A confidence is the mean opacity probability over the region's pixels.
+        certain first.
     """
     if image_score < point.gate:
         return as_boxes([]), np.zeros(0, np.float32)
-    painted = _painted(mask, point)
     if point.compatibility == "reference":
-        boxes, scores, space = *_reference_boxes(painted), (RSNA_SIZE, RSNA_SIZE)
-    else:
-        boxes, scores = _boxes(painted, mask[..., OPACITY], point)
-        space = (mask.shape[1], mask.shape[0])
+        boxes, scores = _reference_boxes(_painted(mask, point))
+        order = np.argsort(-scores, kind="stable")
+        return scale(boxes[order], (RSNA_SIZE, RSNA_SIZE), size), scores[order]
+    return select(candidates(mask, point), size, point)
+
+
+def candidates(mask: NDArray[np.floating], point: OperatingPoint) -> Candidates:
+    """The connected regions of a `(h, w, 2)` mask.
+
+    They depend on the point's rule, threshold, split and extent alone, so that a search over the
+    others looks for them once.
+    """
+    painted, opacity = _painted(mask, point), mask[..., OPACITY]
+    height, width = painted.shape
+    found = regionprops(_labelled(painted, point.split), intensity_image=opacity)
+    boxes = [_extent(region, point.extent) for region in found]
+    return Candidates(
+        boxes=as_boxes(boxes),
+        areas=np.array([region.area_bbox / painted.size for region in found]),
+        confidences=np.array(
+            [_confidences(region, opacity) for region in found], np.float32
+        ).reshape(-1, len(CONFIDENCES)),
+        side=(width, height),
+    )
+
+
+def select(
+    found: Candidates, size: tuple[int, int], point: OperatingPoint
+) -> tuple[Boxes, NDArray[np.float32]]:
+    """The boxes a point makes of the regions found; the gate is not looked at.
+
+    Args:
+        found: see `candidates`.
+        size: width and height of the radiograph, in pixels of the file.
+        point: how to decide.
+
+    Returns:
+        As `regions` does.
+    """
+    kept = choose(found, point)
+    boxes = scale(shrink(found.boxes[kept], point.shrink), found.side, size)
+    return boxes, found.confidences[kept, CONFIDENCES.index(point.confidence)]
+
+
+def choose(found: Candidates, point: OperatingPoint) -> NDArray[np.int64]:
+    """The rows of the regions a point keeps, most certain first."""
+    scores = found.confidences[:, CONFIDENCES.index(point.confidence)]
     order = np.argsort(-scores, kind="stable")
-    return scale(boxes[order], space, size), scores[order]
+    kept = order[found.areas[order] > point.min_area]
+    if point.one_a_lung and len(kept) > 1:
+        right = found.boxes[kept, 0] + found.boxes[kept, 2] > found.side[0]
+        _, first = np.unique(right, return_index=True)
+        kept = kept[np.sort(first)]
+    return kept
 
 
 def _painted(mask: NDArray[np.floating], point: OperatingPoint) -> NDArray[np.bool_]:
@@ -77,18 +155,38 @@ def _painted(mask: NDArray[np.floating], point: OperatingPoint) -> NDArray[np.bo
     return mask[..., OPACITY] >= point.threshold
 
 
-def _boxes(
-    painted: NDArray[np.bool_], opacity: NDArray[np.floating], point: OperatingPoint
-) -> tuple[Boxes, NDArray[np.float32]]:
-    """Boxes in pixels of the mask, and confidences."""
-    found = [
-        (region.bbox, region.intensity_mean)
-        for region in regionprops(label(painted, connectivity=2), intensity_image=opacity)
-        if region.area_bbox > point.min_area * painted.size
-    ]
-    corners = as_boxes([(left, top, right, bottom) for (top, left, bottom, right), _ in found])
-    scores = np.array([score for _, score in found], np.float32)
-    return shrink(corners, point.shrink), np.clip(scores, 0, 1)
+def _labelled(painted: NDArray[np.bool_], split: bool) -> NDArray[np.int64]:
+    """Connected regions, diagonal neighbours included, numbered from 1."""
+    if not split:
+        return label(painted, connectivity=2)
+    middle = painted.shape[1] // 2
+    left, right = (label(half, connectivity=2) for half in np.split(painted, [middle], axis=1))
+    return np.concatenate([left, np.where(right, right + left.max(initial=0), 0)], axis=1)
+
+
+def _extent(region: Any, extent: Extent) -> tuple[float, float, float, float]:
+    top, left, bottom, right = region.bbox
+    if extent == "all":
+        return left, top, right, bottom
+    mass = np.where(region.image, region.image_intensity, 0)
+    (x1, x2), (y1, y2) = _percentiles(mass.sum(axis=0)), _percentiles(mass.sum(axis=1))
+    return left + x1, top + y1, left + x2, top + y2
+
+
+def _percentiles(mass: NDArray[np.floating]) -> tuple[float, float]:
+    """Where the tails of a profile end, between pixels' edges."""
+    edges = np.concatenate([[0], np.cumsum(mass, dtype=np.float64)])
+    if edges[-1] == 0:
+        return 0, len(mass)
+    start, end = np.interp([_TAIL * edges[-1], (1 - _TAIL) * edges[-1]], edges, range(len(edges)))
+    return float(start), float(end)
+
+
+def _confidences(region: Any, opacity: NDArray[np.floating]) -> tuple[float, float, float]:
+    top, left, bottom, right = region.bbox
+    values = (region.intensity_mean, region.intensity_max, opacity[top:bottom, left:right].mean())
+    mean, peak, box = (min(1.0, max(0.0, float(value))) for value in values)
+    return mean, peak, box
 
 
 def _reference_boxes(painted: NDArray[np.bool_]) -> tuple[Boxes, NDArray[np.float32]]:

@@ -3,7 +3,7 @@
 from importlib.util import find_spec
 from typing import Literal
 
-from lungbox.engines.base import Engine, EngineError, Job, Member, Prediction, members
+from lungbox.engines.base import Engine, EngineError, Job, Member, Prediction, ask, members
 from lungbox.frameworks import start_keras
 
 EngineName = Literal["auto", "keras", "openvino"]
@@ -17,6 +17,7 @@ __all__ = [
     "Job",
     "Member",
     "Prediction",
+    "ask",
     "members",
     "start",
 ]

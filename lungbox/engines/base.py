@@ -39,6 +39,7 @@ class Job:
         batch_size: images in one batch; the last is padded, so that the shape never changes.
         preparation: how radiographs become its input.
         keep_members: whether each member's masks are wanted, too.
+        flip: whether each radiograph is also read mirrored, see `ask`.
     """
 
     ensemble: str
@@ -46,6 +47,7 @@ class Job:
     batch_size: int
     preparation: Preparation = "equalised"
     keep_members: bool = False
+    flip: bool = False
 
     @property
     def image_size(self) -> int:
@@ -87,6 +89,21 @@ class Engine(Protocol):
 
 class EngineError(LungboxError):
     """An engine cannot run here; the message says why and which can."""
+
+
+def ask(engine: Engine, images: NDArray[np.uint8]) -> Prediction:
+    """What an engine says of a batch; where its job wants it, averaged with what it says of the
+    mirrored batch, mirrored back."""
+    seen = engine.predict(images)
+    if not engine.job.flip:
+        return seen
+    mirrored = engine.predict(np.ascontiguousarray(images[:, :, ::-1]))
+    half = np.float32(0.5)
+    kept = None
+    if seen.members is not None and mirrored.members is not None:
+        kept = half * (seen.members + mirrored.members[..., ::-1, :])
+    masks = half * (seen.masks + mirrored.masks[:, :, ::-1])
+    return Prediction(masks, half * (seen.scores + mirrored.scores), kept)
 
 
 def members(

@@ -14,7 +14,7 @@ from lungbox.boxes.regions import OperatingPoint
 from lungbox.constants import OPACITY
 from lungbox.datasets.cache import prepare_all
 from lungbox.datasets.types import Dataset
-from lungbox.engines import Engine
+from lungbox.engines import Engine, ask
 from lungbox.files import replacing
 
 _LEVELS = 255
@@ -66,6 +66,7 @@ def predict_maps(
         (engine.name, engine.precision),
         [(m.sha256, m.share) for m in job.members],
         prepared.key,
+        job.flip,
     ]
     key = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:24]
     path = cache / f"maps-{key}.npz"
@@ -75,7 +76,7 @@ def predict_maps(
     opacity, scores = [], []
     for first in range(0, len(images), job.batch_size):
         batch = prepared.images(slice(first, first + job.batch_size))
-        predicted = engine.predict(batch)
+        predicted = ask(engine, batch)
         opacity.append(np.round(predicted.masks[..., OPACITY] * _LEVELS).astype(np.uint8))
         scores.append(predicted.scores)
         running(len(batch))

@@ -5,6 +5,7 @@ enters its results into. A name stands in one of them only.
 """
 
 import tomllib
+from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -67,7 +68,10 @@ class Ensemble(_Entry):
         members: names of weight files.
         weights: their shares of the average, in that order; equal where empty.
         preparation: how a radiograph becomes its members' input, see `radiograph.prepare`.
-        rule, threshold, min_area, shrink, gate, compatibility: see `boxes.OperatingPoint`.
+        flip: whether each radiograph is also read mirrored and the two answers averaged, at
+            twice the cost.
+        rule, threshold, min_area, shrink, gate, compatibility, split, extent, confidence,
+            one_a_lung: see `boxes.OperatingPoint`.
         note: where the operating point comes from, or how to train what is not published.
     """
 
@@ -80,6 +84,11 @@ class Ensemble(_Entry):
     shrink: float = Field(0.05, ge=0, lt=0.5)
     gate: float = Field(0.0, ge=0, le=1)
     compatibility: Literal["lungbox", "reference"] = "lungbox"
+    split: bool = False
+    extent: Literal["all", "mass"] = "all"
+    confidence: Literal["mean", "peak", "box"] = "mean"
+    one_a_lung: bool = False
+    flip: bool = False
     note: str = ""
 
     @model_validator(mode="after")
@@ -98,12 +107,7 @@ class Ensemble(_Entry):
     def point(self) -> OperatingPoint:
         """How its mask becomes boxes."""
         return OperatingPoint(
-            rule=self.rule,
-            threshold=self.threshold,
-            min_area=self.min_area,
-            shrink=self.shrink,
-            gate=self.gate,
-            compatibility=self.compatibility,
+            **{item.name: getattr(self, item.name) for item in fields(OperatingPoint)}
         )
 
 

@@ -122,3 +122,41 @@ def test_the_references_arithmetic_by_hand():
     # int(128 * 0.05) = 6 off the left and right, int(200 * 0.05) = 10 off top and bottom.
     assert boxes.tolist() == [[80 + 6, 160 + 10, 208 - 6, 360 - 10]]
     assert scores == pytest.approx([0.75])
+
+
+def test_a_region_over_the_midline_is_two_where_it_is_to_be_split():
+    mask = mask_of((8, 8, 24, 16))
+    boxes, _ = regions(mask, (32, 32), 1, replace(PLAIN, split=True))
+    assert sorted(boxes.tolist()) == [[8, 8, 16, 16], [16, 8, 24, 16]]
+    assert len(regions(mask, (32, 32), 1, PLAIN)[0]) == 1
+
+
+def test_the_mass_of_a_region_leaves_thin_arms_outside():
+    mask = mask_of((4, 4, 20, 20), (20, 11, 30, 12))
+    whole, _ = regions(mask, (32, 32), 1, PLAIN)
+    mass, _ = regions(mask, (32, 32), 1, replace(PLAIN, extent="mass"))
+    assert whole.tolist() == [[4, 4, 30, 20]]
+    # 266 pixels of equal opacity, 2 % of them 5.32: a third of a column of 16, as many pixels of
+    # the arm, and a third of a row.
+    assert mass[0] == pytest.approx([4 + 5.32 / 16, 4 + 5.32 / 16, 30 - 5.32, 20 - 5.32 / 16])
+
+
+def test_confidences():
+    mask = mask_of((0, 0, 8, 8), inside=0.6, outside=0.0)
+    mask[2, 2] = (0.1, 0.9)
+    mask[:4, 4:8] = (1, 0)  # a quarter of the box is not mask
+    found = {
+        name: float(regions(mask, (32, 32), 1, replace(PLAIN, confidence=name))[1][0])
+        for name in ("mean", "peak", "box")
+    }
+    total = 47 * 0.6 + 0.9
+    assert found == pytest.approx({"mean": total / 48, "peak": 0.9, "box": total / 64})
+
+
+def test_one_box_a_lung_is_the_most_certain():
+    mask = mask_of((2, 2, 8, 8), (2, 20, 8, 26), inside=0.7)
+    mask[4:10, 20:26] = (0.2, 0.8)
+    mask[20:26, 2:8] = (0.1, 0.9)
+    boxes, scores = regions(mask, (32, 32), 1, replace(PLAIN, one_a_lung=True))
+    assert boxes.tolist() == [[2, 20, 8, 26], [20, 4, 26, 10]]
+    assert scores == pytest.approx([0.9, 0.8])

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from lungbox.datasets.phantom import draw
-from lungbox.engines import EngineError, Job, Member, start
+from lungbox.engines import EngineError, Job, Member, ask, start
 from lungbox.weights.fetch import sha256
 from lungbox.weights.manifest import Weights
 from tests.tiny import SIDE, save_tiny
@@ -78,6 +78,18 @@ def test_the_members_own_masks(members, images, name):
         assert np.abs(masks - together.members[:, row]).max() < 1e-5
     mean = 0.75 * together.members[:, 0] + 0.25 * together.members[:, 1]
     assert np.abs(mean - together.masks).max() < 1e-5
+
+
+def test_mirrored_radiographs_are_averaged_in(members, images):
+    job = Job("two", members, batch_size=4, keep_members=True)
+    engine = start("keras", job)
+    plain, mirrored = engine.predict(images), engine.predict(images[:, :, ::-1])
+    both = ask(start("keras", replace(job, flip=True)), images)
+    assert np.abs(both.masks - (plain.masks + mirrored.masks[:, :, ::-1]) / 2).max() < 1e-6
+    assert np.abs(both.scores - (plain.scores + mirrored.scores) / 2).max() < 1e-6
+    assert np.abs(both.members - (plain.members + mirrored.members[..., ::-1, :]) / 2).max() < 1e-6
+    again = ask(start("keras", replace(job, flip=True)), images[:, :, ::-1])
+    assert np.abs(again.masks[:, :, ::-1] - both.masks).max() < 1e-5
 
 
 def test_a_network_is_converted_once(members, images, tmp_path, monkeypatch):
