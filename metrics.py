@@ -17,4 +17,4 @@ def __getattr__(name: str) -> Any:
 
 
 if __name__ == "__main__":
-    main(["score", *sys.argv[1:]])
+    main(sys.argv[1:], door="score")

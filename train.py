@@ -5,4 +5,4 @@ import sys
 from lungbox.cli import main
 
 if __name__ == "__main__":
-    main(["train", *sys.argv[1:]])
+    main(sys.argv[1:], door="train")

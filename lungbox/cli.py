@@ -1,4 +1,4 @@
-"""The command line: `lungbox predict|train|score|evaluate|networks`.
+"""The command line: `lungbox predict|train|score|evaluate|networks|weights`.
 
 It parses, calls one function of the package and says how it went; every import that is slow
 happens inside a command.
@@ -30,8 +30,13 @@ _say = Console(stderr=True, highlight=False, soft_wrap=True)
 OK, WRONG_USE, SOME_FAILED, STOPPED = 0, 2, 3, 130
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """Run the command line; `sys.argv` by default."""
+def main(arguments: list[str] | None = None, door: str = "") -> None:
+    """Run the command line.
+
+    Args:
+        arguments: `sys.argv`'s by default.
+        door: the one command that a script at the root stands for.
+    """
     # Libraries talk about their own business on standard error, before anyone can silence them.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
@@ -40,7 +45,11 @@ def main(arguments: list[str] | None = None) -> None:
 
         warnings.simplefilter("ignore")
     try:
-        app(arguments)
+        command = typer.main.get_command(app)
+        if door:
+            command = command.get_command(typer.Context(command), door)  # type: ignore[attr-defined]
+        called = Path(sys.argv[0]).name
+        command(arguments, prog_name="python -m lungbox" if called == "__main__.py" else called)
     except LungboxError as error:
         _say.print(f"lungbox: {error}", markup=False)
         sys.exit(WRONG_USE)
@@ -148,14 +157,30 @@ def evaluate(
 
 @app.command()
 def score(
-    submission: Annotated[Path, typer.Argument(help="A submission in the RSNA format.")],
-    labels: Annotated[Path, typer.Argument(help="stage_2_train_labels.csv.")],
+    submission: Annotated[
+        Path, typer.Argument(help="A submission in the format of RSNA or VinBigData.")
+    ],
+    labels: Annotated[
+        Path, typer.Argument(help="RSNA's stage_2_train_labels.csv, or VinBigData's train.csv.")
+    ],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    classes: Annotated[
+        Path | None,
+        typer.Option(
+            help="RSNA's stage_2_detailed_class_info.csv: also the metric at the challenge's mix."
+        ),
+    ] = None,
 ) -> None:
-    """Score a submission with the RSNA challenge's metric."""
+    """Check a submission and score it with its challenge's metric."""
     from lungbox.evaluation import submissions
 
-    result = submissions.score(submission, labels)
-    print(f"RSNA metric {result.score:.4f} over {result.counted} of {result.images} images")
+    result = submissions.score(submission, labels, classes)
+    if as_json:
+        import json
+
+        print(json.dumps(result.to_record(), indent=2))
+    else:
+        result.show(Console(highlight=False))
 
 
 @app.command()

@@ -41,8 +41,33 @@ RSNA_CLASS_MIX: Final = {
     "Lung Opacity": 6012 / 26684,
 }
 
+# VinBigData Chest X-ray Abnormalities Detection (2021): its classes by number, and its metric,
+# PASCAL VOC 2010's mean average precision at IoU > 0.4.
+# https://www.kaggle.com/competitions/vinbigdata-chest-xray-abnormalities-detection
+VINBIGDATA_CLASSES: Final = (
+    "Aortic enlargement",
+    "Atelectasis",
+    "Calcification",
+    "Cardiomegaly",
+    "Consolidation",
+    "ILD",
+    "Infiltration",
+    "Lung Opacity",
+    "Nodule/Mass",
+    "Other lesion",
+    "Pleural effusion",
+    "Pleural thickening",
+    "Pneumothorax",
+    "Pulmonary fibrosis",
+    "No finding",
+)
+VINBIGDATA_NO_FINDING: Final = 14
+VINBIGDATA_IOU_THRESHOLD: Final = 0.4
+
+# Labelled data is split into this many parts by patient, numbered from 0.
+FOLDS: Final = 5
+
 # The reference system (four Keras networks averaged; private score 0.1134).
-REFERENCE_IMAGE_SIZE: Final = 128
 REFERENCE_MIN_BOX_AREA: Final = 25_000  # pixels of its bounding box, in 1024 space
 REFERENCE_SHRINK: Final = 0.05  # share of the width and height taken off EACH side
 

@@ -30,9 +30,7 @@ class Source:
     stamp: str = ""
 
 
-def gather(
-    place: Path, leave_out: Path | None = None, results: frozenset[str] = frozenset()
-) -> tuple[list[Source], list[str]]:
+def gather(place: Path, leave_out: Path | None = None) -> tuple[list[Source], list[str]]:
     """Every file in `place` and the folders in it, or `place` itself where it is a file.
 
     Links to folders are followed, once each. Hidden files are left out. A folder that may not be
@@ -40,9 +38,7 @@ def gather(
 
     Args:
         place: a folder or a file.
-        leave_out: where results go: a folder inside `place` is not searched, and of `place`
-            itself the names in `results` are left out.
-        results: names of result files and folders.
+        leave_out: where results go; a folder inside `place` is not searched.
 
     Returns:
         The sources sorted by identity, and the identities that several files share: these files
@@ -54,11 +50,7 @@ def gather(
     avoided = leave_out.resolve() if leave_out is not None else None
     here = place.resolve()
     inside = avoided is not None and here in avoided.parents
-    paths = [
-        path
-        for path in _walk(place, {avoided} if inside else set())
-        if _wanted(path) and not (avoided == here and path.relative_to(place).parts[0] in results)
-    ]
+    paths = [path for path in _walk(place, {avoided} if inside else set()) if _wanted(path)]
     relatives = [_printable(path.relative_to(place).as_posix()) for path in paths]
     names = [_printable(identity(path)) for path in paths]
     chosen, shared = _distinct(names, relatives)

@@ -2,7 +2,6 @@
 
 import json
 import platform
-import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -22,10 +21,10 @@ from lungbox.progress import bar, downloads
 from lungbox.results import (
     MEMBERS,
     OVERLAYS,
-    RESULTS,
     RUN,
     Totals,
     check_place,
+    clear_pictures,
     save_members,
     write_results,
 )
@@ -62,9 +61,9 @@ def run(request: Request, say: Console) -> Totals:
     """
     started = time.monotonic()
     ids = read_ids(request.ids) if request.ids else None
-    check_place(request.output)
+    check_place(request.output, request.images)
     sources = _sources(request, say)
-    detector = _detector(request, say)
+    detector = _detector(request, min(request.batch_size, len(sources)), say)
     with Journal(request.output, _settings(request, detector)) as journal:
         _read_all(request, detector, sources, journal, say)
         totals = write_results(request.output, journal, sources, ids, request.submission_size)
@@ -82,10 +81,8 @@ def _read_all(
     done = len(sources) - len(waiting)
     if done:
         say.print(f"Continuing: {done} of {len(sources)} are done.")
-    elif journal.discarded or (request.output / RUN).is_file():
-        # Pictures of an earlier run, of other files or another ensemble.
-        for folder in (OVERLAYS, MEMBERS):
-            shutil.rmtree(request.output / folder, ignore_errors=True)
+    else:
+        clear_pictures(request.output, journal.discarded)
     with bar(say, "Reading", len(sources), done) as progress:
         pictures = request.overlays or request.members
         names = [member.name for member in detector.engine.job.members]
@@ -96,9 +93,9 @@ def _read_all(
             progress.advance(len(outcomes))
 
 
-def _detector(request: Request, say: Console) -> Detector:
+def _detector(request: Request, batch_size: int, say: Console) -> Detector:
     with downloads(say) as watch:
-        job, point = open_ensemble(request.ensemble, request.batch_size, watch, request.members)
+        job, point = open_ensemble(request.ensemble, batch_size, watch, request.members)
     with say.status("Starting the networks; the first time they are converted for this machine"):
         return Detector(request.ensemble, start(request.engine, job), point)
 
@@ -106,13 +103,13 @@ def _detector(request: Request, say: Console) -> Detector:
 def _sources(request: Request, say: Console) -> list[Source]:
     if not request.images.exists():
         raise NothingToDoError(f"{request.images}: there is no such folder or file")
-    sources, shared = gather(request.images, request.output, RESULTS)
+    sources, shared = gather(request.images, request.output)
     if not sources:
         raise NothingToDoError(f"{request.images}: holds no files; give a folder of radiographs")
     if shared:
         say.print(
-            f"{len(shared)} names stand for several files ({shared[0]} for instance); these "
-            "files are called by their paths in the results.",
+            f"Some files share a name ({shared[0]} for instance, {len(shared)} in all); they are "
+            "called by their paths in the results.",
             markup=False,
         )
     return sources
@@ -214,5 +211,5 @@ def _report(
     if ids is not None:
         absent = len(set(ids) - {source.identity for source in sources})
         if absent:
-            say.print(f"{absent} of the {len(ids)} ids have no file; their rows are empty.")
+            say.print(f"Of the {len(ids)} ids, {absent} without a file: their rows are empty.")
     say.print(RESEARCH_USE)

@@ -4,7 +4,17 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
+
+from lungbox.errors import LungboxError
+
+
+BACKENDS = ("tensorflow", "jax")
+
+
+class BackendError(LungboxError):
+    """Keras is to run on something that Lungbox does not, or that is not installed."""
 
 
 def start_keras() -> None:
@@ -12,14 +22,33 @@ def start_keras() -> None:
 
     TensorFlow writes about processors and missing GPU drivers to standard error before it can be
     told not to, past Python; what goes wrong still arrives as an exception.
+
+    Raises:
+        BackendError: `KERAS_BACKEND` names something else than `BACKENDS`, or it is not installed.
     """
     if "keras" in sys.modules:
         return
+    backend = os.environ.get("KERAS_BACKEND", BACKENDS[0])
+    if backend not in BACKENDS or not find_spec(backend):
+        raise BackendError(
+            f"KERAS_BACKEND={backend} is not there; Lungbox runs on {' or '.join(BACKENDS)}, "
+            "which have to be installed"
+        )
     with _silent_standard_error():
         import keras
 
         # The first operation makes the backend look for its devices.
         keras.ops.zeros(1)
+
+
+def compile_choice() -> bool | str:
+    """What Keras' `jit_compile` should be: its own choice, except on a CPU under TensorFlow, whose
+    XLA runs convolutions ten times slower there than oneDNN does."""
+    import keras
+
+    if keras.backend.backend() != "tensorflow":
+        return "auto"
+    return "auto" if keras.distribution.list_devices("gpu") else False
 
 
 @contextmanager

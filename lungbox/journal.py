@@ -33,7 +33,8 @@ class Journal:
             thrown away.
 
     Attributes:
-        discarded: whether a journal of other settings was thrown away.
+        discarded: what the files were called whose outcomes stood in a journal of other settings
+            that was thrown away.
 
     Raises:
         BusyError: another run is under way there.
@@ -42,7 +43,7 @@ class Journal:
     def __init__(self, folder: Path, settings: dict[str, Any]) -> None:
         self._folder, self._path = folder, folder / _NAME
         self._settings = json.dumps(settings, sort_keys=True)
-        self.discarded = False
+        self.discarded: list[str] = []
 
     def __enter__(self) -> "Journal":
         self._folder.mkdir(parents=True, exist_ok=True)
@@ -53,9 +54,8 @@ class Journal:
             raise BusyError(
                 f"{self._folder}: another run is writing there; give another --output"
             ) from None
-        there = self._path.exists()
         if not self._recovered():
-            self.discarded = there
+            self.discarded = self._names()
             self._path.write_text(json.dumps({"settings": self._settings}) + "\n", "utf-8")
         return self
 
@@ -100,6 +100,14 @@ class Journal:
         latest = {record["path"]: record for record in self.records()}
         for path in wanted:
             yield latest[path]
+
+    def _names(self) -> list[str]:
+        """Identities in a journal that is of no use."""
+        if not self._path.is_file():
+            return []
+        lines = self._path.read_bytes().splitlines(keepends=True)[1:]
+        found = [json.loads(line)["findings"] for line in lines if _is_record(line)]
+        return [findings["id"] for findings in found if findings]
 
     def _recovered(self) -> bool:
         """Whether there is a journal of these settings; it is cut off at its first bad line."""

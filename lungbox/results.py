@@ -28,7 +28,6 @@ SUBMISSION, IMAGES, PREDICTIONS, FAILED, RUN, OVERLAYS = (
     "overlays",
 )
 MEMBERS = "members"
-RESULTS = frozenset((SUBMISSION, IMAGES, PREDICTIONS, FAILED, RUN, OVERLAYS, MEMBERS))
 _IMAGE_COLUMNS = ("patientId", "score", "boxes", "width", "height", "path", "flag")
 
 
@@ -46,12 +45,25 @@ class PlaceError(LungboxError):
     """Something that is no result stands where results go."""
 
 
-def check_place(folder: Path) -> None:
-    """Before any work is done: nothing stands in the way of the results.
+def check_place(folder: Path, images: Path) -> None:
+    """Before any work is done: nothing stands in the way of the results, nor they in the way of
+    what is read.
+
+    Args:
+        folder: where results go.
+        images: what is read.
 
     Raises:
-        PlaceError: `folder` is a file, or has a folder where a result file belongs.
+        PlaceError: `folder` is a file, has a folder where a result file belongs, or would have
+            radiographs among its results.
     """
+    read, written = images.resolve(), folder.resolve()
+    if read == written or any(
+        picture in (read, *read.parents) for picture in (written / OVERLAYS, written / MEMBERS)
+    ):
+        raise PlaceError(
+            f"{folder}: results need a folder apart from the radiographs; give another --output"
+        )
     if folder.exists() and not folder.is_dir():
         raise PlaceError(f"{folder}: is a file, and results need a folder; give another --output")
     for name in (SUBMISSION, IMAGES, PREDICTIONS, FAILED, RUN):
@@ -104,6 +116,33 @@ def write_results(
         for row in rows(readable(), space, ids):
             submission(row)
     return Totals(**totals)
+
+
+def clear_pictures(folder: Path, journalled: Iterable[str]) -> None:
+    """Delete the pictures of an earlier run, and nothing that it did not draw.
+
+    Args:
+        folder: where results go.
+        journalled: identities the earlier run had finished, where it was stopped.
+    """
+    names = set(journalled)
+    if (folder / RUN).is_file() and (folder / IMAGES).is_file():
+        with (folder / IMAGES).open(newline="", encoding="utf-8") as file:
+            names |= {row.get("patientId") or "" for row in csv.DictReader(file)}
+    for name in names:
+        if not name or name.startswith("/") or ".." in name.split("/"):
+            continue
+        for picture in (f"{OVERLAYS}/{name}.png", f"{MEMBERS}/{name}.png", f"{MEMBERS}/{name}.npz"):
+            (folder / picture).unlink(missing_ok=True)
+    for place in (folder / OVERLAYS, folder / MEMBERS):
+        for inner in sorted(place.rglob("*"), reverse=True):
+            _remove_empty(inner)
+        _remove_empty(place)
+
+
+def _remove_empty(folder: Path) -> None:
+    if folder.is_dir() and not folder.is_symlink() and not any(folder.iterdir()):
+        folder.rmdir()
 
 
 def save_members(path: Path, masks: dict[str, NDArray[np.float32]]) -> None:

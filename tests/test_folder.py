@@ -55,12 +55,6 @@ def test_hidden_files_clutter_and_results_are_left_out(tmp_path):
     assert called(sources) == {"a.png": "a"}
 
 
-def test_results_may_go_into_the_folder_itself(tmp_path):
-    make(tmp_path, "a.png", "overlays/a.png", "submission.csv", "sub/submission.csv")
-    sources, _ = gather(tmp_path, tmp_path, frozenset({"overlays", "submission.csv"}))
-    assert set(called(sources)) == {"a.png", "sub/submission.csv"}
-
-
 def test_results_may_go_into_a_folder_above(tmp_path):
     make(tmp_path, "in/a.png")
     assert len(gather(tmp_path / "in", tmp_path)[0]) == 1

@@ -13,7 +13,14 @@ from lungbox.findings import Findings, opacities
 from lungbox.folder import Source
 from lungbox.journal import Journal
 from lungbox.pipeline import Outcome
-from lungbox.results import PlaceError, Totals, check_place, save_members, write_results
+from lungbox.results import (
+    PlaceError,
+    Totals,
+    check_place,
+    clear_pictures,
+    save_members,
+    write_results,
+)
 
 FILES = ("submission.csv", "images.csv", "predictions.jsonl", "failed.csv")
 
@@ -110,16 +117,16 @@ def test_results_are_as_readable_as_other_files(tmp_path):
 
 
 def test_a_place_that_is_free_or_has_older_results(tmp_path):
-    check_place(tmp_path / "not/yet/there")
-    check_place(tmp_path)
+    check_place(tmp_path / "not/yet/there", tmp_path / "in")
+    check_place(tmp_path, tmp_path / "in")
     write(tmp_path)
-    check_place(tmp_path)
+    check_place(tmp_path, tmp_path / "in")
 
 
 def test_a_file_where_the_folder_should_be(tmp_path):
     (tmp_path / "out").write_text("mine")
     with pytest.raises(PlaceError, match="out: is a file, and results need a folder"):
-        check_place(tmp_path / "out")
+        check_place(tmp_path / "out", tmp_path / "in")
     assert (tmp_path / "out").read_text() == "mine"
     assert issubclass(PlaceError, LungboxError)
 
@@ -128,7 +135,7 @@ def test_a_file_where_the_folder_should_be(tmp_path):
 def test_a_folder_where_a_file_should_be(tmp_path, name):
     (tmp_path / name).mkdir()
     with pytest.raises(PlaceError, match=f"{name}: is a folder where a result file belongs"):
-        check_place(tmp_path)
+        check_place(tmp_path, tmp_path / "in")
 
 
 def test_what_the_members_say_is_written_whole(tmp_path, monkeypatch):
@@ -151,3 +158,28 @@ def test_what_the_members_say_is_written_whole(tmp_path, monkeypatch):
         save_members(path, {"one": mask})
     assert path.read_bytes() == before
     assert [item.name for item in path.parent.iterdir()] == ["a.npz"]
+
+
+@pytest.mark.parametrize("images", ["out", "out/overlays", "out/members/deep"])
+def test_results_never_go_where_radiographs_are(tmp_path, images):
+    (tmp_path / images).mkdir(parents=True)
+    with pytest.raises(PlaceError, match="a folder apart from the radiographs"):
+        check_place(tmp_path / "out", tmp_path / images)
+    check_place(tmp_path / images / "predictions", tmp_path / images)
+
+
+def test_only_pictures_of_an_earlier_run_are_cleared(tmp_path):
+    drawn = ["overlays/a.png", "overlays/deep/b.png", "members/a.png", "members/a.npz"]
+    others = ["overlays/mine.png", "members/y.dcm", "elsewhere.png"]
+    for name in (*drawn, *others):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
+    table = "patientId,score\na,1\n../elsewhere,1\n"
+    (tmp_path / "images.csv").write_text(table)
+    clear_pictures(tmp_path, ["deep/b"])
+    assert (tmp_path / "overlays/a.png").is_file()  # without run.json no run was ended here
+    (tmp_path / "run.json").write_text("{}")
+    clear_pictures(tmp_path, [])
+    assert not [name for name in drawn if (tmp_path / name).exists()]
+    assert all((tmp_path / name).is_file() for name in others)
+    assert not (tmp_path / "overlays/deep").exists()

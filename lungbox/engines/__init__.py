@@ -4,6 +4,7 @@ from importlib.util import find_spec
 from typing import Literal
 
 from lungbox.engines.base import Engine, EngineError, Job, Member, Prediction, ask, members
+from lungbox.errors import hint
 from lungbox.frameworks import start_keras
 
 EngineName = Literal["auto", "keras", "openvino"]
@@ -27,9 +28,13 @@ def start(name: EngineName, job: Job) -> Engine:
     """Start the engine called `name` on `job`; `auto` is the fastest that is installed.
 
     Raises:
-        EngineError: it is not installed, or cannot run here.
+        EngineError: there is none of that name, it is not installed, or cannot run here.
         WeightsError: a weight file does not fit its network.
     """
+    if name not in ENGINES:
+        raise EngineError(f"there is no engine {name}; {hint(name, ENGINES)}")
+    if job.batch_size < 1:
+        raise EngineError(f"a batch has at least one image, not {job.batch_size}")
     if name == "auto":
         try:
             return start("openvino", job)

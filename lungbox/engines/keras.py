@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from lungbox import architecture
 from lungbox.architecture.ensemble import average
 from lungbox.engines.base import Job, Prediction, padded
-from lungbox.frameworks import dtype_policy
+from lungbox.frameworks import compile_choice, dtype_policy
 from lungbox.weights.files import load_weights
 from lungbox.weights.keras2 import load_keras2
 
@@ -21,10 +21,7 @@ class KerasEngine:
     def __init__(self, job: Job) -> None:
         self.job = job
         self._model = build(job)
-        # XLA's convolutions on a CPU are several times slower than TensorFlow's own.
-        on_cpu = not keras.distribution.list_devices("gpu")
-        tensorflow = keras.backend.backend() == "tensorflow"
-        self._model.compile(jit_compile=False if tensorflow and on_cpu else "auto")
+        self._model.compile(jit_compile=compile_choice())
 
     def predict(self, images: NDArray[np.uint8]) -> Prediction:
         """See `Engine.predict`."""

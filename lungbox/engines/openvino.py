@@ -39,8 +39,15 @@ class OpenVinoEngine:
         network.reshape([job.batch_size, job.image_size, job.image_size, 1])
         # Without the hint OpenVINO computes in bfloat16 where the CPU has it.
         hints = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
-        compiled = openvino.Core().compile_model(network, "CPU", hints)
-        self._request = compiled.create_infer_request()
+        try:
+            compiled = openvino.Core().compile_model(network, "CPU", hints)
+            self._request = compiled.create_infer_request()
+        except RuntimeError as error:
+            reason = str(error).strip().splitlines()[-1]
+            raise EngineError(
+                f"OpenVINO cannot run {job.ensemble} with {job.batch_size} images at once "
+                f"({reason}); give a smaller --batch-size"
+            ) from error
 
     def predict(self, images: NDArray[np.uint8]) -> Prediction:
         """See `Engine.predict`."""

@@ -6,6 +6,7 @@ from rich.console import Console
 
 from lungbox import datasets
 from lungbox.boxes import OperatingPoint
+from lungbox.constants import FOLDS
 from lungbox.datasets.types import Dataset, DatasetError
 from lungbox.engines import Engine, EngineName
 from lungbox.errors import LungboxError
@@ -37,6 +38,11 @@ def run(data: Path, fold: int, ensemble: str, engine: EngineName, say: Console) 
         raise DatasetError(f"{data}: has no images in fold {fold}")
     if not any(image.source == "rsna" for image in images.images):
         raise DatasetError(f"{data}: has no RSNA image in fold {fold}, whose metric this is")
+    if any(image.source == "rsna" and not image.category for image in images.images):
+        raise DatasetError(
+            f"{data}: RSNA's figures are by class, and stage_2_detailed_class_info.csv, which "
+            "gives them, is not there or lacks images"
+        )
     detector = load(ensemble, engine, batch_size=8)
     rsna = _maps(images.where(lambda image: image.source == "rsna"), detector.engine, say)
     siim = _maps(images.where(lambda image: image.source == "siim"), detector.engine, say)
@@ -54,9 +60,9 @@ def _check_unseen(ensemble: str, fold: int) -> None:
     manifest = load_manifest()
     for member in manifest.ensemble(ensemble).members:
         if fold in manifest.weights[member].folds:
-            raise TrainedOnError(
-                f"{member} was trained on fold {fold}; score it on a fold it has not seen"
-            )
+            unseen = sorted(set(range(FOLDS)) - set(manifest.weights[member].folds))
+            advice = f"it has not seen {', '.join(map(str, unseen))}" if unseen else "it has seen all"
+            raise TrainedOnError(f"{member} was trained on fold {fold}; of the folds {advice}")
 
 
 def _maps(dataset: Dataset, engine: Engine, say: Console) -> Maps:

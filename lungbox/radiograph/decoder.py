@@ -64,7 +64,8 @@ class _Decoder:
             self._end()
             paths = [str(_PACKAGE_ROOT), os.environ.get("PYTHONPATH", "")]
             self._process = subprocess.Popen(
-                [sys.executable, "-W", "ignore", "-m", _SERVER],
+                # -P: nothing is imported from the folder the user happens to be in.
+                [sys.executable, "-P", "-W", "ignore", "-m", _SERVER],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,

@@ -39,6 +39,9 @@ def check_data(recipe: Recipe, dataset: Dataset) -> None:
         weights = stage.source_weights or recipe.data.source_weights
         if all(weights.get(source, 1.0) == 0 for source in there):
             raise RecipeError(f"stages.{number}: every data set that is there has a weight of 0")
+    drawn = (recipe.data.category_weights.get(image.category, 1.0) for image in dataset.images)
+    if not any(drawn):
+        raise RecipeError("data.category_weights: every class that is there has a weight of 0")
 
 
 def _check(where: str, given: Iterable[str], known: Iterable[str]) -> None:

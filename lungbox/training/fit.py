@@ -18,7 +18,7 @@ import tomli_w
 from lungbox import architecture, datasets
 from lungbox.datasets.cache import Cache, prepare_all
 from lungbox.files import replacing
-from lungbox.frameworks import dtype_policy
+from lungbox.frameworks import compile_choice, dtype_policy
 from lungbox.metrics.losses import IoUBinaryCrossentropy
 from lungbox.training.batches import Batches
 from lungbox.training.checks import check_data, check_network
@@ -98,6 +98,14 @@ def train(
         progress.note(f"{run / WEIGHTS} is there already; give another --run to train again")
         return run / WEIGHTS
 
+    model = _train_stages(recipe, images, run, progress)
+    save_weights(model, run / WEIGHTS)
+    (run / STATE).unlink(missing_ok=True)
+    return run / WEIGHTS
+
+
+def _train_stages(recipe: Recipe, images: Cache, run: Path, progress: Progress) -> keras.Model:
+    """Train what the state in `run` leaves to do; returns the network at its end."""
     stride = architecture.describe(recipe.architecture).stride
     steps = recipe.steps_per_epoch
     done = finished_epochs(run / STATE)
@@ -117,9 +125,7 @@ def train(
             progress.epoch(_train_epoch(model, batches, epoch, run / LOG, progress))
             save_state(run / STATE, model, optimizer, epoch + 1)
         done = end
-    save_weights(model, run / WEIGHTS)
-    (run / STATE).unlink(missing_ok=True)
-    return run / WEIGHTS
+    return model
 
 
 def _forget_later_rows(log: Path, done: int) -> None:
@@ -135,6 +141,8 @@ def _forget_later_rows(log: Path, done: int) -> None:
 def _claim(run: Path, recipe: Recipe, recipe_path: Path) -> None:
     """Make `run` the folder of this recipe, or refuse it."""
     kept = run / "recipe.toml"
+    if not any((run / name).exists() for name in (STATE, LOG, WEIGHTS)):
+        kept.unlink(missing_ok=True)  # of a run that ended before its first epoch did
     if kept.is_file() and load_recipe(kept) != recipe:
         raise RecipeError(
             f"{run} holds a run of another recipe; give another --run, or remove that folder"
@@ -163,7 +171,11 @@ def _read(recipe: Recipe, data: Path, cache: Path, progress: Progress) -> Cache:
 def _build(recipe: Recipe, image_size: int) -> tuple[keras.Model, EncoderAdamW]:
     keras.utils.set_random_seed(recipe.seed)
     with dtype_policy(recipe.policy):
-        model = architecture.build(recipe.architecture, image_size, **recipe.options)
+        try:
+            model = architecture.build(recipe.architecture, image_size, **recipe.options)
+        except (TypeError, ValueError) as error:
+            reason = str(error).partition("\n")[0]
+            raise RecipeError(f"options: {recipe.architecture} refuses them ({reason})") from error
     encoder = architecture.describe(recipe.architecture).encoder
     pretrained: frozenset[str] = frozenset()
     if recipe.encoder_weights != "none":
@@ -182,17 +194,10 @@ def _build(recipe: Recipe, image_size: int) -> tuple[keras.Model, EncoderAdamW]:
             "image": keras.losses.BinaryCrossentropy(label_smoothing=weights.label_smoothing),
         },
         loss_weights={"mask": 1.0, "image": weights.image},
-        jit_compile=_compile_steps(),
+        jit_compile=compile_choice(),
     )
     optimizer.build(model.trainable_variables)
     return model, optimizer
-
-
-def _compile_steps() -> bool | str:
-    """Keras' own choice, except on a CPU under TensorFlow, whose XLA runs convolutions ten times
-    slower there than oneDNN does."""
-    on_cpu = not keras.distribution.list_devices("gpu")
-    return False if keras.backend.backend() == "tensorflow" and on_cpu else "auto"
 
 
 def _train_epoch(

@@ -5,13 +5,25 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from lungbox.errors import LungboxError
 
 
 class RecipeError(LungboxError):
     """A recipe cannot be used; the message says which key and why."""
+
+
+Share = Annotated[float, Field(ge=0)]
+
+
+def _rising(values: tuple[float, float]) -> tuple[float, float]:
+    if not 0 < values[0] <= values[1]:
+        raise ValueError("two numbers above 0 are needed, the smaller first")
+    return values
+
+
+Range = Annotated[tuple[float, float], AfterValidator(_rising)]
 
 
 class _Section(BaseModel):
@@ -30,10 +42,10 @@ class Data(_Section):
         shape: whether a box is painted as a rectangle or as the ellipse inside it.
     """
 
-    folds: tuple[int, ...] = (1, 2, 3, 4)
+    folds: tuple[int, ...] = Field((1, 2, 3, 4), min_length=1)
     samples_per_epoch: int = Field(gt=0)
-    source_weights: dict[str, float] = {}
-    category_weights: dict[str, float] = {}
+    source_weights: dict[str, Share] = {}
+    category_weights: dict[str, Share] = {}
     balance: tuple[Literal["view", "target"], ...] = ()
     shape: Literal["rectangle", "ellipse"] = "rectangle"
 
@@ -43,10 +55,10 @@ class Augmentation(_Section):
 
     flip: float = Field(0.5, ge=0, le=1)
     rotate: float = Field(10, ge=0)
-    scale: tuple[float, float] = (0.85, 1.15)
+    scale: Range = (0.85, 1.15)
     shift: float = Field(0.06, ge=0)
     shear: float = Field(4, ge=0)
-    gamma: tuple[float, float] = (0.7, 1.4)
+    gamma: Range = (0.7, 1.4)
     clahe: float = Field(0.15, ge=0, le=1)
     blur: float = Field(0.15, ge=0, le=1)
     noise: float = Field(0.15, ge=0, le=1)
@@ -102,7 +114,7 @@ class Stage(_Section):
 
     epochs: int = Field(gt=0)
     image_size: int = Field(gt=0, multiple_of=32)
-    source_weights: dict[str, Annotated[float, Field(ge=0)]] = {}
+    source_weights: dict[str, Share] = {}
 
 
 class Recipe(_Section):
@@ -119,7 +131,7 @@ class Recipe(_Section):
         policy: Keras' dtype policy.
     """
 
-    name: str
+    name: str = Field(pattern=r"^[A-Za-z0-9_{-][A-Za-z0-9._{}-]*$")
     architecture: str
     encoder_weights: str = Field("imagenet", pattern=r"^(imagenet|none|.+\.(safetensors|h5))$")
     batch_size: int = Field(gt=0)

@@ -39,6 +39,8 @@ def load_encoder(model: keras.Model, encoder: str, file: Path | None = None) -> 
     Raises:
         WeightsError: there are none for this encoder, or they are not installed.
     """
+    if file is not None and not file.is_file():
+        raise WeightsError(f"{file}: there is no such weight file")
     if encoder not in _LOADERS:
         raise WeightsError(f"there are no ImageNet weights for {encoder}")
     if file is None:

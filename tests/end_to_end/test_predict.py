@@ -295,7 +295,7 @@ def test_files_of_one_name(home, tmp_path):
     fill(tmp_path / "in/two", count=1)
     done = predict(tmp_path / "in", "--output", tmp_path / "out", "--overlays")
     assert done.returncode == 0
-    assert "1 names stand for several files" in done.stderr
+    assert "Some files share a name (chest-00 for instance, 1 in all)" in done.stderr
     rows = table(tmp_path / "out/submission.csv")
     assert [row["patientId"] for row in rows] == ["one/chest-00.png", "two/chest-00.png"]
     assert (tmp_path / "out/overlays/one/chest-00.png.png").is_file()

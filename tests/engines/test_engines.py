@@ -106,6 +106,13 @@ def test_a_network_is_converted_once(members, images, tmp_path, monkeypatch):
     assert [path.name for path in (tmp_path / "openvino").iterdir()] == [converted.name]
 
 
+def test_what_no_engine_can_do(members):
+    with pytest.raises(EngineError, match="there is no engine foo"):
+        start("foo", Job("one", members[:1], batch_size=1))
+    with pytest.raises(EngineError, match="at least one image"):
+        start("auto", Job("one", members[:1], batch_size=0))
+
+
 def test_without_openvino(members, monkeypatch):
     monkeypatch.setattr("lungbox.engines.find_spec", lambda name: None)
     job = Job("one", members[:1], batch_size=1)

@@ -13,6 +13,7 @@ from pydicom.uid import JPEGLosslessSV1
 from lungbox.datasets.phantom import draw
 from lungbox.radiograph import RadiographError, decoder, read
 from tests import dicoms
+from tests.conftest import ROOT
 
 CHEST = draw(64, 2, np.random.default_rng(7)).pixels
 
@@ -104,3 +105,23 @@ def test_each_thread_has_its_own(path):
 def test_names_that_are_no_utf8(path):
     odd = path.rename(path.with_name(os.fsdecode(b"caf\xe9\n.dcm")))
     assert np.array_equal(read(odd).pixels, CHEST)
+
+
+def test_nothing_is_imported_from_the_users_folder(path, tmp_path):
+    """Folders called like modules are common beside DICOM files (`dl`), and scripts anywhere."""
+    (tmp_path / "here/dl").mkdir(parents=True)
+    (tmp_path / "here/pydicom.py").write_text("raise SystemExit('not this one')")
+    program = (
+        "import sys; sys.path.remove('')\n"
+        "from pathlib import Path; from lungbox.radiograph import read\n"
+        f"print(read(Path({str(path)!r})).pixels.shape)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=tmp_path / "here",
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout == "(64, 64)\n", done.stderr

@@ -160,8 +160,21 @@ def test_a_stopped_run_continues_after_its_last_epoch(folder, undisturbed):
 def test_another_recipes_folder_is_refused(folder):
     (folder / "taken").mkdir()
     (folder / "taken/recipe.toml").write_text(RECIPE.replace("seed = 5", "seed = 6"))
+    (folder / "taken/log.csv").write_text("epoch\n1\n")
     with pytest.raises(RecipeError, match="holds a run of another recipe"):
         run(folder, "taken", Watcher())
+
+
+def test_a_mistaken_try_does_not_take_the_folder(folder, undisturbed):
+    """A recipe that cannot begin, and then the right one, in the same folder."""
+    recipe, arguments = folder / "recipe.toml", (folder / "data", folder / "again")
+    with pytest.raises(RecipeError, match="options: two_convolutions refuses them"):
+        fit.train(recipe, *arguments, folder / "cache", fit.Progress(), ["options.dropout=2"])
+    path = fit.train(recipe, *arguments, folder / "cache", fit.Progress())
+    assert (
+        log(path.parent / "log.csv")[-1]["loss"]
+        == log(undisturbed[0].parent / "log.csv")[-1]["loss"]
+    )
 
 
 def test_a_run_killed_between_its_last_epoch_and_its_weights(folder, undisturbed, monkeypatch):

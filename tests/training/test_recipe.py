@@ -75,6 +75,11 @@ def test_keys_are_set_on_top(tmp_path):
         ("optimiser.ema=0", "optimiser"),
         ("name.first=a", "name has no keys"),
         ("encoder_weights=resnet", "encoder_weights"),
+        ("name=../outside", "name"),
+        ("name=.hidden", "name"),
+        ("data.folds=[]", "data.folds"),
+        ("data.source_weights.rsna=-1", "data.source_weights.rsna"),
+        ("augmentation.scale=[1.2, 0.8]", "augmentation.scale"),
     ],
 )
 def test_what_cannot_be_set_is_named(tmp_path, change, fault):
