@@ -20,7 +20,7 @@ lint: .venv/.tests
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: .venv/.tests  ## the figures in the README
+bench: .venv/.tests  ## where the time goes, step by step
 	$(BIN)/python -m benchmarks
 
 requirements: .venv/.tests  ## exact pins for every supported Python, from the ranges in pyproject.toml
