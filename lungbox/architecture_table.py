@@ -71,7 +71,7 @@ def show(console: Console) -> None:
     from lungbox import architecture
 
     manifest = load_manifest()
-    table = _table()
+    table = narrow_table()
     table.add_column("network", overflow="fold")
     for header in ("parameters", "GFLOPs"):
         table.add_column(header, justify="right", no_wrap=True)
@@ -82,7 +82,7 @@ def show(console: Console) -> None:
     for name in architecture.names():
         with console.status(f"building {name}"):
             table.add_row(*_row(facts(name), manifest))
-    _widen(console)
+    widen(console)
     console.print(table)
     console.print(COUNTED)
     console.print(
@@ -98,14 +98,14 @@ def show_one(name: str, console: Console) -> None:
     """
     start_keras()
     known = facts(name)
-    table = _table()
+    table = narrow_table()
     for header in ("part", "reads", "does"):
         table.add_column(header, overflow="fold")
     for header in ("output", "stride", "parameters", "GFLOPs"):
         table.add_column(header, justify="right", no_wrap=True)
     for part in known.parts:
         table.add_row(*_part_row(part))
-    _widen(console)
+    widen(console)
     console.print(f"{name}: {known.network.summary}")
     console.print(f"{known.parameters:,} parameters, {known.gflops:.2f} GFLOPs")
     console.print(table)
@@ -146,11 +146,12 @@ def _part_row(part: "Part") -> tuple[str, ...]:
     )
 
 
-def _table() -> Table:
+def narrow_table() -> Table:
     """Narrow rules: on a narrow terminal names may break, numbers may not."""
     return Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
 
 
-def _widen(console: Console) -> None:
+def widen(console: Console) -> None:
+    """A file or pipe takes lines of any length; a terminal breaks them itself."""
     if not console.is_terminal:
         console.width = max(console.width, _WIDTH)

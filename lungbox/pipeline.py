@@ -16,7 +16,7 @@ from lungbox.engines import Engine, EngineName, Job, ask, members, start
 from lungbox.findings import Findings, opacities
 from lungbox.folder import Source
 from lungbox.radiograph import Radiograph, RadiographError, identity, prepare, read
-from lungbox.weights.fetch import Watch, fetch
+from lungbox.weights.fetch import Watch, fetch_all
 from lungbox.weights.manifest import DEFAULT, load_manifest
 
 _LONGEST_WAIT = 32
@@ -173,7 +173,7 @@ def open_ensemble(
     """
     manifest = load_manifest()
     ensemble = manifest.ensemble(name)
-    paths = [fetch(member, manifest.weights[member], watch) for member in ensemble.members]
+    paths = fetch_all(ensemble.members, manifest, watch)
     found = members(ensemble, manifest.weights, paths)
     job = Job(name, found, batch_size, ensemble.preparation, keep_members, ensemble.flip)
     return job, ensemble.point

@@ -14,7 +14,7 @@ from lungbox.weights.fetch import sha256
 from lungbox.weights.manifest import Ensemble, Weights, enter
 
 # An untuned operating point: the larger channel decides, and 0.5 % of the image is enough.
-_UNTUNED = "not tuned: run `lungbox evaluate` on a fold it was not trained on"
+_UNTUNED = "not tuned: run `python -m lungbox evaluate` on a fold it was not trained on"
 
 
 def run(

@@ -19,10 +19,7 @@ def fault_of_content(path: Path, form: Format) -> str:
         start = file.read(64 << 10)
     if start.lstrip()[:1] == b"<":
         if any(word in start.lower() for word in _QUOTA_WORDS):
-            return (
-                "came a page that says the download quota is used up; try again in a day, or "
-                "fetch it by hand and enter it: lungbox weights add NAME FILE"
-            )
+            return "came a page that says the download quota is used up; try again in a day"
         return "came a web page instead of the file; the source or a gateway refuses it"
     if form == "keras2" and not start.startswith(_HDF5):
         return "is not an HDF5 file"

@@ -31,8 +31,12 @@ def download(
     advance: Advance,
     headers: dict[str, str] | None = None,
     largest: int | None = None,
+    known: bool = False,
 ) -> None:
     """Fetch `url` into `partial`, which may hold the beginning of it from an earlier try.
+
+    What the server calls this state of the file (`ETag`, else `Last-Modified`) is kept beside the
+    beginning, so that what follows is never of another file.
 
     Args:
         url: `https://...`, or `http://` to this machine.
@@ -40,14 +44,19 @@ def download(
         advance: is told how far it is.
         headers: for instance an access token.
         largest: more bytes than this are refused.
+        known: whether its hash is, so that a mixture of two files would be found out. Where it
+            is not, a beginning of which the server has not said what it is of is thrown away.
 
     Raises:
         SourceError: the file is not to be had there, now or at all.
     """
     _check_scheme(url)
+    if not known and not _validator_file(partial).exists():
+        partial.unlink(missing_ok=True)
     for attempt in range(1, _ATTEMPTS + 1):
         try:
             _transfer(url, partial, advance, headers or {}, largest)
+            _validator_file(partial).unlink(missing_ok=True)
             return
         except _TryAgainError as reason:
             if attempt == _ATTEMPTS:
@@ -57,6 +66,8 @@ def download(
             if attempt == _ATTEMPTS:
                 raise SourceError(_network_reason(error)) from error
             time.sleep(_pause(attempt))
+        if not known and not _validator_file(partial).exists():
+            partial.unlink(missing_ok=True)
 
 
 def _pause(attempt: int) -> float:
@@ -79,9 +90,7 @@ def _transfer(
     largest: int | None,
 ) -> None:
     have = partial.stat().st_size if partial.exists() else 0
-    wanted = {**headers, "Accept-Encoding": "identity"}
-    if have:
-        wanted["Range"] = f"bytes={have}-"
+    wanted = {**headers, "Accept-Encoding": "identity"} | _rest(partial, have)
     with requests.get(url, headers=wanted, stream=True, timeout=(_CONNECT, _SILENCE)) as response:
         _check_scheme(response.url)
         if response.status_code == 416:
@@ -92,7 +101,11 @@ def _transfer(
             have = 0  # the server begins anew
         total = _total(response, have)
         _check_size(total, largest)
+        if have:
+            _check_same(response, partial)
         with partial.open("ab" if have else "wb") as file:
+            if not have:
+                _keep_validator(response, partial)
             for chunk in response.iter_content(_CHUNK):
                 have += len(chunk)
                 _check_size(have, largest)
@@ -103,6 +116,41 @@ def _transfer(
     if total is not None and have > total:
         partial.unlink()
         raise SourceError(f"it sent {have:,} bytes after announcing {total:,}")
+
+
+def _validator_file(partial: Path) -> Path:
+    return partial.with_name(f"{partial.name}.validator")
+
+
+def _validator(response: requests.Response) -> str:
+    """What the server calls this state of the file; empty where it does not, or only vaguely."""
+    etag = response.headers.get("ETag", "")
+    return etag if etag and not etag.startswith("W/") else response.headers.get("Last-Modified", "")
+
+
+def _keep_validator(response: requests.Response, partial: Path) -> None:
+    kept = _validator_file(partial)
+    if validator := _validator(response):
+        kept.write_text(validator, encoding="latin-1")
+    else:
+        kept.unlink(missing_ok=True)
+
+
+def _rest(partial: Path, have: int) -> dict[str, str]:
+    """The headers that ask for what is missing, or for the whole if it is no longer the same."""
+    if not have:
+        return {}
+    asked = {"Range": f"bytes={have}-"}
+    kept = _validator_file(partial)
+    return asked | {"If-Range": kept.read_text("latin-1")} if kept.exists() else asked
+
+
+def _check_same(response: requests.Response, partial: Path) -> None:
+    """A server that continues whatever it is asked may be continuing another file."""
+    kept, now = _validator_file(partial), _validator(response)
+    if kept.exists() and now and now != kept.read_text("latin-1"):
+        partial.unlink()
+        raise _TryAgainError("the file changed on the server while it was fetched")
 
 
 def _check_scheme(url: str) -> None:

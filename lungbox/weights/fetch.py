@@ -3,18 +3,19 @@
 import hashlib
 import os
 import shutil
-from collections.abc import Callable
+import tomllib
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from filelock import FileLock
-
-from lungbox.paths import bundle_folders, weights_cache
+from lungbox.paths import bundle_folders, shipped_checkpoints, weights_cache
 from lungbox.weights import pins
 from lungbox.weights.content import ENDINGS, fault_of_content
 from lungbox.weights.download import Advance, SourceError
 from lungbox.weights.files import WeightsError
-from lungbox.weights.manifest import Weights
+from lungbox.weights.locks import locked
+from lungbox.weights.manifest import Manifest, Weights
 from lungbox.weights.sources import retrieve
+from lungbox.weights.structure import fault_of_structure
 
 # Is told which source is tried, and gives what is told how far it is.
 Watch = Callable[[str], Advance]
@@ -38,21 +39,15 @@ def fetch(name: str, weights: Weights, watch: Watch = lambda _: lambda *_: None)
     Raises:
         WeightsError: no source gives the right file; says why for each, and what to do.
     """
-    expected = pins.expected(name, weights)
-    reasons = []
-    for path, named in _here(name, weights):
-        reason = fault(path, weights, expected) if path.is_file() else "there is no such file"
-        if not reason:
-            return path
-        if named or path.is_file():
-            reasons.append(f"{path}: {reason}")
+    found, reasons = _search(name, weights)
+    if found:
+        return found
     if not weights.sources:
-        raise WeightsError(_unpublished(name, weights, reasons))
+        raise WeightsError(_how_to_train({name: weights}, reasons))
     target = cached(name, weights)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(target.with_name(f".{target.name}.lock")):
+    with locked(target):
         # Whoever held the lock may have fetched it.
-        if target.is_file() and not fault(target, weights, pins.expected(name, weights)):
+        if target.is_file() and not fault(target, name, weights, pins.expected(name, weights)):
             return target
         for source in weights.sources:
             if source.startswith("file:"):
@@ -61,17 +56,96 @@ def fetch(name: str, weights: Weights, watch: Watch = lambda _: lambda *_: None)
             if not reason:
                 return target
             reasons.append(f"{source}: {reason}")
-    raise WeightsError(f"the weights {name} cannot be had:\n  " + "\n  ".join(reasons))
+    lines = [f"the weights {name} cannot be had:", *(f"  {reason}" for reason in reasons)]
+    raise WeightsError("\n".join([*lines, _by_hand(name, weights)]))
 
 
-def _unpublished(name: str, weights: Weights, reasons: list[str]) -> str:
-    if not weights.recipe:
-        return f"the weights {name} are not published" + "".join(f"\n  {r}" for r in reasons)
-    return (
-        f"the weights {name} are not published; train them:\n"
-        f"  python train.py {weights.recipe} --data DIR\n"
-        f"and enter the result: lungbox weights add {name} runs/NAME/weights.safetensors"
-    )
+def fetch_all(
+    names: Iterable[str], manifest: Manifest, watch: Watch = lambda _: lambda *_: None
+) -> list[Path]:
+    """`fetch` for several entries; nothing is downloaded where one of them is not published.
+
+    Raises:
+        WeightsError: as `fetch`; all that are not published are named at once.
+    """
+    wanted = [(name, manifest.file(name)) for name in names]
+    if missing := unpublished(dict(wanted)):
+        raise WeightsError(explain_unpublished(missing))
+    return [fetch(name, weights, watch) for name, weights in wanted]
+
+
+def unpublished(wanted: dict[str, Weights]) -> dict[str, Weights]:
+    """Those entries that have no source, and no right file on this machine."""
+    return {
+        name: weights
+        for name, weights in wanted.items()
+        if not weights.sources and _search(name, weights)[0] is None
+    }
+
+
+def explain_unpublished(missing: dict[str, Weights]) -> str:
+    """What to do about entries that are not published, all together."""
+    reasons = [reason for name, weights in missing.items() for reason in _search(name, weights)[1]]
+    return _how_to_train(missing, reasons)
+
+
+def _search(name: str, weights: Weights) -> tuple[Path | None, list[str]]:
+    """The right file on this machine, and what is wrong with those looked at before it."""
+    expected = pins.expected(name, weights)
+    reasons: list[str] = []
+    for path, named in _here(name, weights):
+        here = path.is_file()
+        reason = fault(path, name, weights, expected) if here else "there is no such file"
+        if not reason:
+            return path, reasons
+        if named or here:
+            reasons.append(f"{path}: {reason}")
+    return None, reasons
+
+
+def _by_hand(name: str, weights: Weights) -> str:
+    """The closing line of a failure: what can be done."""
+    add = f"python -m lungbox weights add {name} FILE"
+    if all(source.startswith("file:") for source in weights.sources):
+        return f"Enter it from where it is now: {add}"
+    if offline():
+        return (
+            f"Unset {OFFLINE}, or set LUNGBOX_BUNDLE to a folder made by `python -m lungbox "
+            f"weights bundle`.\nOr fetch it by hand and enter it: {add}"
+        )
+    return f"Or fetch it by hand and enter it: {add}"
+
+
+def _how_to_train(missing: dict[str, Weights], reasons: list[str]) -> str:
+    """What to say of entries that are not published: what is wrong, and the commands."""
+    found = [f"  {reason}" for reason in reasons]
+    first = f"the weights {', '.join(missing)} are not published"
+    trained = {name: weights for name, weights in missing.items() if weights.recipe}
+    if not trained:
+        return "\n".join([first, *found])
+    training = [f"  python train.py {weights.recipe} --data DIR" for weights in trained.values()]
+    entering = [
+        f"  python -m lungbox weights add {name} {_run_folder(weights)}/weights.safetensors"
+        for name, weights in trained.items()
+    ]
+    lines = [f"{first}; train them:", *training, "and enter the results:", *entering]
+    return "\n".join([*lines, *(["Not taken:", *found] if found else [])])
+
+
+def _run_folder(weights: Weights) -> str:
+    """Where `train` leaves what the recipe of an entry gives: its label, in `runs/`."""
+    recipe = weights.recipe.split()[0]
+    try:
+        text = (shipped_checkpoints().parent / recipe).read_text(encoding="utf-8")
+        name = str(tomllib.loads(text)["name"])
+    except (OSError, ValueError, KeyError):
+        return "runs/NAME"
+    return f"runs/{name.replace('{architecture}', weights.architecture)}"
+
+
+def offline() -> bool:
+    """Whether no source may be asked."""
+    return os.environ.get(OFFLINE, "0") not in ("", "0")
 
 
 def local(name: str, weights: Weights) -> Path | None:
@@ -92,15 +166,15 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def fault(path: Path, weights: Weights, expected: pins.Pin | None) -> str:
+def fault(path: Path, name: str, weights: Weights, expected: pins.Pin | None) -> str:
     """What is wrong with a file that should be `weights`; empty where it is right."""
     size = path.stat().st_size
     if expected is None:
-        return fault_of_content(path, weights.format)
+        return fault_of_structure(path, weights.format)
     if expected.bytes and size != expected.bytes:
         return f"has {size:,} bytes instead of {expected.bytes:,}"
     if sha256(path) != expected.sha256:
-        return fault_of_content(path, weights.format) or expected.complaint
+        return fault_of_content(path, weights.format) or expected.complaint(name)
     return ""
 
 
@@ -114,7 +188,7 @@ def _here(name: str, weights: Weights) -> list[tuple[Path, bool]]:
 
 def _try(name: str, weights: Weights, source: str, target: Path, watch: Watch) -> str:
     """Fetch `source` into `target`; returns why that failed, empty where it did not."""
-    if os.environ.get(OFFLINE, "0") not in ("", "0"):
+    if offline():
         return f"not tried, for {OFFLINE} is set"
     # Each source has its own beginning to go on from.
     tag = hashlib.sha256(source.encode()).hexdigest()[:8]
@@ -122,10 +196,10 @@ def _try(name: str, weights: Weights, source: str, target: Path, watch: Watch) -
     expected = pins.expected(name, weights)
     largest = (expected.bytes if expected else 0) or _LARGEST
     try:
-        got = retrieve(source, partial, watch(source), largest)
+        got = retrieve(source, partial, watch(source), largest, known=expected is not None)
     except SourceError as error:
         return str(error)
-    if reason := fault(got, weights, expected):
+    if reason := fault(got, name, weights, expected):
         partial.unlink(missing_ok=True)
         return reason
     if expected is None:

@@ -1,11 +1,13 @@
 """Weight files: safetensors whose keys are Keras variable paths. Never code, never pickle."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file, save
 
 from lungbox.errors import LungboxError
@@ -53,18 +55,30 @@ def load_weights(model: "keras.Model", path: Path) -> None:
             first that differs is named.
     """
     tensors = read_tensors(path)
-    expected = {variable.path: tuple(variable.shape) for variable in model.weights}
-    for key, shape in expected.items():
-        if key not in tensors:
-            raise WeightsError(f"{path}: has no weights for {key} of {model.name}")
-        if tensors[key].shape != shape:
-            raise WeightsError(
-                f"{path}: {key} has shape {tensors[key].shape}, {model.name} needs {shape}"
-            )
-    if extra := sorted(set(tensors) - set(expected)):
-        raise WeightsError(f"{path}: holds {extra[0]}, which {model.name} does not have")
+    _check_fit(model, path, {key: tensor.shape for key, tensor in tensors.items()})
     for variable in model.weights:
         variable.assign(tensors[variable.path].astype(np.float32))
+
+
+def check_weights(model: "keras.Model", path: Path) -> None:
+    """Check that `load_weights` can fill `model` from `path`, without reading a weight.
+
+    Raises:
+        WeightsError: as `load_weights` does.
+    """
+    _check_fit(model, path, read_shapes(path))
+
+
+def read_shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    """The shapes of all tensors of a safetensors file, by variable path.
+
+    A file that is shorter or longer than its header says is refused.
+
+    Raises:
+        WeightsError: it cannot be read as one.
+    """
+    with _sentences(path), safe_open(path, framework="numpy") as file:
+        return {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118
 
 
 def read_tensors(path: Path) -> dict[str, NDArray]:
@@ -73,8 +87,26 @@ def read_tensors(path: Path) -> dict[str, NDArray]:
     Raises:
         WeightsError: it cannot be read as one.
     """
-    try:
+    with _sentences(path):
         return load_file(path)
+
+
+def _check_fit(model: "keras.Model", path: Path, shapes: dict[str, tuple[int, ...]]) -> None:
+    expected = {variable.path: tuple(variable.shape) for variable in model.weights}
+    for key, shape in expected.items():
+        if key not in shapes:
+            raise WeightsError(f"{path}: has no weights for {key} of {model.name}")
+        if shapes[key] != shape:
+            raise WeightsError(f"{path}: {key} has shape {shapes[key]}, {model.name} needs {shape}")
+    if extra := sorted(set(shapes) - set(expected)):
+        raise WeightsError(f"{path}: holds {extra[0]}, which {model.name} does not have")
+
+
+@contextmanager
+def _sentences(path: Path) -> Iterator[None]:
+    """What goes wrong while a safetensors file is read, in a sentence."""
+    try:
+        yield
     except FileNotFoundError:
         raise WeightsError(f"{path}: there is no such weight file") from None
     except (SafetensorError, OSError) as error:

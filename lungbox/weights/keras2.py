@@ -5,12 +5,12 @@ load filters as plugins. Only plain arrays are read, and only those of the size 
 """
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from lungbox.weights.files import WeightsError
 
@@ -47,27 +47,80 @@ def load_keras2(model: "keras.Model", path: Path) -> None:
         WeightsError: it is no such file, does not fit (the first mismatch is named), or uses
             more of HDF5 than arrays.
     """
+    with _opened(path) as file:
+        pairs = _pairs(model, path, file)
+        values = [np.asarray(stored.array[()], np.float32) for _, stored in pairs]
+    for (variable, _), value in zip(pairs, values, strict=True):
+        variable.assign(value)
+
+
+def check_keras2(model: "keras.Model", path: Path) -> None:
+    """Check that `load_keras2` can fill `model` from `path`, without reading a weight.
+
+    Raises:
+        WeightsError: as `load_keras2` does.
+    """
+    with _opened(path) as file:
+        _pairs(model, path, file)
+
+
+def check_whole(path: Path) -> None:
+    """Check that a Keras 2 weight file ends where it says, and that every weight it names is there.
+
+    Raises:
+        WeightsError: it is cut off or longer than it should be, or cannot be read.
+    """
+    with _opened(path) as file:
+        size, end = path.stat().st_size, _end(path)
+        if size != end:
+            raise WeightsError(f"{path}: has {size:,} bytes instead of {end:,}")
+        for weights in _by_layer(file):
+            for stored in weights:
+                _check_plain(stored)
+
+
+@contextmanager
+def _opened(path: Path) -> "Iterator[h5py.File]":
+    """The file, and HDF5's errors in a sentence."""
     import h5py
 
-    layers = [layer for layer in model.layers if layer.weights]
+    if not path.is_file():
+        raise WeightsError(f"{path}: there is no such weight file")
     try:
         with h5py.File(path, "r") as file:
-            stored = _by_layer(file)
-            if len(stored) != len(layers):
-                raise WeightsError(
-                    f"{path}: has {len(stored)} layers with weights, {model.name} has {len(layers)}"
-                )
-            arrays = [
-                _fitting(path, layer, weights)
-                for layer, weights in zip(layers, stored, strict=True)
-            ]
-    except WeightsError:
-        raise
-    except (OSError, KeyError, ValueError, TypeError, RuntimeError) as error:
+            yield file
+    except (OSError, KeyError, ValueError, TypeError, RuntimeError, AttributeError) as error:
         raise WeightsError(f"{path}: not a readable Keras 2 weight file ({error})") from error
-    for layer, values in zip(layers, arrays, strict=True):
-        for variable, value in zip(layer.weights, values, strict=True):
-            variable.assign(value)
+
+
+def _end(path: Path) -> int:
+    """The file's own end-of-file address, which stands in its first bytes."""
+    with path.open("rb") as file:
+        start = file.read(64)
+    version = start[8]
+    if version > 3:
+        raise ValueError(f"HDF5 superblock of version {version}")
+    # An offset's width in bytes, and where the address stands, behind others of that width.
+    width, place = (start[13], 24 + 4 * version) if version < 2 else (start[9], 12)
+    place += 2 * width
+    return int.from_bytes(start[place : place + width], "little")
+
+
+def _pairs(
+    model: "keras.Model", path: Path, file: "h5py.File"
+) -> "list[tuple[keras.Variable, _Stored]]":
+    """Each variable of `model` and the file's weight for it, checked."""
+    layers = [layer for layer in model.layers if layer.weights]
+    stored = _by_layer(file)
+    if len(stored) != len(layers):
+        raise WeightsError(
+            f"{path}: has {len(stored)} layers with weights, {model.name} has {len(layers)}"
+        )
+    return [
+        pair
+        for layer, weights in zip(layers, stored, strict=True)
+        for pair in _fitting(path, layer, weights)
+    ]
 
 
 def _by_layer(file: "h5py.File") -> list[list[_Stored]]:
@@ -112,24 +165,25 @@ def _member(group: "h5py.Group", name: str) -> Any:
     return member
 
 
-def _fitting(path: Path, layer: "keras.Layer", weights: list[_Stored]) -> list[NDArray]:
+def _fitting(
+    path: Path, layer: "keras.Layer", weights: list[_Stored]
+) -> "list[tuple[keras.Variable, _Stored]]":
     if len(weights) != len(layer.weights):
         raise WeightsError(
             f"{path}: {weights[0].layer} has {len(weights)} weights, {layer.name} has "
             f"{len(layer.weights)}"
         )
-    arrays = []
-    for variable, stored in zip(layer.weights, weights, strict=True):
-        array = stored.array
+    pairs = list(zip(layer.weights, weights, strict=True))
+    for variable, stored in pairs:
+        shape = tuple(stored.array.shape)
         # Before it is read: a shape that fits bounds how much is.
-        if tuple(array.shape) != tuple(variable.shape):
+        if shape != tuple(variable.shape):
             raise WeightsError(
-                f"{path}: {stored.name} has shape {tuple(array.shape)}, {variable.path} needs "
+                f"{path}: {stored.name} has shape {shape}, {variable.path} needs "
                 f"{tuple(variable.shape)}"
             )
         _check_plain(stored)
-        arrays.append(np.asarray(array[()], np.float32))
-    return arrays
+    return pairs
 
 
 def _check_plain(stored: _Stored) -> None:

@@ -1,29 +1,29 @@
-"""What can be done with weight files as a whole: list, verify, add, remove, convert, bundle."""
+"""What can be done with weight files as a whole: list, verify, add, remove, convert."""
 
 import shutil
-import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from lungbox.errors import LungboxError
-from lungbox.paths import data_folder, requirements_file
+from lungbox.paths import data_folder
 from lungbox.weights import pins
-from lungbox.weights.content import ENDINGS, Format, fault_of_content
-from lungbox.weights.fetch import Watch, cached, fault, fetch, local, sha256
-from lungbox.weights.files import WeightsError, save_weights
-from lungbox.weights.keras2 import load_keras2
+from lungbox.weights.content import ENDINGS, Format
+from lungbox.weights.fetch import cached, fault, local, sha256
+from lungbox.weights.files import WeightsError, check_weights, save_weights
+from lungbox.weights.keras2 import check_keras2, load_keras2
+from lungbox.weights.locks import locked
 from lungbox.weights.manifest import (
-    NAME,
     Ensemble,
     Manifest,
     Weights,
+    check_name,
     enter,
     load_manifest,
     own_path,
     read_manifest,
+    shipped_path,
     write_manifest,
 )
+from lungbox.weights.structure import fault_of_structure
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def statuses(names: list[str] | None = None) -> list[Status]:
         if path is None:
             state = "not fetched" if weights.sources else "not published"
         else:
-            state = fault(path, weights, pins.expected(name, weights)) or "here"
+            state = fault(path, name, weights, pins.expected(name, weights)) or "here"
         found.append(Status(name, weights, path, state))
     return found
 
@@ -80,57 +80,76 @@ def members_of(names: list[str]) -> list[str]:
 
 
 def add(
-    name: str, file: Path, architecture: str | None = None, image_size: int | None = None
+    name: str,
+    file: Path,
+    architecture: str | None = None,
+    image_size: int | None = None,
+    replace: bool = False,
 ) -> Path:
     """Enter a weight file that is on this machine.
 
     Where `name` is known (its file was fetched by hand), the file is checked and kept in the
     cache; where it is new, it is copied into the user's own folder and entered with an ensemble
-    of the same name.
+    of the same name. Nothing is written before all is checked.
 
     Args:
         name: of the entry.
         file: `.safetensors`, or `.h5` of Keras 2.
         architecture: of a new entry.
         image_size: of a new entry, in pixels; the network's own where None.
+        replace: whether the file takes the place of one entered or pinned earlier.
 
     Returns:
         Where it is kept.
 
     Raises:
+        ManifestError: the name cannot be taken.
         WeightsError: the file is not what it should be.
     """
     if not file.is_file():
         raise WeightsError(f"{file}: there is no such weight file")
-    manifest = load_manifest()
-    if name in manifest.weights:
-        return _add_known(name, manifest.weights[name], file)
+    manifest, own = load_manifest(), read_manifest(own_path())
+    known = manifest.weights.get(name)
+    if known and architecture not in (None, known.architecture):
+        raise WeightsError(f"{name} is entered already, of {known.architecture}; choose a new name")
+    if known and not (replace and name in own.weights):
+        return _add_known(name, known, file, replace)
+    _check_free(name, replace)
+    architecture = architecture or (known.architecture if known else None)
     if architecture is None:
         raise WeightsError(f"{name} is new: say which network it is, with --architecture")
     form: Format = "keras2" if file.suffix in (".h5", ".hdf5") else "safetensors"
-    if reason := fault_of_content(file, form):
+    if reason := fault_of_structure(file, form):
         raise WeightsError(f"{file}: {reason}")
-    kept = data_folder() / "weights" / f"{name}{ENDINGS[form]}"
-    return _enter_copy(name, file, kept, _entry(architecture, image_size, form))
+    if image_size is None and known:
+        image_size = known.image_size
+    entry = _entry(architecture, image_size, form)
+    _check_fits(file, entry)
+    return _enter_copy(name, file, data_folder() / "weights" / f"{name}{ENDINGS[form]}", entry)
 
 
-def convert(file: Path, architecture: str, name: str | None = None) -> str:
+def convert(file: Path, architecture: str, name: str | None = None, replace: bool = False) -> str:
     """Convert a Keras 2 weight file to safetensors and enter it.
 
     Args:
         file: `.h5`.
         architecture: the network it belongs to.
         name: of the new entry; the file's own where None.
+        replace: whether it takes the place of an entry of the user's own.
 
     Returns:
         The entry's name.
 
     Raises:
+        ManifestError: the name cannot be taken.
         WeightsError: the file does not fit the network.
     """
     from lungbox import architecture as networks
 
     name = name or file.stem
+    if not file.is_file():
+        raise WeightsError(f"{file}: there is no such weight file")
+    _check_free(name, replace)
     network = networks.build(architecture)
     load_keras2(network, file)
     kept = data_folder() / "weights" / f"{name}.safetensors"
@@ -139,107 +158,126 @@ def convert(file: Path, architecture: str, name: str | None = None) -> str:
     return name
 
 
-def remove(name: str) -> list[Path]:
-    """Remove an entry of the user's own, or the downloaded file of one of Lungbox's.
+@dataclass(frozen=True)
+class Removal:
+    """What `remove` did.
 
-    Returns:
-        The files removed.
+    Attributes:
+        entry: whether an entry of the user's own went.
+        pin: whether a pinned hash was forgotten.
+        files: those removed.
+        kept: those that stay, for they are not Lungbox's: where `train` left them, for instance.
+        whose: where the entry is from, if it is not the user's own.
+    """
+
+    entry: bool
+    pin: bool
+    files: tuple[Path, ...] = ()
+    kept: tuple[Path, ...] = ()
+    whose: str = ""
+
+
+def remove(name: str) -> Removal:
+    """Remove a weight file or ensemble of the user's own, or what was fetched or pinned of one of
+    Lungbox's.
 
     Raises:
         ManifestError: the name is not known.
         WeightsError: another ensemble needs it.
     """
     own = read_manifest(own_path())
-    weights = load_manifest().file(name)
-    needing = [
-        other
-        for other, ensemble in own.ensembles.items()
-        if name in ensemble.members and other != name
-    ]
-    if needing:
-        raise WeightsError(f"the ensemble {needing[0]} needs {name}; remove that first")
-    if name in own.weights:
+    if name in own.weights or name in own.ensembles:
+        weights = own.weights.get(name)
+        _remove_entry(name)
+        entry = True
+    else:
+        manifest, entry = load_manifest(), False
+        only_ensemble = name in manifest.ensembles and name not in manifest.weights
+        weights = None if only_ensemble else manifest.file(name)
+    whose = _whose(name)
+    if weights is None:
+        return Removal(entry, pin=False, whose=whose)
+    ours = (data_folder() / "weights").resolve()
+    named = [Path(s.removeprefix("file:")) for s in weights.sources if s.startswith("file:")]
+    going = {cached(name, weights), *(path for path in named if path.parent == ours)}
+    files = tuple(path for path in sorted(going) if path.is_file())
+    for path in files:
+        path.unlink()
+    kept = tuple(path for path in named if entry and path.is_file())
+    return Removal(entry, pins.remove(name), files, kept, whose)
+
+
+def _whose(name: str) -> str:
+    """Where an entry that is not the user's own is from."""
+    shipped = read_manifest(shipped_path())
+    if name in shipped.weights or name in shipped.ensembles:
+        return "ships with Lungbox"
+    return "is of a bundle; take that out of LUNGBOX_BUNDLE"
+
+
+def _remove_entry(name: str) -> None:
+    with locked(own_path()):
+        own = read_manifest(own_path())
+        needing = [
+            other
+            for other, ensemble in own.ensembles.items()
+            if name in ensemble.members and other != name
+        ]
+        if name in own.weights and needing:
+            raise WeightsError(
+                f"the ensemble {needing[0]} needs {name}; remove that first: "
+                f"python -m lungbox weights remove {needing[0]}"
+            )
         write_manifest(
             Manifest(
                 weights={key: value for key, value in own.weights.items() if key != name},
                 ensembles={key: value for key, value in own.ensembles.items() if key != name},
             )
         )
-    ours = data_folder() / "weights"
-    candidates = [cached(name, weights)]
-    candidates += [
-        path
-        for source in weights.sources
-        if source.startswith("file:")
-        and (path := Path(source.removeprefix("file:"))).parent == ours
-    ]
-    removed = [path for path in candidates if path.is_file()]
-    for path in removed:
-        path.unlink()
-    return removed
 
 
-def bundle(
-    folder: Path,
-    names: list[str],
-    wheels: bool,
-    watch: Watch = lambda _: lambda *_: None,
-) -> list[Path]:
-    """Make a folder with everything a machine without internet needs to run ensembles.
-
-    There, `LUNGBOX_BUNDLE=FOLDER` makes its weights and entries known, and `pip install --no-index
-    --find-links FOLDER/wheels -r FOLDER/requirements.txt` installs the wheels.
-
-    Args:
-        folder: is made.
-        names: ensembles or weight files.
-        wheels: also download every pinned requirement for this Python and platform.
-        watch: see `fetch`.
-
-    Returns:
-        The files of weights in it.
-
-    Raises:
-        WeightsError: weights cannot be had.
-        LungboxError: pip cannot download the wheels.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    manifest, own = load_manifest(), read_manifest(own_path())
-    files = members_of(names)
-    copied, pinned = [], {}
-    for name in files:
-        weights = manifest.weights[name]
-        path = fetch(name, weights, watch)
-        copied.append(folder / cached(name, weights).name)
-        shutil.copyfile(path, copied[-1])
-        if not weights.sha256 and (pin := pins.expected(name, weights)):
-            pinned[name] = pin
-    pins.write(folder / pins.NAME, pinned)
-    ours = {name: own.weights[name] for name in files if name in own.weights}
-    ensembles = {name: own.ensembles[name] for name in names if name in own.ensembles}
-    write_manifest(Manifest(weights=ours, ensembles=ensembles), folder / NAME)
-    shutil.copyfile(requirements_file(), folder / "requirements.txt")
-    if wheels:
-        _download_wheels(folder)
-    return copied
+def _check_free(name: str, replace: bool) -> None:
+    """Check that an entry of the user's own may be written under this name."""
+    check_name(name)
+    own = read_manifest(own_path())
+    if name in own.weights:
+        if not replace:
+            raise WeightsError(f"{name} is entered already; replace it with --replace")
+    elif name in own.ensembles:
+        raise WeightsError(f"{name} is an ensemble of your own; choose another name")
 
 
-def _add_known(name: str, weights: Weights, file: Path) -> Path:
+def _add_known(name: str, weights: Weights, file: Path, replace: bool) -> Path:
     expected = pins.expected(name, weights)
-    if reason := fault(file, weights, expected):
-        raise WeightsError(f"{file}: {reason}")
-    if expected is None:
-        pins.add(name, pins.Pin(sha256(file), file.stat().st_size, str(file)))
+    if replace and not weights.sha256:
+        expected = None
+    if reason := fault(file, name, weights, expected):
+        own = name in read_manifest(own_path()).weights
+        raise WeightsError(f"{file}: {reason}" + ("; replace it with --replace" if own else ""))
     target = cached(name, weights)
-    _copy(file, target)
+    if expected is None:
+        _check_fits(file, weights)
+        pins.add(name, pins.Pin(sha256(file), file.stat().st_size, f"file:{file.resolve()}"))
+    with locked(target):
+        _copy(file, target)
     return target
 
 
+def _check_fits(file: Path, entry: Weights) -> None:
+    """Check that the file's weights are those of the entry's network."""
+    from lungbox import architecture as networks
+
+    network = networks.build(entry.architecture, entry.image_size)
+    (check_keras2 if entry.format == "keras2" else check_weights)(network, file)
+
+
 def _enter_copy(name: str, file: Path, kept: Path, entry: Weights) -> Path:
-    if file != kept:
+    if file.resolve() != kept.resolve():
         _copy(file, kept)
     facts = {"sha256": sha256(kept), "bytes": kept.stat().st_size, "sources": (f"file:{kept}",)}
-    enter(name, entry.model_copy(update=facts), Ensemble(members=(name,)))
+    # An ensemble of this name stays as it is: its file alone is replaced.
+    ensemble = read_manifest(own_path()).ensembles.get(name) or Ensemble(members=(name,))
+    enter(name, entry.model_copy(update=facts), ensemble)
     return kept
 
 
@@ -247,10 +285,13 @@ def _entry(architecture: str, image_size: int | None, form: Format) -> Weights:
     from lungbox import architecture as networks
 
     network = networks.describe(architecture)
-    size = image_size or network.image_size
-    return Weights.model_validate(
-        {"architecture": architecture, "image_size": size, "format": form}
-    )
+    size = network.image_size if image_size is None else image_size
+    if size < network.multiple or size % network.multiple:
+        raise WeightsError(
+            f"--image-size {size}: the side is a multiple of {network.multiple} pixels, and at "
+            f"least {network.multiple}"
+        )
+    return Weights(architecture=architecture, image_size=size, format=form)
 
 
 def _copy(source: Path, target: Path) -> None:
@@ -258,11 +299,3 @@ def _copy(source: Path, target: Path) -> None:
     partial = target.with_name(f".{target.name}.copy")
     shutil.copyfile(source, partial)
     partial.replace(target)
-
-
-def _download_wheels(folder: Path) -> None:
-    command = [sys.executable, "-m", "pip", "download", "--only-binary", ":all:"]
-    command += ["--requirement", str(folder / "requirements.txt")]
-    done = subprocess.run([*command, "--dest", str(folder / "wheels")], check=False)
-    if done.returncode:
-        raise LungboxError(f"pip could not download the wheels into {folder / 'wheels'}")

@@ -4,6 +4,7 @@ Two are read as one: the manifest that comes with Lungbox, and the user's own, w
 enters its results into. A name stands in one of them only.
 """
 
+import re
 import tomllib
 from dataclasses import fields
 from pathlib import Path
@@ -18,10 +19,15 @@ from lungbox.files import replacing
 from lungbox.paths import bundle_folders, data_folder, shipped_checkpoints
 from lungbox.radiograph.prepare import Preparation
 from lungbox.weights.content import Format
+from lungbox.weights.locks import locked
 
 NAME = "manifest.toml"
+# Names become names of files and folders.
+_NAMED = r"^[A-Za-z0-9_-][A-Za-z0-9._-]*$"
+_Name = Annotated[str, Field(pattern=_NAMED)]
 _SOURCE = r"^(file|https?|gdrive|hf|kaggle):."
 DEFAULT = "default"
+_NAMES_ARE = "a name is letters, digits, '-', '_' and '.', and does not begin with '.'"
 
 
 class ManifestError(LungboxError):
@@ -114,8 +120,8 @@ class Ensemble(_Entry):
 class Manifest(_Entry):
     """What a manifest file holds."""
 
-    weights: dict[str, Weights] = {}
-    ensembles: dict[str, Ensemble] = {}
+    weights: dict[_Name, Weights] = {}
+    ensembles: dict[_Name, Ensemble] = {}
 
     def file(self, name: str) -> Weights:
         """The weight file called `name`.
@@ -145,11 +151,11 @@ def load_manifest() -> Manifest:
 
     Raises:
         ManifestError: one of them is wrong, takes a name of Lungbox's own, or has an ensemble
-            whose members are nowhere entered.
+            whose members are nowhere entered; or a bundle is not there.
     """
     shipped = read_manifest(shipped_path())
     weights, ensembles = dict(shipped.weights), dict(shipped.ensembles)
-    for path in (own_path(), *(folder / NAME for folder in bundle_folders())):
+    for path in (own_path(), *_bundled()):
         other = read_manifest(path)
         taken = (set(shipped.weights) & set(other.weights)) | (
             set(shipped.ensembles) & set(other.ensembles)
@@ -164,28 +170,20 @@ def load_manifest() -> Manifest:
         for member in ensemble.members:
             if member not in weights:
                 raise ManifestError(
-                    f"the ensemble {name} has a member {member}, which is not entered; enter it "
-                    f"(lungbox weights add) or remove the ensemble from {own_path()}"
+                    f"the ensemble {name} has a member {member}, which is not entered; enter it: "
+                    f"python -m lungbox weights add {member} FILE --architecture NETWORK, or "
+                    f"remove the ensemble: python -m lungbox weights remove {name}"
                 )
     return Manifest(weights=weights, ensembles=ensembles)
 
 
 def read_manifest(path: Path) -> Manifest:
-    """Read one manifest file; an empty one where there is none.
+    """Read one manifest file, its `file:` sources made absolute; an empty one where there is none.
 
     Raises:
         ManifestError: it is not TOML, or an entry is wrong.
     """
-    try:
-        manifest = Manifest.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
-    except FileNotFoundError:
-        return Manifest()
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ManifestError(f"{path}: not a TOML file ({error})") from error
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise ManifestError(f"{path}: {where}: {first['msg']}") from error
+    manifest = read_as_written(path)
     placed = {
         name: entry.model_copy(update={"sources": _placed(entry.sources, path.parent)})
         for name, entry in manifest.weights.items()
@@ -193,20 +191,47 @@ def read_manifest(path: Path) -> Manifest:
     return manifest.model_copy(update={"weights": placed})
 
 
+def read_as_written(path: Path) -> Manifest:
+    """As `read_manifest`, but with sources as they stand in the file."""
+    try:
+        return Manifest.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        return Manifest()
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ManifestError(f"{path}: not a TOML file ({error})") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        fault = _NAMES_ARE if "[key]" in where else first["msg"]
+        raise ManifestError(f"{path}: {where.removesuffix('.[key]')}: {fault}") from error
+
+
+def check_name(name: str) -> None:
+    """Check that an entry of the user's own can have this name.
+
+    Raises:
+        ManifestError: it cannot be a name, or is one of Lungbox's own.
+    """
+    if not re.fullmatch(_NAMED, name) or name.endswith("\n"):
+        raise ManifestError(f"{name!r} cannot be the name of an entry: {_NAMES_ARE}")
+    shipped = read_manifest(shipped_path())
+    if name in shipped.weights or name in shipped.ensembles:
+        raise ManifestError(f"{name} is a name of Lungbox's own; choose another")
+
+
 def enter(name: str, weights: Weights, ensemble: Ensemble) -> None:
     """Enter a weight file, and an ensemble of the same name, into the user's own manifest.
 
     Raises:
-        ManifestError: the name is one of Lungbox's own.
+        ManifestError: the name is one of Lungbox's own, or cannot be one.
     """
-    shipped = read_manifest(shipped_path())
-    if name in shipped.weights or name in shipped.ensembles:
-        raise ManifestError(f"{name} is a name of Lungbox's own; choose another")
-    own = read_manifest(own_path())
-    entered = Manifest(
-        weights=own.weights | {name: weights}, ensembles=own.ensembles | {name: ensemble}
-    )
-    write_manifest(entered)
+    check_name(name)
+    with locked(own_path()):
+        own = read_manifest(own_path())
+        entered = Manifest(
+            weights=own.weights | {name: weights}, ensembles=own.ensembles | {name: ensemble}
+        )
+        write_manifest(entered)
 
 
 def write_manifest(manifest: Manifest, path: Path | None = None) -> None:
@@ -223,6 +248,14 @@ def shipped_path() -> Path:
 def own_path() -> Path:
     """The user's own manifest."""
     return data_folder() / NAME
+
+
+def _bundled() -> list[Path]:
+    """The manifests of bundles."""
+    for folder in bundle_folders():
+        if not folder.is_dir():
+            raise ManifestError(f"LUNGBOX_BUNDLE names {folder}, and there is no such folder")
+    return [folder / NAME for folder in bundle_folders()]
 
 
 def _placed(sources: tuple[str, ...], folder: Path) -> tuple[str, ...]:

@@ -10,10 +10,11 @@ import requests
 from lungbox.weights.download import Advance, SourceError, download
 
 KAGGLE_INPUT = Path("/kaggle/input")
-_BY_HAND = "fetch it by hand and enter it: lungbox weights add NAME FILE"
 
 
-def retrieve(source: str, partial: Path, advance: Advance, largest: int | None) -> Path:
+def retrieve(
+    source: str, partial: Path, advance: Advance, largest: int | None, known: bool = False
+) -> Path:
     """Get the file behind `source`.
 
     Args:
@@ -22,6 +23,7 @@ def retrieve(source: str, partial: Path, advance: Advance, largest: int | None) 
         partial: where to, with what an earlier try left there.
         advance: is told how far it is.
         largest: more bytes than this are refused.
+        known: whether its hash is; see `download`.
 
     Returns:
         `partial`, or where the file is already.
@@ -30,22 +32,24 @@ def retrieve(source: str, partial: Path, advance: Advance, largest: int | None) 
         SourceError: it is not to be had there.
     """
     scheme = source.partition(":")[0]
-    return _SCHEMES[scheme](source, partial, advance, largest)
+    return _SCHEMES[scheme](source, partial, advance, largest, known)
 
 
-def _https(source: str, partial: Path, advance: Advance, largest: int | None) -> Path:
-    download(source, partial, advance, largest=largest)
+def _https(source: str, partial: Path, advance: Advance, largest: int | None, known: bool) -> Path:
+    download(source, partial, advance, largest=largest, known=known)
     return partial
 
 
-def _hugging_face(source: str, partial: Path, advance: Advance, largest: int | None) -> Path:
+def _hugging_face(
+    source: str, partial: Path, advance: Advance, largest: int | None, known: bool
+) -> Path:
     owner, repository, path = _three_parts(source)
     repository, _, revision = repository.partition("@")
     endpoint = os.environ.get("HF_ENDPOINT", "https://huggingface.co").rstrip("/")
     token = os.environ.get("HF_TOKEN")
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     url = f"{endpoint}/{owner}/{repository}/resolve/{revision or 'main'}/{path}"
-    download(url, partial, advance, headers, largest)
+    download(url, partial, advance, headers, largest, known)
     return partial
 
 
@@ -64,7 +68,9 @@ def _kaggle(source: str, *_: object) -> Path:
         raise SourceError(f"kagglehub says: {_first_line(error)}") from error
 
 
-def _google_drive(source: str, partial: Path, advance: Advance, largest: int | None) -> Path:
+def _google_drive(
+    source: str, partial: Path, advance: Advance, largest: int | None, known: bool
+) -> Path:
     import gdown
 
     def watch(have: int, total: int | None) -> None:
@@ -72,14 +78,17 @@ def _google_drive(source: str, partial: Path, advance: Advance, largest: int | N
             raise SourceError(f"it has more than the {largest:,} bytes expected")
         advance(have, total)
 
-    # gdown keeps what it has beside the file, and finds it again.
+    # gdown keeps what it has beside the file, and finds it again; not what it is of.
     output = partial.with_suffix(".gdrive")
+    if not known:
+        for beginning in output.parent.glob(f"{output.name}????????.part"):
+            beginning.unlink(missing_ok=True)
     try:
         gdown.download(
             id=source.removeprefix("gdrive:"),
             output=str(output),
             quiet=True,
-            resume=True,
+            resume=known,
             use_cookies=False,
             timeout=30,
             retries=2,
@@ -90,7 +99,7 @@ def _google_drive(source: str, partial: Path, advance: Advance, largest: int | N
     except Exception as error:  # its own errors, requests' and OSError
         raise SourceError(_drive_reason(error)) from error
     if not output.is_file():
-        raise SourceError(f"Google Drive gave nothing; {_BY_HAND}")
+        raise SourceError("Google Drive gave nothing")
     output.replace(partial)
     return partial
 
@@ -98,9 +107,9 @@ def _google_drive(source: str, partial: Path, advance: Advance, largest: int | N
 def _drive_reason(error: Exception) -> str:
     text = str(error)
     if "Too many users" in text or "quota" in text.lower():
-        return f"Google Drive's quota for this file is used up; try again in a day, or {_BY_HAND}"
+        return "Google Drive's quota for this file is used up; try again in a day"
     if "permission" in text.lower() or "Cannot retrieve the public link" in text:
-        return f"Google Drive does not hand it out to everyone; {_BY_HAND}"
+        return "Google Drive does not hand it out to everyone"
     # gdown wraps what its retries ended with.
     if isinstance(error.__cause__ or error, requests.ConnectionError | requests.Timeout):
         return "no connection to Google Drive; check the network"
@@ -118,7 +127,7 @@ def _first_line(error: Exception) -> str:
     return (str(error).strip().partition("\n")[0] or type(error).__name__)[:200]
 
 
-_SCHEMES: dict[str, Callable[[str, Path, Advance, int | None], Path]] = {
+_SCHEMES: dict[str, Callable[[str, Path, Advance, int | None, bool], Path]] = {
     "http": _https,  # to this machine only; `download` sees to it
     "https": _https,
     "gdrive": _google_drive,

@@ -21,6 +21,9 @@ class Behaviour:
         redirects: to where `/file` leads.
         pace: seconds between pieces of 1,000 bytes.
         headers: besides its own.
+        etag: what it calls this state of the content, where it does.
+        obeys: whether it heeds `If-Range`.
+        then: the content after the first broken connection.
     """
 
     content: bytes = b""
@@ -32,6 +35,9 @@ class Behaviour:
     redirects: str = ""
     pace: float = 0.0
     headers: dict[str, str] = field(default_factory=dict)
+    etag: str = ""
+    obeys: bool = True
+    then: tuple[bytes, str] | None = None
     requests: Counter = field(default_factory=Counter)
     sent: int = 0
 
@@ -65,7 +71,9 @@ def _handler(behaviour: Behaviour) -> type[BaseHTTPRequestHandler]:
             elif behaviour.statuses:
                 self._answer(behaviour.statuses.pop(0), behaviour.headers)
             else:
-                self._send(int(asked[6:-1]) if asked and behaviour.ranges else 0)
+                condition = self.headers.get("If-Range", behaviour.etag)
+                other = behaviour.obeys and condition != behaviour.etag
+                self._send(int(asked[6:-1]) if asked and behaviour.ranges and not other else 0)
 
         def _send(self, start: int) -> None:
             content, total = behaviour.content, len(behaviour.content)
@@ -74,6 +82,8 @@ def _handler(behaviour: Behaviour) -> type[BaseHTTPRequestHandler]:
                 return
             length = behaviour.announced if behaviour.announced is not None else total - start
             headers = {"Content-Length": str(length)}
+            if behaviour.etag:
+                headers["ETag"] = behaviour.etag
             if start:
                 headers["Content-Range"] = f"bytes {start}-{total - 1}/{total}"
             self._answer(206 if start else 200, headers)
@@ -82,6 +92,9 @@ def _handler(behaviour: Behaviour) -> type[BaseHTTPRequestHandler]:
             for place in range(start, total, 1000):
                 if stop is not None and place - start >= stop:
                     self.connection.close()
+                    if behaviour.then:
+                        behaviour.content, behaviour.etag = behaviour.then
+                        behaviour.then = None
                     return
                 if silent is not None and place - start >= silent:
                     time.sleep(3)

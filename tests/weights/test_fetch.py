@@ -6,10 +6,10 @@ import random
 import signal
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 from safetensors.numpy import save
@@ -19,7 +19,7 @@ from lungbox.weights import pins
 from lungbox.weights.download import SourceError, download
 from lungbox.weights.fetch import cached, fetch, sha256
 from lungbox.weights.files import WeightsError
-from lungbox.weights.manifest import Weights
+from lungbox.weights.manifest import Weights, own_path, read_manifest
 from tests.conftest import ROOT
 from tests.weights.server import Behaviour, Server
 
@@ -243,6 +243,7 @@ def test_every_source_has_its_sentence():
             "there is no such file",
             "there is no such file (HTTP 404)",
             "access is refused (HTTP 403)",
+            "python -m lungbox weights add w FILE",
         ]
 
 
@@ -250,8 +251,10 @@ def test_offline(monkeypatch):
     with Server(Behaviour(CONTENT)) as server:
         entry = weights(server.url)
         monkeypatch.setenv("LUNGBOX_OFFLINE", "1")
-        with pytest.raises(WeightsError, match="LUNGBOX_OFFLINE is set"):
+        with pytest.raises(WeightsError, match="LUNGBOX_OFFLINE is set") as caught:
             fetch("w", entry)
+        assert "LUNGBOX_BUNDLE" in str(caught.value)
+        assert "python -m lungbox weights add w FILE" in str(caught.value)
         assert not server.behaviour.requests
         monkeypatch.setenv("LUNGBOX_OFFLINE", "0")
         fetch("w", entry)
@@ -267,7 +270,7 @@ def test_an_unknown_hash_is_pinned(tmp_path):
         assert (pinned.sha256, pinned.bytes) == (sha256(path), len(CONTENT))
         path.unlink()
         server.behaviour.content = CONTENT[:-4] + b"\0\0\0\1"
-        with pytest.raises(WeightsError, match=r"differs from .* first came.*pins\.json"):
+        with pytest.raises(WeightsError, match=r"differs from .* first came.*weights remove w"):
             fetch("w", entry)
         assert kept(entry) == []
         server.behaviour.content = CONTENT
@@ -293,17 +296,129 @@ def test_pages_in_place_of_a_file(page, reason, known):
         assert kept(entry) == []
 
 
+_FETCHING = (
+    "import sys\n"
+    "from lungbox.weights import download\n"
+    "download._CHUNK = 4096\n"
+    "from lungbox.weights.fetch import fetch\n"
+    "from lungbox.weights.manifest import Weights\n"
+    "print(fetch('w', Weights.model_validate_json(sys.argv[1])))\n"
+)
+
+
+def process(program: str, *arguments: str) -> subprocess.Popen:
+    return subprocess.Popen(
+        [sys.executable, "-c", program, *arguments],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
 def test_two_processes_download_once():
-    with Server(Behaviour(CONTENT, pace=0.002)) as server:
+    with Server(Behaviour(CONTENT, pace=0.02)) as server:
         entry = weights(server.url)
-        paths = []
-        threads = [threading.Thread(target=lambda: paths.append(fetch("w", entry))) for _ in "ab"]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        assert len(set(paths)) == 1
-        assert server.behaviour.sent < len(CONTENT) + 1000
+        both = [process(_FETCHING, entry.model_dump_json()) for _ in "ab"]
+        while not beginnings(entry):
+            time.sleep(0.01)
+        paths = [one.communicate(timeout=60)[0].strip() for one in both]
+        assert paths == [str(cached("w", entry))] * 2
+        assert [one.returncode for one in both] == [0, 0]
+        assert sum(server.behaviour.requests.values()) == 1
+
+
+def test_processes_that_pin_at_once_lose_nothing():
+    program = (
+        "import sys\n"
+        "from lungbox.weights import pins\n"
+        "for i in range(25): pins.add(f'{sys.argv[1]}-{i}', pins.Pin('0' * 64))\n"
+    )
+    both = [process(program, name) for name in "abc"]
+    assert [one.communicate(timeout=60)[0] for one in both] == ["", "", ""]
+    assert [one.returncode for one in both] == [0, 0, 0]
+    assert len(pins.read(Path(os.environ["LUNGBOX_HOME"]) / pins.NAME)) == 75
+
+
+def test_processes_that_enter_at_once_lose_nothing():
+    program = (
+        "import sys\n"
+        "from lungbox.weights.manifest import Ensemble, Weights, enter\n"
+        "for i in range(15):\n"
+        "    name = f'{sys.argv[1]}-{i}'\n"
+        "    enter(name, Weights.model_validate_json(sys.argv[2]), Ensemble(members=(name,)))\n"
+    )
+    both = [process(program, name, weights().model_dump_json()) for name in "abc"]
+    assert [one.communicate(timeout=60)[0] for one in both] == ["", "", ""]
+    assert [one.returncode for one in both] == [0, 0, 0]
+    assert len(read_manifest(own_path()).weights) == 45
+
+
+def test_a_short_announcement_of_an_unknown_file_is_no_file():
+    """Nobody knows its hash: the header of the file itself tells that it is cut off."""
+    with Server(Behaviour(CONTENT, announced=len(CONTENT) - 4000)) as server:
+        entry = weights(server.url, known=False)
+        with pytest.raises(WeightsError, match="is not whole"):
+            fetch("w", entry)
+        assert pins.expected("w", entry) is None
+        assert kept(entry) == []
+        server.behaviour.announced = None
+        assert fetch("w", entry).read_bytes() == CONTENT
+
+
+def test_a_cut_off_keras_file_is_no_file(tmp_path):
+    path = tmp_path / "w.h5"
+    with h5py.File(path, "w") as file:
+        file.attrs["layer_names"] = [b"dense"]
+        file.create_group("dense").attrs["weight_names"] = [b"kernel:0"]
+        file["dense/kernel:0"] = np.zeros((100, 100), "float32")
+    whole = path.read_bytes()
+    with Server(Behaviour(whole, announced=len(whole) - 3000)) as server:
+        entry = weights(server.url, known=False).model_copy(update={"format": "keras2"})
+        with pytest.raises(WeightsError, match="is not whole"):
+            fetch("w", entry)
+        server.behaviour.content, server.behaviour.announced = whole + b"more", None
+        with pytest.raises(WeightsError, match=r"instead of"):
+            fetch("w", entry)
+        assert pins.expected("w", entry) is None
+        server.behaviour.content = whole
+        assert fetch("w", entry).read_bytes() == whole
+
+
+NEWER = save({"a": np.arange(30_000, dtype="float32") + 1})
+
+
+@pytest.mark.parametrize(
+    ("etags", "obeys"),
+    [(('"1"', '"2"'), True), (('"1"', '"2"'), False), (("", ""), True), (('W/"1"', 'W/"2"'), True)],
+    ids=["validator", "validator that is not heeded", "no validator", "weak validator"],
+)
+def test_two_states_of_an_unknown_file_are_never_mixed(etags, obeys):
+    behaviour = Behaviour(
+        CONTENT, breaks=[40_000], etag=etags[0], obeys=obeys, then=(NEWER, etags[1])
+    )
+    with Server(behaviour) as server:
+        entry = weights(server.url, known=False)
+        path = fetch("w", entry)
+        assert path.read_bytes() == NEWER
+        assert pins.expected("w", entry).sha256 == hashlib.sha256(NEWER).hexdigest()
+    assert not list(path.parent.glob("*.validator"))
+
+
+def test_an_unknown_file_that_has_not_changed_is_taken_up_again():
+    with Server(Behaviour(CONTENT, breaks=[40_000], etag='"1"')) as server:
+        assert fetch("w", weights(server.url, known=False)).read_bytes() == CONTENT
+        assert server.behaviour.sent < len(CONTENT) + 5000
+
+
+def test_a_beginning_of_an_unknown_file_from_an_earlier_run_is_not_trusted():
+    with Server(Behaviour(CONTENT)) as server:
+        entry = weights(server.url, known=False)
+        target = cached("w", entry)
+        tag = hashlib.sha256(server.url.encode()).hexdigest()[:8]
+        target.parent.mkdir(parents=True)
+        target.with_name(f".{target.name}.{tag}.partial").write_bytes(NEWER[:-4000])
+        assert fetch("w", entry).read_bytes() == CONTENT
 
 
 def test_a_killed_download_resumes(tmp_path):
@@ -312,24 +427,12 @@ def test_a_killed_download_resumes(tmp_path):
         entry = weights(server.url).model_copy(
             update={"sha256": hashlib.sha256(big).hexdigest(), "bytes": len(big)}
         )
-        program = (
-            "import sys\n"
-            "from lungbox.weights import download\n"
-            "download._CHUNK = 4096\n"
-            "from lungbox.weights.fetch import fetch\n"
-            "from lungbox.weights.manifest import Weights\n"
-            "fetch('w', Weights.model_validate_json(sys.argv[1]))\n"
-        )
-        process = subprocess.Popen(
-            [sys.executable, "-c", program, entry.model_dump_json()],
-            cwd=ROOT,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
-        )
+        running = process(_FETCHING, entry.model_dump_json())
         while not (beginnings(entry) and beginnings(entry)[0].stat().st_size > 100_000):
-            assert process.poll() is None
+            assert running.poll() is None
             time.sleep(0.01)
-        os.kill(process.pid, signal.SIGKILL)
-        process.wait()
+        os.kill(running.pid, signal.SIGKILL)
+        running.communicate()
         assert kept(entry) == []
         (beginning,) = beginnings(entry)
         have = beginning.stat().st_size
@@ -339,7 +442,7 @@ def test_a_killed_download_resumes(tmp_path):
 
 
 def test_a_bundle_serves_where_there_is_no_network(tmp_path, monkeypatch):
-    from lungbox.weights.library import bundle
+    from lungbox.weights.bundle import bundle
     from lungbox.weights.manifest import Ensemble, enter, load_manifest
 
     with Server(Behaviour(CONTENT)) as server:

@@ -140,7 +140,7 @@ def test_other_files(tmp_path, content):
 
 
 def test_a_missing_file(tmp_path):
-    with pytest.raises(WeightsError, match="not a readable"):
+    with pytest.raises(WeightsError, match="no such weight file"):
         load_keras2(network(), tmp_path / "none.h5")
 
 

@@ -1,10 +1,12 @@
 """`lungbox weights`: every command as a user types it."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
+import h5py
 import keras
 import numpy as np
 import pytest
@@ -12,10 +14,17 @@ import pytest
 from lungbox import architecture, cli
 from lungbox.weights.fetch import cached, sha256
 from lungbox.weights.files import load_weights
-from lungbox.weights.manifest import load_manifest, own_path, read_manifest
+from lungbox.weights.manifest import (
+    Ensemble,
+    Manifest,
+    load_manifest,
+    own_path,
+    read_manifest,
+    write_manifest,
+)
 from tests import reference
 from tests.conftest import ROOT
-from tests.tiny import save_tiny
+from tests.tiny import enter_tiny, save_tiny
 
 NAME = "reference_unet_vgg19_attention"
 NETWORK = "unet_vgg19_attention_reference"
@@ -49,10 +58,21 @@ def weights(capfd, *arguments: object) -> tuple[int, str]:
 def test_list_says_what_is_here(capfd):
     code, said = weights(capfd, "list")
     assert code == 0
-    rows = {line.split("│")[1].strip(): line for line in said.splitlines() if line.startswith("│")}
-    assert "here" in rows["lite0"]
+    rows = {words[0]: line for line in said.splitlines() if (words := line.split())}
+    assert rows["lite0"].split()[-1] == "here"
     assert "fetched" in said
     assert "published" in said
+
+
+def test_list_cuts_no_name_on_a_narrow_terminal(capfd, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    said = weights(capfd, "list")[1]
+    for name in load_manifest().weights:
+        assert name in said
+    monkeypatch.setattr("rich.console.Console.is_terminal", True)
+    said = re.sub(r"\x1b\[[\d;]*m", "", weights(capfd, "list")[1])
+    assert "…" not in said
+    assert max(map(len, said.splitlines())) <= 80
 
 
 def test_verify_finds_a_file_that_has_changed(capfd, tiny):
@@ -96,18 +116,92 @@ def test_add_keeps_a_copy_and_an_ensemble_of_its_own(capfd, tiny, tmp_path):
         (("new", "tiny", "--architecture", "unet_lite1"), "did you mean unet_lite0"),
         ((NAME, "page"), "web page"),
         (("lite0", "tiny"), "bytes instead of"),
+        (("lite0", "tiny", "--replace"), "bytes instead of"),
+        (("new", "tiny", "--architecture", "unet_densenet121"), "of unet_densenet121"),
+        (("new", "cut", "--architecture", "unet_lite0"), "is not whole"),
+        ((NAME, "tiny"), "not an HDF5 file"),
+        ((NAME, "keras"), "layers with weights"),
+        (("new", "keras", "--architecture", "unet_lite0"), "layers with weights"),
+        (("new", "tiny", "--architecture", "unet_lite0", "--image-size", 100), "a multiple of 32"),
+        (("new", "tiny", "--architecture", "unet_lite0", "--image-size", 0), "a multiple of 32"),
+        (("new", "tiny", "--architecture", "unet_lite0", "--image-size", -32), "at least 32"),
+        (("../../esc", "tiny", "--architecture", "unet_lite0"), "cannot be the name"),
+        (("default", "tiny", "--architecture", "unet_lite0"), "a name of Lungbox's own"),
+        (("default", "tiny", "--architecture", "unet_lite0", "--replace"), "a name of Lungbox's"),
     ],
 )
-def test_add_refuses(capfd, tiny, tmp_path, arguments, sentence):
+def test_add_refuses(capfd, tiny, own_home, tmp_path, arguments, sentence):
     page = tmp_path / "page.h5"
     page.write_bytes(b"<!DOCTYPE html><html>Sign in</html>")
+    cut = tmp_path / "cut.safetensors"
+    cut.write_bytes(tiny.read_bytes()[:-100])
+    keras_file = _small_h5(tmp_path / "keras.h5")
     files = {"tiny": tiny, "page": page, "absent": tmp_path / "absent.h5"}
+    files |= {"cut": cut, "keras": keras_file}
     name, file, *rest = arguments
     code, said = weights(capfd, "add", name, files[file], *rest)
     assert code == 2
     assert sentence in said
     assert "Traceback" not in said
-    assert not own_path().is_file() or "new" not in read_manifest(own_path()).weights
+    left = [path for path in tmp_path.rglob("*") if path.is_file() and path.name[0] != "."]
+    assert set(left) == {page, cut, keras_file}
+
+
+def _small_h5(path):
+    """Whole, and of no network of Lungbox's."""
+    with h5py.File(path, "w") as file:
+        file.attrs["layer_names"] = [b"dense"]
+        file.create_group("dense").attrs["weight_names"] = [b"kernel:0"]
+        file["dense/kernel:0"] = np.zeros((4, 4), "float32")
+    return path
+
+
+def test_a_wrong_pin_is_undone(capfd, published, tmp_path):
+    other = tmp_path / "other.h5"
+    other.write_bytes(published.read_bytes())
+    with h5py.File(other, "r+") as file:
+        _first_array(file)[...] = 0
+    assert weights(capfd, "add", NAME, other)[0] == 0
+    code, said = weights(capfd, "add", NAME, published)
+    assert code == 2
+    assert f"python -m lungbox weights remove {NAME} first, or add with --replace" in said
+    assert weights(capfd, "add", NAME, published, "--replace")[0] == 0
+    assert sha256(cached(NAME, load_manifest().file(NAME))) == sha256(published)
+    code, said = weights(capfd, "remove", NAME)
+    assert (code, said) == (0, f"{NAME}: 1 file removed, pinned hash forgotten\n")
+    assert weights(capfd, "add", NAME, other)[0] == 0
+
+
+def _first_array(file):
+    found = []
+    file.visititems(lambda _, item: found.append(item) if isinstance(item, h5py.Dataset) else None)
+    return found[0]
+
+
+def test_an_entry_of_ones_own_is_replaced_only_when_asked(capfd, tiny, tmp_path):
+    other = save_tiny(tmp_path / "other.safetensors", 2)
+    weights(capfd, "add", "mine", tiny, "--architecture", "unet_lite0", "--image-size", 64)
+    code, said = weights(capfd, "add", "mine", other)
+    assert code == 2
+    assert "replace it with --replace" in said
+    assert load_manifest().file("mine").sha256 == sha256(tiny)
+    assert weights(capfd, "add", "mine", other, "--replace")[0] == 0
+    entry = load_manifest().file("mine")
+    assert (entry.sha256, entry.image_size) == (sha256(other), 64)
+    assert weights(capfd, "verify", "mine") == (0, "mine: here\n")
+
+
+def test_an_ensemble_of_ones_own_is_not_overwritten(capfd, tiny):
+    enter_ensemble("pair", Ensemble(members=("lite0", "lite0")))
+    code, said = weights(capfd, "add", "pair", tiny, "--architecture", "unet_lite0")
+    assert code == 2
+    assert "pair is an ensemble of your own" in said
+    assert load_manifest().ensemble("pair").members == ("lite0", "lite0")
+
+
+def enter_ensemble(name: str, ensemble: Ensemble) -> None:
+    own = read_manifest(own_path())
+    write_manifest(Manifest(weights=own.weights, ensembles=own.ensembles | {name: ensemble}))
 
 
 def test_a_published_file_fetched_by_hand_is_pinned(capfd, published, tmp_path):
@@ -135,6 +229,25 @@ def test_convert_gives_the_same_network(capfd, published):
     assert np.abs(mask - expected).max() < 1e-4
 
 
+def test_convert_replaces_only_when_asked(capfd, published, own_home):
+    arguments = ("convert", published, "--architecture", NETWORK, "--name")
+    assert weights(capfd, *arguments, "mine")[0] == 0
+    code, said = weights(capfd, *arguments, "mine")
+    assert code == 2
+    assert "--replace" in said
+    assert weights(capfd, *arguments, "mine", "--replace")[0] == 0
+    code, said = weights(capfd, *arguments, "../esc")
+    assert code == 2
+    assert "cannot be the name" in said
+    assert not list(own_home.parent.rglob("esc*"))
+
+
+def test_convert_a_file_that_is_not_there(capfd, tmp_path):
+    code, said = weights(capfd, "convert", tmp_path / "no.h5", "--architecture", NETWORK)
+    assert code == 2
+    assert "there is no such weight file" in said
+
+
 def test_convert_names_what_does_not_fit(capfd, published):
     code, said = weights(capfd, "convert", published, "--architecture", "aspp_resnet152_reference")
     assert code == 2
@@ -145,14 +258,63 @@ def test_convert_names_what_does_not_fit(capfd, published):
 
 def test_remove(capfd, tiny, published):
     weights(capfd, "add", "mine", tiny, "--architecture", "unet_lite0")
-    assert weights(capfd, "remove", "mine") == (0, "mine: removed 1 file\n")
+    assert weights(capfd, "remove", "mine") == (0, "mine: entry removed, 1 file removed\n")
     assert "mine" not in load_manifest().weights
     assert "mine" not in load_manifest().ensembles
     weights(capfd, "add", NAME, published)
-    assert weights(capfd, "remove", NAME)[1] == f"{NAME}: removed 1 file\n"
+    assert weights(capfd, "remove", NAME)[1].startswith(f"{NAME}: 1 file removed")
     assert NAME in load_manifest().weights
-    assert weights(capfd, "remove", "lite0")[1] == "lite0: removed 0 files\n"
+    for name in ("lite0", "default"):
+        said = weights(capfd, "remove", name)[1]
+        assert said == f"nothing to remove: {name} ships with Lungbox\n"
     assert "here" in weights(capfd, "verify", "lite0")[1]
+
+
+def test_remove_an_ensemble(capfd, tiny):
+    weights(capfd, "add", "mine", tiny, "--architecture", "unet_lite0")
+    enter_ensemble("pair", Ensemble(members=("mine", "lite0")))
+    code, said = weights(capfd, "remove", "mine")
+    assert code == 2
+    assert "python -m lungbox weights remove pair" in said
+    assert weights(capfd, "remove", "pair") == (0, "pair: entry removed\n")
+    assert "pair" not in load_manifest().ensembles
+    assert "mine" in load_manifest().weights
+
+
+def test_remove_an_ensemble_whose_member_is_nowhere(capfd):
+    enter_ensemble("pair", Ensemble(members=("absent", "lite0")))
+    code, said = weights(capfd, "list")
+    assert code == 2
+    assert "python -m lungbox weights remove pair" in said
+    assert weights(capfd, "remove", "pair")[0] == 0
+    assert weights(capfd, "list")[0] == 0
+
+
+def test_what_was_trained_stays_when_its_entry_goes(capfd, tmp_path):
+    path = enter_tiny(tmp_path / "runs/tiny", "trained")
+    said = weights(capfd, "remove", "trained")[1]
+    assert said == f"trained: entry removed, {path} stays\n"
+    assert path.is_file()
+    assert "trained" not in load_manifest().weights
+
+
+def test_fetch_goes_through_all(capfd, tmp_path, monkeypatch):
+    monkeypatch.setenv("LUNGBOX_OFFLINE", "1")
+    path = enter_tiny(tmp_path / "runs/tiny", "zz")
+    code, said = weights(capfd, "fetch")
+    assert code == 2
+    assert f"zz: {path}" in said
+    for name in ("reference_unet_resnet152", "reference_aspp_resnet152"):
+        assert f"the weights {name} cannot be had" in said
+        assert f"fetch it by hand and enter it: python -m lungbox weights add {name} FILE" in said
+
+
+def test_no_sentence_names_a_command_that_is_not_installed():
+    """There is no `lungbox` script where the README's steps were followed."""
+    files = [*(ROOT / "lungbox/weights").glob("*.py"), ROOT / "lungbox/cli_weights.py"]
+    for path in files:
+        text = path.read_text(encoding="utf-8")
+        assert not re.findall(r"(?<!python -m )lungbox weights \w+", text), path
 
 
 def test_weights_that_are_not_published_say_how_to_train_them(capfd):
@@ -175,6 +337,63 @@ def test_a_bundle_carries_everything(capfd, tiny, published, tmp_path, monkeypat
     monkeypatch.setenv("LUNGBOX_OFFLINE", "1")
     assert weights(capfd, "fetch", "mine", NAME, "default")[0] == 0
     assert load_manifest().ensemble("mine").members == ("mine",)
+
+
+def test_a_second_bundle_into_the_same_folder_adds_to_it(capfd, tiny, tmp_path, monkeypatch):
+    for name in ("one", "two"):
+        weights(capfd, "add", name, tiny, "--architecture", "unet_lite0", "--image-size", 64)
+    folder = tmp_path / "bundle"
+    code, said = weights(capfd, "bundle", folder, "one")
+    assert code == 0
+    assert "1 weight file in" in said
+    assert weights(capfd, "bundle", folder, "two")[0] == 0
+    texts = [(folder / name).read_text() for name in ("manifest.toml", "pins.json")]
+    assert str(tmp_path) not in "".join(texts)
+    moved = folder.rename(tmp_path / "moved")
+    monkeypatch.setenv("LUNGBOX_BUNDLE", str(moved))
+    monkeypatch.setenv("LUNGBOX_HOME", str(tmp_path / "elsewhere"))
+    monkeypatch.setenv("LUNGBOX_CACHE", str(tmp_path / "elsewhere/cache"))
+    code, said = weights(capfd, "fetch", "one", "two")
+    assert code == 0
+    assert f"one: {moved}" in said
+    assert f"two: {moved}" in said
+    assert weights(capfd, "remove", "one")[1].startswith("nothing to remove: one is of a bundle")
+
+
+def test_a_bundles_pins_name_no_path_of_this_machine(capfd, published, tmp_path):
+    weights(capfd, "add", NAME, published)
+    folder = tmp_path / "bundle"
+    assert weights(capfd, "bundle", folder, NAME)[0] == 0
+    assert str(published.parent) not in (folder / "pins.json").read_text()
+
+
+def test_a_folder_that_is_no_bundle_is_left_alone(capfd, tmp_path):
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos/one.png").write_bytes(b"x")
+    code, said = weights(capfd, "bundle", tmp_path / "photos", "default")
+    assert code == 2
+    assert "is not empty and no bundle" in said
+    assert [path.name for path in (tmp_path / "photos").iterdir()] == ["one.png"]
+
+
+def test_a_bundle_with_wheels_has_lungboxs_own(capfd, tmp_path, monkeypatch):
+    called = []
+
+    def run(command, check):
+        called.append(command[3:])
+        wheels = tmp_path / "bundle/wheels"
+        wheels.mkdir(exist_ok=True)
+        if command[3] == "wheel":
+            (wheels / "lungbox-0-py3-none-any.whl").write_bytes(b"")
+        return subprocess.CompletedProcess(command, 0)
+
+    monkeypatch.setattr(subprocess, "run", run)
+    code, said = weights(capfd, "bundle", tmp_path / "bundle", "default", "--wheels")
+    assert code == 0
+    assert [command[0] for command in called] == ["download", "wheel"]
+    assert "--no-deps" in called[1]
+    assert called[1][-1] == str(ROOT)
+    assert "requirements.txt lungbox" in said
 
 
 def test_start_up_is_quick_and_imports_no_keras():

@@ -2,8 +2,9 @@
 
 import pytest
 
+from lungbox import architecture
 from lungbox.weights.fetch import fetch, sha256
-from lungbox.weights.files import WeightsError
+from lungbox.weights.files import WeightsError, save_weights
 from lungbox.weights.library import add
 from lungbox.weights.manifest import (
     Ensemble,
@@ -120,9 +121,43 @@ def test_unpublished_weights_say_how_to_train_them(weights):
         fetch("four", unpublished)
 
 
-def test_trained_weights_take_the_place_of_unpublished_ones(own_home, weights, tmp_path):
+def test_trained_weights_take_the_place_of_unpublished_ones(own_home, tmp_path):
     name = "four_unet_densenet121"
+    save_weights(architecture.build("unet_densenet121", 128), tmp_path / "some.safetensors")
     with pytest.raises(WeightsError, match="--set architecture=unet_densenet121"):
         fetch(name, load_manifest().weights[name])
     add(name, tmp_path / "some.safetensors")
-    assert fetch(name, load_manifest().weights[name]).read_bytes() == _BYTES
+    assert fetch(name, load_manifest().weights[name]).is_file()
+
+
+@pytest.mark.parametrize("name", ["../esc", ".hidden", "a/b", "a b", "", "a\n"])
+def test_what_cannot_be_a_name(own_home, weights, tmp_path, name):
+    with pytest.raises(ManifestError, match="cannot be the name of an entry"):
+        enter(name, weights, Ensemble(members=(name,)))
+    path = tmp_path / "manifest.toml"
+    quoted = name.replace("\n", "\\n")
+    path.write_text(f'[ensembles."{quoted}"]\nmembers = ["lite0"]\n')
+    with pytest.raises(ManifestError, match="a name is letters, digits"):
+        read_manifest(path)
+    path.write_text(f'[weights."{quoted}"]\narchitecture = "unet_lite0"\nimage_size = 64\n')
+    with pytest.raises(ManifestError, match="a name is letters, digits"):
+        read_manifest(path)
+
+
+def test_a_bundle_that_is_not_there(own_home, monkeypatch, tmp_path):
+    monkeypatch.setenv("LUNGBOX_BUNDLE", str(tmp_path / "absent"))
+    with pytest.raises(ManifestError, match=r"LUNGBOX_BUNDLE names .*absent"):
+        load_manifest()
+
+
+def test_all_that_is_not_published_is_explained_at_once(own_home, tmp_path, monkeypatch):
+    from lungbox.pipeline import open_ensemble
+
+    monkeypatch.setenv("LUNGBOX_CACHE", str(tmp_path / "cache"))
+    with pytest.raises(WeightsError) as caught:
+        open_ensemble("four", 1)
+    said = str(caught.value)
+    for network in ("unet_resnet152", "unet_densenet121", "unet_vgg19_attention", "aspp_resnet152"):
+        assert said.count(f"recipes/four.toml --set architecture={network} --data DIR") == 1
+        entering = f"weights add four_{network} runs/four-{network}/weights.safetensors"
+        assert said.count(f"python -m lungbox {entering}") == 1

@@ -87,7 +87,7 @@ def test_google_drive_asks_to_confirm_a_large_file(monkeypatch, tmp_path):
 @pytest.mark.parametrize(
     ("answer", "reason"),
     [
-        (QUOTA_PAGE, "quota for this file is used up; try again in a day, or fetch it by hand"),
+        (QUOTA_PAGE, "quota for this file is used up; try again in a day"),
         (SIGN_IN_PAGE, "does not hand it out to everyone"),
         (requests.ConnectionError("no route"), "no connection to Google Drive"),
     ],
@@ -106,6 +106,22 @@ def test_google_drive_sends_more_than_expected(monkeypatch, tmp_path):
         retrieve("gdrive:abc", tmp_path / "w.partial", nothing, 100)
 
 
+@pytest.mark.parametrize("known", [True, False])
+def test_google_drive_goes_on_only_where_the_hash_is_known(monkeypatch, tmp_path, known):
+    beginning = tmp_path / "w.gdrive12345678.part"
+    beginning.write_bytes(b"of another file")
+    asked = []
+
+    def download(output, resume, **_):
+        asked.append(resume)
+        Path(output).write_bytes(CONTENT)
+
+    monkeypatch.setattr("gdown.download", download)
+    retrieve("gdrive:abc", tmp_path / "w.partial", nothing, None, known)
+    assert asked == [known]
+    assert beginning.exists() == known
+
+
 @pytest.mark.parametrize(
     ("source", "asked"),
     [
@@ -116,7 +132,7 @@ def test_google_drive_sends_more_than_expected(monkeypatch, tmp_path):
 def test_hugging_face_addresses(monkeypatch, tmp_path, source, asked):
     found = []
 
-    def download(url, partial, advance, headers, largest):
+    def download(url, partial, advance, headers, largest, known):
         found.append((url, headers))
 
     monkeypatch.setattr(sources, "download", download)

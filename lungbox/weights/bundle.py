@@ -1,0 +1,124 @@
+"""A folder with everything that a machine without internet needs to run ensembles."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from lungbox.errors import LungboxError
+from lungbox.paths import requirements_file, shipped_checkpoints
+from lungbox.weights import pins
+from lungbox.weights.fetch import Watch, cached, fetch_all
+from lungbox.weights.files import WeightsError
+from lungbox.weights.library import members_of
+from lungbox.weights.manifest import (
+    NAME,
+    Manifest,
+    Weights,
+    load_manifest,
+    read_as_written,
+    read_manifest,
+    shipped_path,
+    write_manifest,
+)
+
+
+def bundle(
+    folder: Path,
+    names: list[str],
+    wheels: bool,
+    watch: Watch = lambda _: lambda *_: None,
+) -> list[Path]:
+    """Make a folder with everything a machine without internet needs to run ensembles.
+
+    There, `LUNGBOX_BUNDLE=FOLDER` makes its weights and entries known, and `pip install --no-index
+    --find-links FOLDER/wheels -r FOLDER/requirements.txt lungbox` installs the wheels.
+
+    Args:
+        folder: is made; one that is a bundle already gets what it lacks.
+        names: ensembles or weight files.
+        wheels: also download every pinned requirement for this Python and platform, and build
+            Lungbox's own wheel where this is a clone.
+        watch: see `fetch`.
+
+    Returns:
+        The files of weights in it.
+
+    Raises:
+        WeightsError: weights cannot be had, or the folder holds something else.
+        LungboxError: pip cannot make the wheels.
+    """
+    _check_folder(folder)
+    manifest, files = load_manifest(), members_of(names)
+    paths = fetch_all(files, manifest, watch)
+    folder.mkdir(parents=True, exist_ok=True)
+    copied, pinned = [], {}
+    for name, path in zip(files, paths, strict=True):
+        weights = manifest.weights[name]
+        copied.append(folder / cached(name, weights).name)
+        if path.resolve() != copied[-1].resolve():
+            shutil.copyfile(path, copied[-1])
+        if not weights.sha256 and (pin := pins.expected(name, weights)):
+            source = f"file:{copied[-1].name}" if pin.local else pin.source
+            pinned[name] = pins.Pin(pin.sha256, pin.bytes, source)
+    pins.write(folder / pins.NAME, pins.read(folder / pins.NAME) | pinned)
+    _write_entries(folder, manifest, names, files)
+    shutil.copyfile(requirements_file(), folder / "requirements.txt")
+    if wheels:
+        _make_wheels(folder)
+    return copied
+
+
+def own_wheel(folder: Path) -> Path | None:
+    """Lungbox's own wheel in a bundle."""
+    return next(iter(sorted((folder / "wheels").glob("lungbox-*.whl"))), None)
+
+
+def _check_folder(folder: Path) -> None:
+    """Check that the folder is new, empty or a bundle, whose two files of entries it then has."""
+    if not folder.exists():
+        return
+    if not folder.is_dir():
+        raise WeightsError(f"{folder}: is a file; name a folder to make")
+    made = (folder / NAME).is_file() and (folder / pins.NAME).is_file()
+    if any(folder.iterdir()) and not made:
+        raise WeightsError(f"{folder}: is not empty and no bundle; name a new folder")
+
+
+def _write_entries(folder: Path, manifest: Manifest, names: list[str], files: list[str]) -> None:
+    """Enter what is not Lungbox's own, beside what an earlier bundle left there."""
+    shipped, earlier = read_manifest(shipped_path()), read_as_written(folder / NAME)
+    weights = {
+        name: _portable(name, manifest.weights[name])
+        for name in files
+        if name not in shipped.weights
+    }
+    ensembles = {
+        name: manifest.ensembles[name]
+        for name in names
+        if name in manifest.ensembles and name not in shipped.ensembles
+    }
+    both = Manifest(weights=earlier.weights | weights, ensembles=earlier.ensembles | ensembles)
+    write_manifest(both, folder / NAME)
+
+
+def _portable(name: str, weights: Weights) -> Weights:
+    """The entry without paths of this machine: its file is beside it."""
+    remote = tuple(source for source in weights.sources if not source.startswith("file:"))
+    sources = (f"file:{cached(name, weights).name}", *remote)
+    recipe = Path(weights.recipe).name if Path(weights.recipe).is_absolute() else weights.recipe
+    return weights.model_copy(update={"sources": sources, "recipe": recipe})
+
+
+def _make_wheels(folder: Path) -> None:
+    wheels = folder / "wheels"
+    download = ["download", "--only-binary", ":all:", "--dest", str(wheels)]
+    _pip([*download, "--requirement", str(folder / "requirements.txt")], wheels)
+    clone = shipped_checkpoints().parent
+    if (clone / "pyproject.toml").is_file():
+        _pip(["wheel", "--no-deps", "--wheel-dir", str(wheels), str(clone)], wheels)
+
+
+def _pip(arguments: list[str], wheels: Path) -> None:
+    if subprocess.run([sys.executable, "-m", "pip", *arguments], check=False).returncode:
+        raise LungboxError(f"pip could not make the wheels in {wheels}; it says why above")
