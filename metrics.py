@@ -1,4 +1,4 @@
-"""Losses and metrics; python metrics.py submission.csv labels.csv scores a submission.
+"""Losses and metrics; python metrics.py SUBMISSION LABELS checks and scores a submission.
 
 from metrics import IoUBinaryCrossentropy, MeanIoU, rsna_image_score, auc
 """

@@ -9,7 +9,6 @@ from pathlib import Path
 
 from lungbox.errors import LungboxError
 
-
 BACKENDS = ("tensorflow", "jax")
 
 

@@ -16,8 +16,9 @@ def as_boxes(values: ArrayLike) -> Boxes:
 
 
 def area(boxes: NDArray) -> NDArray:
-    """`(N,)` areas in square pixels; 0 where a box is inside out."""
-    return np.prod(np.maximum(boxes[:, 2:] - boxes[:, :2], 0), axis=1)
+    """`(...)` areas of `(..., 4)` boxes in square pixels; 0 where a box is inside out."""
+    width, height = boxes[..., 2] - boxes[..., 0], boxes[..., 3] - boxes[..., 1]
+    return np.maximum(width, 0) * np.maximum(height, 0)
 
 
 def iou(first: Boxes, second: Boxes) -> NDArray[np.float64]:
@@ -25,11 +26,24 @@ def iou(first: Boxes, second: Boxes) -> NDArray[np.float64]:
 
     0 where both are empty.
     """
+    return paired_iou(first[:, None], second[None])
+
+
+def paired_iou(first: NDArray, second: NDArray) -> NDArray[np.float64]:
+    """Intersection over union of the boxes that stand at the same place.
+
+    Args:
+        first: `(..., 4)`.
+        second: `(..., 4)`, of a shape that broadcasts with the first's.
+
+    Returns:
+        `(...)`; 0 where both are empty.
+    """
     a, b = first.astype(np.float64), second.astype(np.float64)
-    corner = np.maximum(a[:, None, :2], b[None, :, :2])
-    other = np.minimum(a[:, None, 2:], b[None, :, 2:])
-    overlap = np.prod(np.maximum(other - corner, 0), axis=2)
-    union = area(a)[:, None] + area(b)[None, :] - overlap
+    across = np.minimum(a[..., 2], b[..., 2]) - np.maximum(a[..., 0], b[..., 0])
+    down = np.minimum(a[..., 3], b[..., 3]) - np.maximum(a[..., 1], b[..., 1])
+    overlap = np.maximum(across, 0) * np.maximum(down, 0)
+    union = area(a) + area(b) - overlap
     return np.divide(overlap, union, out=np.zeros_like(overlap), where=union > 0)
 
 

@@ -12,7 +12,8 @@ from lungbox.boxes import OperatingPoint
 from lungbox.constants import RSNA_CLASS_MIX
 from lungbox.datasets.types import Dataset
 from lungbox.evaluation.maps import Maps
-from lungbox.metrics.detection import rsna_image_score
+from lungbox.metrics import bootstrap
+from lungbox.metrics.detection import rsna_image_scores
 
 PARTS = 5
 RESAMPLES = 200
@@ -69,22 +70,14 @@ def cross_fit(maps: Maps, grid: Grid, seed: int = 2024) -> CrossFit:
 
 def image_scores(maps: Maps, points: Sequence[OperatingPoint]) -> NDArray[np.float64]:
     """Each image's part in the RSNA metric under a point of its own; NaN: it does not count."""
-    return np.array(
-        [
-            rsna_image_score(image.boxes, *maps.boxes(row, points[row]))
-            for row, image in enumerate(maps.dataset.images)
-        ]
-    )
+    truth = [image.boxes for image in maps.dataset.images]
+    found = [maps.boxes(row, point) for row, point in enumerate(points)]
+    return rsna_image_scores(truth, [boxes for boxes, _ in found], [scores for _, scores in found])
 
 
 def mix_weights(dataset: Dataset) -> NDArray[np.float64]:
     """Weights that give RSNA's classes their shares of the challenge."""
-    categories = np.array([image.category for image in dataset.images])
-    weights = np.zeros(len(dataset))
-    for category, share in RSNA_CLASS_MIX.items():
-        chosen = categories == category
-        weights[chosen] = share / max(1, chosen.sum())
-    return weights
+    return bootstrap.mix_weights([image.category for image in dataset.images], RSNA_CLASS_MIX)
 
 
 def patient_parts(dataset: Dataset, parts: int, seed: int) -> NDArray[np.int64]:

@@ -61,8 +61,10 @@ def _check_unseen(ensemble: str, fold: int) -> None:
     for member in manifest.ensemble(ensemble).members:
         if fold in manifest.weights[member].folds:
             unseen = sorted(set(range(FOLDS)) - set(manifest.weights[member].folds))
-            advice = f"it has not seen {', '.join(map(str, unseen))}" if unseen else "it has seen all"
-            raise TrainedOnError(f"{member} was trained on fold {fold}; of the folds {advice}")
+            raise TrainedOnError(
+                f"{member} was trained on fold {fold}; "
+                + (f"give one of {', '.join(map(str, unseen))}" if unseen else "and on all others")
+            )
 
 
 def _maps(dataset: Dataset, engine: Engine, say: Console) -> Maps:

@@ -1,47 +1,161 @@
-"""`lungbox score`: a submission against the challenge's labels."""
+"""`lungbox score`: a submission against a challenge's labels."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from math import isfinite
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.table import Table
 
-from lungbox.boxes import geometry
-from lungbox.datasets.files import read_table
-from lungbox.metrics.detection import rsna_image_score, rsna_score
-from lungbox.submission import SubmissionError, read_submission
+from lungbox.constants import RSNA_CLASS_MIX, RSNA_CLASSES, RSNA_SIZE, VINBIGDATA_CLASSES
+from lungbox.errors import LungboxError
+from lungbox.evaluation.figures import Figure, Outcomes
+from lungbox.evaluation.labels import Challenge, Labels, has_column, read_column, read_labels
+from lungbox.metrics.average_precision import VocMatches, mean_over_classes
+from lungbox.metrics.bootstrap import Draws, mix_weights
+from lungbox.metrics.matching import BoxTable
+from lungbox.submission import read_submission, vinbigdata
+
+# Beside RSNA's labels: which images are of one patient.
+PATIENTS, PATIENT_COLUMN = "images.csv", "group"
+_NORMAL, _NOT_NORMAL, _ = RSNA_CLASSES
 
 
 @dataclass(frozen=True)
 class Scored:
-    """The RSNA metric of a submission, over the images that count."""
+    """A submission's figures.
 
-    score: float
-    counted: int
+    Attributes:
+        challenge: whose metric comes first.
+        images: how many are labelled.
+        counted: how many of these count for the metric.
+        patients: how many; None where they are not known and images are drawn in their place.
+        figures: with 95 % intervals.
+    """
+
+    challenge: Challenge
     images: int
+    counted: int
+    patients: int | None
+    figures: tuple[Figure, ...]
+
+    def to_record(self) -> dict[str, Any]:
+        """Its JSON form; what is not defined is null."""
+        figures = [
+            {key: _defined(value) for key, value in asdict(figure).items()}
+            for figure in self.figures
+        ]
+        return {**asdict(self), "figures": figures}
+
+    def show(self, console: Console) -> None:
+        """Print it as a table."""
+        drawn = "images" if self.patients is None else f"{self.patients} patients"
+        title = f"{self.challenge}: {self.counted} of {self.images} images count"
+        table = Table("figure", title=title, caption=f"95 % intervals by bootstrap over {drawn}")
+        for column in ("value", "95 % interval", "images"):
+            table.add_column(column, justify="right")
+        for figure in self.figures:
+            interval = f"{figure.low:.4f} to {figure.high:.4f}"
+            table.add_row(figure.name, f"{figure.value:.4f}", interval, str(figure.images))
+        console.print(table)
 
 
-def score(submission: Path, labels: Path) -> Scored:
-    """Score a submission against `stage_2_train_labels.csv`, both in the same space.
+class ClassesError(LungboxError):
+    """Classes are given, but the labels are not RSNA's."""
 
-    Images without truth and without prediction do not count; a labelled image that the
-    submission lacks is a fault.
+
+def score(submission: Path, labels: Path, classes: Path | None = None) -> Scored:
+    """Score a submission against the labels of its challenge, both in the same space.
+
+    Args:
+        submission: in the format of the labels' challenge; a row for every labelled image.
+        labels: RSNA's `stage_2_train_labels.csv` or VinBigData's `train.csv`. Where an
+            `images.csv` with `patientId, group` stands beside RSNA's, patients are known.
+        classes: RSNA's `stage_2_detailed_class_info.csv`, for the challenge's mix.
 
     Raises:
         SubmissionError: the submission is faulty, or an image is missing or unknown.
-        DatasetError: the labels cannot be read.
+        LabelsError: the labels or classes cannot be read.
+        ClassesError: the labels are VinBigData's, which have no such classes.
     """
-    predictions = read_submission(submission)
-    table = read_table(labels, ("patientId", "x", "y", "width", "height", "Target"))
-    known = set(table["patientId"])
-    if missing := sorted(known - set(predictions)):
-        raise SubmissionError(f"{submission}: has no row for {missing[0]}, which {labels} labels")
-    if unknown := sorted(set(predictions) - known):
-        raise SubmissionError(f"{submission}: names {unknown[0]}, which {labels} does not label")
-    scores = []
-    for name, group in table.groupby("patientId", sort=True):
-        found = group.loc[group["Target"] == 1, ["x", "y", "width", "height"]].to_numpy()
-        prediction = predictions[str(name)]
-        truth = geometry.from_xywh(found)
-        scores.append(rsna_image_score(truth, prediction.boxes, prediction.scores))
-    parts = np.array(scores)
-    return Scored(rsna_score(parts), int((~np.isnan(parts)).sum()), len(parts))
+    known = read_labels(labels)
+    if known.challenge == "RSNA":
+        return _score_rsna(submission, known, labels.parent / PATIENTS, classes)
+    if classes is not None:
+        raise ClassesError(f"{classes}: only RSNA's images have a class; leave out --classes")
+    return _score_vinbigdata(submission, known)
+
+
+def _score_rsna(submission: Path, labels: Labels, patients: Path, classes: Path | None) -> Scored:
+    predictions = read_submission(submission, labels.ids, (RSNA_SIZE, RSNA_SIZE))
+    grouped = has_column(patients, PATIENT_COLUMN)
+    found = [predictions[name] for name in labels.ids]
+    outcomes = Outcomes.of(
+        patients=read_column(patients, PATIENT_COLUMN, labels.ids) if grouped else labels.ids,
+        truth=labels.boxes,
+        predicted=[prediction.boxes for prediction in found],
+        scores=[prediction.scores for prediction in found],
+    )
+    category = None if classes is None else np.array(read_column(classes, "class", labels.ids))
+    return Scored(
+        challenge="RSNA",
+        images=len(labels.ids),
+        counted=int((~np.isnan(outcomes.parts)).sum()),
+        patients=len(set(outcomes.patients.tolist())) if grouped else None,
+        figures=tuple(_rsna_figures(outcomes, category)),
+    )
+
+
+def _rsna_figures(outcomes: Outcomes, category: NDArray[np.str_] | None) -> list[Figure]:
+    figures = [outcomes.rsna_metric("RSNA metric, raw")]
+    # Without one of its classes, no weights make the challenge's mix.
+    if category is not None and set(RSNA_CLASS_MIX) <= set(category.tolist()):
+        weights = mix_weights(category, RSNA_CLASS_MIX)
+        figures.append(outcomes.rsna_metric("RSNA metric, challenge's mix", weights))
+    figures += outcomes.recalls()
+    figures.append(outcomes.false_positives("false-positive rate", outcomes.truths == 0))
+    if category is not None:
+        figures += [
+            outcomes.false_positives(f"false-positive rate, {name}", category == of_class)
+            for name, of_class in (("normal", _NORMAL), ("not normal", _NOT_NORMAL))
+        ]
+    return figures
+
+
+def _score_vinbigdata(submission: Path, labels: Labels) -> Scored:
+    predictions = vinbigdata.read_submission(submission, labels.ids)
+    found = [predictions[name] for name in labels.ids]
+    truth = BoxTable.of(labels.boxes, classes=labels.classes)
+    predicted = BoxTable.of(
+        [prediction.boxes for prediction in found],
+        [prediction.scores for prediction in found],
+        [prediction.classes for prediction in found],
+    )
+    return Scored(
+        challenge="VinBigData",
+        images=len(labels.ids),
+        counted=len(labels.ids),
+        patients=None,
+        figures=tuple(_voc_figures(VocMatches.of(truth, predicted), labels.ids)),
+    )
+
+
+def _voc_figures(matches: VocMatches, ids: tuple[str, ...]) -> list[Figure]:
+    """The mean over classes, then each class; images are drawn, for patients are not known."""
+
+    def compute(weights: NDArray[np.float64]) -> NDArray[np.float64]:
+        values = matches.average_precisions(weights)
+        return np.column_stack([mean_over_classes(values), values])
+
+    classes = [VINBIGDATA_CLASSES[number] for number in matches.classes]
+    names = ["VinBigData metric (mAP at IoU > 0.4)", *(f"AP, {name}" for name in classes)]
+    images = [len(ids), *(len(np.unique(truths)) for truths in matches.truths)]
+    estimates = Draws.over(ids).estimates(compute)
+    return [Figure.of(*parts) for parts in zip(names, estimates, images, strict=True)]
+
+
+def _defined(value: Any) -> Any:
+    return None if isinstance(value, float) and not isfinite(value) else value

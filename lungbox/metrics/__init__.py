@@ -2,12 +2,45 @@
 
 from typing import Any
 
-from lungbox.metrics.classification import auc
-from lungbox.metrics.detection import rsna_image_score, rsna_score
+from lungbox.metrics.average_precision import VocMatches, mean_over_classes, voc_map
+from lungbox.metrics.bootstrap import Draws, Estimate, mix_weights
+from lungbox.metrics.classification import (
+    auc,
+    expected_calibration_error,
+    reliability,
+    roc_curve,
+    sensitivity_specificity,
+    weighted_auc,
+)
+from lungbox.metrics.coco import coco_average_precision
+from lungbox.metrics.curves import DetectionCurve, froc
+from lungbox.metrics.detection import rsna_image_score, rsna_image_scores, rsna_score
+from lungbox.metrics.matching import BoxTable
 
 _IN_KERAS = ("F1", "IoUBinaryCrossentropy", "MeanIoU", "PixelAccuracy", "soft_iou")
 
-__all__ = [*_IN_KERAS, "auc", "rsna_image_score", "rsna_score"]
+__all__ = [
+    *_IN_KERAS,
+    "BoxTable",
+    "DetectionCurve",
+    "Draws",
+    "Estimate",
+    "VocMatches",
+    "auc",
+    "coco_average_precision",
+    "expected_calibration_error",
+    "froc",
+    "mean_over_classes",
+    "mix_weights",
+    "reliability",
+    "roc_curve",
+    "rsna_image_score",
+    "rsna_image_scores",
+    "rsna_score",
+    "sensitivity_specificity",
+    "voc_map",
+    "weighted_auc",
+]
 
 
 def __getattr__(name: str) -> Any:

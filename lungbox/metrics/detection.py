@@ -1,4 +1,4 @@
-"""Detection metrics, in numpy."""
+"""The metric of the RSNA Pneumonia Detection Challenge, in numpy."""
 
 import math
 from collections.abc import Sequence
@@ -6,9 +6,43 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from lungbox.boxes import Boxes
-from lungbox.boxes.geometry import iou
+from lungbox.boxes.geometry import Boxes
 from lungbox.constants import RSNA_IOU_THRESHOLDS
+from lungbox.metrics.matching import BoxTable, hits
+
+
+def rsna_image_scores(
+    truth: Sequence[Boxes],
+    predicted: Sequence[Boxes],
+    scores: Sequence[NDArray[np.floating]],
+    thresholds: Sequence[float] = RSNA_IOU_THRESHOLDS,
+) -> NDArray[np.float64]:
+    """Each image's part in the RSNA metric: the mean over thresholds of TP / (TP + FP + FN).
+
+    Predictions are matched in descending confidence, each with the truth of largest IoU that is
+    still free; a hit has IoU >= threshold (the challenge's page says >; its kernels, and this,
+    use >=).
+    https://www.kaggle.com/competitions/rsna-pneumonia-detection-challenge/overview/evaluation
+
+    Args:
+        truth: N times `(n, 4)` `x1, y1, x2, y2`.
+        predicted: N times `(m, 4)`, same space.
+        scores: N times `(m,)` confidences; they only decide the order.
+        thresholds: of IoU.
+
+    Returns:
+        `(N,)` 0-1; NaN where there is neither truth nor prediction, for such an image does not
+        count.
+    """
+    predictions = BoxTable.of(predicted, scores)
+    found = hits(BoxTable.of(truth), predictions, thresholds)
+    true_positives = np.stack(
+        [np.bincount(predictions.images[hit], minlength=len(truth)) for hit in found]
+    )
+    both = np.array([len(t) + len(p) for t, p in zip(truth, predicted, strict=True)])
+    empty = np.full(true_positives.shape, math.nan)
+    parts = np.divide(true_positives, both - true_positives, out=empty, where=both > 0)
+    return parts.sum(axis=0) / len(thresholds)
 
 
 def rsna_image_score(
@@ -17,44 +51,15 @@ def rsna_image_score(
     scores: NDArray[np.floating],
     thresholds: Sequence[float] = RSNA_IOU_THRESHOLDS,
 ) -> float:
-    """One image's part in the RSNA metric: the mean over thresholds of TP / (TP + FP + FN).
-
-    Predictions are matched in descending confidence, each with the truth of largest IoU that is
-    still free; a hit has IoU >= threshold (the challenge's page says >; its kernels, and this,
-    use >=).
-    https://www.kaggle.com/competitions/rsna-pneumonia-detection-challenge/overview/evaluation
+    """One image's part in the RSNA metric; see `rsna_image_scores`, which is far faster on many.
 
     Args:
         truth: `(N, 4)` `x1, y1, x2, y2`.
         predicted: `(M, 4)`, same space.
-        scores: `(M,)` confidences; they only decide the order.
+        scores: `(M,)` confidences.
         thresholds: of IoU.
-
-    Returns:
-        0-1; NaN where there is neither truth nor prediction, for such an image does not count.
     """
-    if len(truth) == 0:
-        return 0.0 if len(predicted) else math.nan
-    if len(predicted) == 0:
-        return 0.0
-    overlaps = iou(predicted, truth)[np.argsort(-np.asarray(scores), kind="stable")]
-    total = 0.0
-    for threshold in thresholds:
-        hits = _matched(overlaps, threshold)
-        total += hits / (len(predicted) + len(truth) - hits)
-    return total / len(thresholds)
-
-
-def _matched(overlaps: NDArray[np.floating], threshold: float) -> int:
-    """How many rows (predictions, best first) find a column (truth) of their own."""
-    free = overlaps.copy()
-    hits = 0
-    for row in free:
-        best = int(row.argmax())
-        if row[best] >= threshold:
-            hits += 1
-            free[:, best] = -1
-    return hits
+    return float(rsna_image_scores([truth], [predicted], [scores], thresholds)[0])
 
 
 def rsna_score(
@@ -63,7 +68,7 @@ def rsna_score(
     """The RSNA metric of a set of images: the mean over those that count.
 
     Args:
-        image_scores: `(N,)` as `rsna_image_score` gives them, NaN where an image does not count.
+        image_scores: `(N,)` as `rsna_image_scores` gives them, NaN where an image does not count.
         weights: `(N,)` how often an image's kind occurs where the figure is meant for, for
             instance at the challenge's mix of classes; equal by default, as in the challenge.
 

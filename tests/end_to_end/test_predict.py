@@ -255,22 +255,27 @@ def mark(journal: Path) -> int:
     return len(records)
 
 
+def test_radiographs_are_never_among_results(home, tmp_path):
+    fill(tmp_path / "in/overlays", count=1)
+    for output in (tmp_path / "in", tmp_path / "in/overlays"):
+        done = predict(tmp_path / "in/overlays", "--output", output)
+        assert done.returncode == 2
+        assert "a folder apart from the radiographs" in done.stderr
+    assert (tmp_path / "in/overlays/chest-00.png").is_file()
+
+
 def test_pictures_of_other_results_are_taken_away_and_nobody_elses(home, tmp_path):
-    """A folder `overlays` is a run's own only where a run has been, finished or stopped."""
-    fill(tmp_path / "in", count=1)
+    fill(tmp_path / "in", count=2)
     arguments = [tmp_path / "in", "--output", tmp_path / "out"]
-    picture = tmp_path / "out/overlays/mine.png"
-    picture.parent.mkdir(parents=True)
-    picture.write_bytes(b"x")
-    assert predict(*arguments).returncode == 0
-    assert picture.exists()
-    (tmp_path / "out/run.json").unlink()
-    (tmp_path / "out/.journal.jsonl").write_text('{"settings": "of other weights"}\n')
+    pictures = tmp_path / "out/overlays"
+    pictures.mkdir(parents=True)
+    (pictures / "mine.png").write_bytes(b"x")
     assert predict(*arguments, "--overlays").returncode == 0
-    names = [path.name for path in (tmp_path / "out/overlays").iterdir()]
-    assert names == ["chest-00.png"]
+    names = sorted(path.name for path in pictures.iterdir())
+    assert names == ["chest-00.png", "chest-01.png", "mine.png"]
+    (tmp_path / "in/chest-01.png").unlink()
     assert predict(*arguments).returncode == 0
-    assert not (tmp_path / "out/overlays").exists()
+    assert [path.name for path in pictures.iterdir()] == ["mine.png"]
 
 
 @pytest.mark.parametrize("place", [".", "submission.csv"])

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lungbox.boxes import geometry
-from lungbox.metrics import rsna_image_score, rsna_score
+from lungbox.metrics import rsna_image_score, rsna_image_scores, rsna_score
 
 
 def plain_iou(a, b):
@@ -52,6 +52,41 @@ def test_equals_the_definition(truth, predicted, data):
         geometry.as_boxes(truth), geometry.as_boxes(predicted), np.array(scores)
     )
     assert found == pytest.approx(plain_score(truth, predicted, scores), nan_ok=True)
+
+
+CASE = st.tuples(
+    st.lists(BOX, max_size=4, unique=True),
+    st.lists(st.tuples(BOX, st.sampled_from([0.9, 0.5])), max_size=4),
+)
+
+
+@settings(max_examples=1000, deadline=None)
+@given(st.lists(CASE, min_size=1, max_size=5))
+def test_a_set_equals_the_definition_image_by_image(cases):
+    """Equal confidences too, which keep the order they are given in."""
+    truth = [boxes for boxes, _ in cases]
+    predicted = [[box for box, _ in found] for _, found in cases]
+    scores = [[score for _, score in found] for _, found in cases]
+    expected = [plain_score(*case) for case in zip(truth, predicted, scores, strict=True)]
+    found = rsna_image_scores(
+        [geometry.as_boxes(boxes) for boxes in truth],
+        [geometry.as_boxes(boxes) for boxes in predicted],
+        [np.array(of_image) for of_image in scores],
+    )
+    assert found == pytest.approx(expected, nan_ok=True)
+
+
+def test_images_of_a_set_do_not_meet():
+    """A box that only another image has is a false positive here."""
+    box, none = geometry.as_boxes([(0, 0, 10, 10)]), geometry.as_boxes([])
+    found = rsna_image_scores(
+        [box, none, box, none], [none, box, box, none], [np.ones(n) for n in (0, 1, 1, 0)]
+    )
+    assert found == pytest.approx([0, 0, 1, math.nan], nan_ok=True)
+
+
+def test_no_images():
+    assert len(rsna_image_scores([], [], [])) == 0
 
 
 def test_no_truth():

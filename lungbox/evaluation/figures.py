@@ -1,0 +1,120 @@
+"""Figures of a detector on a set of images, each with its 95 % interval over patients."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lungbox.boxes import Boxes
+from lungbox.metrics.bootstrap import Draws, Estimate
+from lungbox.metrics.detection import rsna_image_scores
+from lungbox.metrics.matching import BoxTable, reached
+
+RECALL_IOU = 0.4
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure, its 95 % interval, and the images behind it."""
+
+    name: str
+    value: float
+    low: float
+    high: float
+    images: int
+
+    @classmethod
+    def of(cls, name: str, estimate: Estimate, images: int) -> "Figure":
+        """From an estimate."""
+        return cls(name, estimate.value, *estimate.interval, images)
+
+    def __str__(self) -> str:
+        return f"{self.value:.3f} ({self.low:.3f} to {self.high:.3f})"
+
+
+@dataclass(frozen=True)
+class Outcomes:
+    """What boxes are worth, image by image.
+
+    Attributes:
+        patients: `(N,)` names; intervals are over these.
+        parts: `(N,)` each image's part in the RSNA metric, NaN where it does not count.
+        boxes: `(N,)` how many boxes it was given.
+        truths: `(N,)` how many it has.
+        recalled: `(N,)` how many of these a box of it meets with IoU >= 0.4.
+    """
+
+    patients: NDArray[np.str_]
+    parts: NDArray[np.float64]
+    boxes: NDArray[np.int64]
+    truths: NDArray[np.int64]
+    recalled: NDArray[np.int64]
+
+    @classmethod
+    def of(
+        cls,
+        patients: Sequence[str],
+        truth: Sequence[Boxes],
+        predicted: Sequence[Boxes],
+        scores: Sequence[NDArray[np.floating]],
+    ) -> "Outcomes":
+        """Judge all images.
+
+        Args:
+            patients: N names.
+            truth: N times `(n, 4)` `x1, y1, x2, y2`.
+            predicted: N times `(m, 4)`, same space.
+            scores: N times `(m,)` confidences.
+        """
+        true, found = BoxTable.of(truth), BoxTable.of(predicted, scores)
+        met = true.images[reached(true, found, RECALL_IOU)]
+        return cls(
+            patients=np.array(patients),
+            parts=rsna_image_scores(truth, predicted, scores),
+            boxes=np.array([len(boxes) for boxes in predicted]),
+            truths=np.array([len(boxes) for boxes in truth]),
+            recalled=np.bincount(met, minlength=len(truth)),
+        )
+
+    def rsna_metric(self, name: str, weights: NDArray[np.float64] | None = None) -> Figure:
+        """The RSNA metric, each image counting as much as its weight; all alike by default."""
+        counts = np.where(np.isnan(self.parts), 0, 1 if weights is None else weights)
+        return self._ratio(name, counts * np.nan_to_num(self.parts), counts)
+
+    def recalls(self) -> list[Figure]:
+        """Share of the images with truth that have a box, and of the truths that a box meets."""
+        positive = self.truths > 0
+        any_box = (self.boxes > 0).astype(float)
+        return [
+            self._ratio("recall of images (any box on a positive)", any_box, positive, positive),
+            self._ratio("recall of boxes (IoU >= 0.4)", self.recalled, self.truths, positive),
+        ]
+
+    def false_positives(self, name: str, chosen: NDArray[np.bool_]) -> Figure:
+        """Share of the `chosen` images, which have no truth, that have a box."""
+        any_box = (self.boxes > 0).astype(float)
+        return self._ratio(name, any_box, np.ones(len(any_box)), chosen)
+
+    def weighted(
+        self,
+        name: str,
+        chosen: NDArray[np.bool_],
+        compute: Callable[[NDArray[np.float64]], NDArray],
+    ) -> Figure:
+        """Any other figure of the `chosen` images; `compute` as in `Draws.estimate`."""
+        return Figure.of(
+            name, Draws.over(self.patients[chosen]).estimate(compute), int(chosen.sum())
+        )
+
+    def _ratio(
+        self,
+        name: str,
+        numerator: NDArray,
+        denominator: NDArray,
+        chosen: NDArray[np.bool_] | None = None,
+    ) -> Figure:
+        rows = np.ones(len(self.parts), bool) if chosen is None else chosen
+        draws = Draws.over(self.patients[rows])
+        estimate = draws.ratio(numerator[rows], denominator[rows])
+        return Figure.of(name, estimate, int(rows.sum()))

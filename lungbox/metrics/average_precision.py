@@ -1,0 +1,117 @@
+"""Mean average precision of PASCAL VOC 2010, VinBigData's metric, in numpy.
+
+Everingham et al., The PASCAL Visual Object Classes Challenge 2010 development kit, section 3.4.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lungbox.constants import VINBIGDATA_IOU_THRESHOLD
+from lungbox.metrics.matching import BoxTable, hits
+
+
+@dataclass(frozen=True)
+class VocMatches:
+    """Predictions matched with the truth once, to be averaged under any weights of the images.
+
+    Attributes:
+        classes: `(C,)` those that have truth, ascending; any other is left out.
+        truths: a class, `(n,)` the image of each true box.
+        images: a class, `(m,)` the image of each prediction, most certain first.
+        hit: a class, `(m,)` whether it is a hit.
+    """
+
+    classes: NDArray[np.int64]
+    truths: tuple[NDArray[np.int64], ...]
+    images: tuple[NDArray[np.int64], ...]
+    hit: tuple[NDArray[np.bool_], ...]
+
+    @classmethod
+    def of(
+        cls, truth: BoxTable, predicted: BoxTable, threshold: float = VINBIGDATA_IOU_THRESHOLD
+    ) -> "VocMatches":
+        """Match: a hit has IoU > threshold with the truth it overlaps most, if that is free.
+
+        Args:
+            truth: all true boxes.
+            predicted: all predictions; equally certain ones keep their order.
+            threshold: of IoU.
+        """
+        found = hits(truth, predicted, [threshold], strict=True, only_free=False)[0]
+        order = np.argsort(-predicted.scores, kind="stable")
+        classes = np.unique(truth.classes)
+        chosen = [order[predicted.classes[order] == number] for number in classes]
+        return cls(
+            classes=classes,
+            truths=tuple(truth.images[truth.classes == number] for number in classes),
+            images=tuple(predicted.images[rows] for rows in chosen),
+            hit=tuple(found[rows] for rows in chosen),
+        )
+
+    def average_precisions(self, weights: NDArray[np.floating]) -> NDArray[np.float64]:
+        """The area under each class' precision and recall, interpolated at all points.
+
+        Precision at a recall is the largest at that recall or above.
+
+        Args:
+            weights: `(R, N)` how often each image counts, R times.
+
+        Returns:
+            `(R, C)` 0-1; NaN where no image that counts has truth of the class.
+        """
+        by_image = np.ascontiguousarray(np.asarray(weights, np.float64).T)
+        values = np.full((by_image.shape[1], len(self.classes)), np.nan)
+        for column, of_class in enumerate(zip(self.truths, self.images, self.hit, strict=True)):
+            values[:, column] = _area(by_image, *of_class)
+        return values
+
+
+def mean_over_classes(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """`(R, C)` average precisions to their `(R,)` mean; a class that is NaN is left out."""
+    counted = ~np.isnan(values)
+    count = counted.sum(axis=1)
+    total = np.where(counted, values, 0).sum(axis=1)
+    return np.divide(total, count, out=np.full(len(values), np.nan), where=count > 0)
+
+
+def voc_map(
+    truth: BoxTable,
+    predicted: BoxTable,
+    images: int,
+    threshold: float = VINBIGDATA_IOU_THRESHOLD,
+) -> float:
+    """Mean average precision over the classes that have truth.
+
+    Args:
+        truth: all true boxes.
+        predicted: all predictions.
+        images: how many images there are.
+        threshold: a hit has a larger IoU.
+
+    Returns:
+        0-1; NaN where there is no truth at all.
+    """
+    matches = VocMatches.of(truth, predicted, threshold)
+    return float(mean_over_classes(matches.average_precisions(np.ones((1, images))))[0])
+
+
+def _area(
+    by_image: NDArray[np.float64],
+    truths: NDArray[np.int64],
+    images: NDArray[np.int64],
+    hit: NDArray[np.bool_],
+) -> NDArray[np.float64]:
+    """`(R,)` average precision of one class; `by_image` is `(N, R)`.
+
+    Only hits raise recall, and no precision between two hits is above that at the next one, so
+    precision is needed at hits alone.
+    """
+    seen = np.cumsum(by_image[images], axis=0)[hit]
+    gained = by_image[images[hit]]
+    precision = np.divide(np.cumsum(gained, axis=0), seen, out=np.zeros_like(seen), where=seen > 0)
+    envelope = np.maximum.accumulate(precision[::-1], axis=0)[::-1]
+    total = by_image[truths].sum(axis=0)
+    area = (gained * envelope).sum(axis=0)
+    return np.divide(area, total, out=np.full(len(total), np.nan), where=total > 0)

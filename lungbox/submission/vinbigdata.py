@@ -1,0 +1,148 @@
+"""Submissions to the VinBigData Chest X-ray Abnormalities Detection challenge.
+
+A header `image_id,PredictionString` and a row an image; the string is `class confidence x1 y1 x2
+y2` for each box, in pixels of the file. Class 14 says that nothing was found, as a box of one
+pixel: `14 1 0 0 1 1`.
+https://www.kaggle.com/competitions/vinbigdata-chest-xray-abnormalities-detection/overview/evaluation
+"""
+
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lungbox.boxes import Boxes, geometry
+from lungbox.constants import VINBIGDATA_CLASSES, VINBIGDATA_NO_FINDING
+from lungbox.findings import Findings
+from lungbox.submission import table
+from lungbox.submission.faults import StringError
+from lungbox.submission.strings import (
+    ANY_SIZE,
+    box_faults,
+    confidence_faults,
+    numbers,
+    rounded,
+)
+
+HEADER = ("image_id", table.STRING)
+NOTHING = f"{VINBIGDATA_NO_FINDING} 1 0 0 1 1"
+NOTHING_BOX = (0.0, 0.0, 1.0, 1.0)
+_NAMES = ("class", "confidence", "x1", "y1", "x2", "y2")
+_NUMBERS = {name.lower(): number for number, name in enumerate(VINBIGDATA_CLASSES)}
+
+
+@dataclass(frozen=True)
+class ClassedPrediction:
+    """One row.
+
+    Attributes:
+        boxes: `(N, 4)` `x1, y1, x2, y2`, pixels of the file.
+        scores: `(N,)` confidences.
+        classes: `(N,)` numbers in `VINBIGDATA_CLASSES`, 14 for `No finding` with the box
+            `0, 0, 1, 1`.
+    """
+
+    boxes: Boxes
+    scores: NDArray[np.float32]
+    classes: NDArray[np.int64]
+
+
+def prediction_string(findings: Findings) -> str:
+    """The boxes of one radiograph as a submission gives them.
+
+    Args:
+        findings: labels are names of `VINBIGDATA_CLASSES`, in any case.
+
+    Raises:
+        ValueError: a label is none of them.
+    """
+    unknown = [label for label in findings.labels if label.lower() not in _NUMBERS]
+    if unknown:
+        raise ValueError(f"{findings.identity}: VinBigData has no class {unknown[0]!r}")
+    boxes = zip(findings.labels, findings.scores, rounded(findings.boxes), strict=True)
+    strings = [
+        f"{_NUMBERS[label.lower()]} {score:.4f} {x1:.2f} {y1:.2f} {x2:.2f} {y2:.2f}"
+        for label, score, (x1, y1, x2, y2) in boxes
+    ]
+    return " ".join(strings) or NOTHING
+
+
+def rows(
+    findings: Iterable[Findings], ids: Iterable[str] | None = None
+) -> Iterator[tuple[str, str]]:
+    """Rows of a submission.
+
+    Args:
+        findings: one for each image, in the order to write.
+        ids: where given, exactly these rows in this order; nothing found for those without
+            findings.
+    """
+    found = ((item.identity, prediction_string(item)) for item in findings)
+    return table.arranged(found, ids, absent=NOTHING)
+
+
+def read_ids(path: Path) -> list[str]:
+    """The identities of a sample submission, in its order.
+
+    Raises:
+        SubmissionError: it has no column `image_id`, or names an image twice.
+    """
+    return table.read_names(path, HEADER[0])
+
+
+def read_submission(
+    path: Path,
+    ids: Collection[str] | None = None,
+    sizes: Mapping[str, tuple[float, float]] | None = None,
+) -> dict[str, ClassedPrediction]:
+    """Read a submission, checking every row.
+
+    Args:
+        path: CSV, gzipped where it ends in `.gz`.
+        ids: where given, exactly these images must have a row.
+        sizes: width and height of each image, that no box may leave; of one that is not there,
+            only edges below 0 are faults.
+
+    Raises:
+        SubmissionError: with every fault and its line.
+    """
+    known = sizes or {}
+    return table.read(
+        path, HEADER[0], lambda name, string: parse(string, known.get(name, ANY_SIZE)), ids
+    )
+
+
+def parse(string: str, size: tuple[float, float] = ANY_SIZE) -> ClassedPrediction:
+    """Read a prediction string.
+
+    Raises:
+        StringError: it is empty or not six numbers a box, a number is not finite, a class is not
+            0-14, a confidence is not in 0-1, or a box is empty or outside an image of `size`;
+            with every such fault.
+    """
+    values = numbers(string, _NAMES)
+    if not len(values):
+        raise StringError([f"nothing stands there; where nothing was found, write {NOTHING}"])
+    classes, scores, corners = values[:, 0], values[:, 1], values[:, 2:]
+    faults = _class_faults(classes) + confidence_faults(scores) + box_faults(corners, size)
+    placed = (classes == VINBIGDATA_NO_FINDING) & (corners != NOTHING_BOX).any(axis=1)
+    faults += [
+        f"box {row + 1} is of class {VINBIGDATA_NO_FINDING}, nothing found, but not 0 0 1 1"
+        for row in np.flatnonzero(placed)
+    ]
+    if faults:
+        raise StringError(faults)
+    return ClassedPrediction(
+        geometry.as_boxes(corners), scores.astype(np.float32), classes.astype(np.int64)
+    )
+
+
+def _class_faults(classes: NDArray[np.float64]) -> list[str]:
+    good = (classes >= 0) & (classes < len(VINBIGDATA_CLASSES)) & (classes % 1 == 0)
+    return [
+        f"box {row + 1} has the class {classes[row]:g}, not a whole number from 0 to "
+        f"{len(VINBIGDATA_CLASSES) - 1}"
+        for row in np.flatnonzero(~good)
+    ]
