@@ -1,4 +1,4 @@
-"""The command line: `lungbox predict|train|score|evaluate|networks|weights`.
+"""The command line: `lungbox predict|train|evaluate|tune|score|networks|weights`.
 
 It parses, calls one function of the package and says how it went; every import that is slow
 happens inside a command.
@@ -153,6 +153,24 @@ def evaluate(
     from lungbox.evaluation import report
 
     report.run(data, fold, ensemble, engine, _say)
+
+
+@app.command()
+def tune(
+    data: Annotated[Path, typer.Option(help="Folder of labelled radiographs.")],
+    fold: Annotated[int, typer.Option(help="The fold to tune on; never one trained on.")] = 0,
+    ensemble: Annotated[str, typer.Option(help="A name in the manifest.")] = "default",
+    engine: Annotated[
+        Literal["auto", "keras", "openvino"], typer.Option(help="What runs the networks.")
+    ] = "auto",
+    save: Annotated[
+        str | None, typer.Option(help="Enter the result as an ensemble of this name.")
+    ] = None,
+) -> None:
+    """Choose the operating point of an ensemble, and say what it is worth on unseen patients."""
+    from lungbox.evaluation import tune as tuning
+
+    tuning.run(data, fold, ensemble, engine, save, _say)
 
 
 @app.command()

@@ -36,9 +36,14 @@ class Maps:
 
     def boxes(self, row: int, point: OperatingPoint) -> tuple[NDArray, NDArray]:
         """Boxes and confidences of one image, as `boxes.regions` gives them."""
+        return regions(
+            self.mask(row), self.dataset.images[row].size, float(self.scores[row]), point
+        )
+
+    def mask(self, row: int) -> NDArray[np.float32]:
+        """`(h, w, 2)` probabilities of background and opacity of one image."""
         opacity = self.opacity[row].astype(np.float32) / _LEVELS
-        mask = np.stack([1 - opacity, opacity], axis=-1)
-        return regions(mask, self.dataset.images[row].size, float(self.scores[row]), point)
+        return np.stack([1 - opacity, opacity], axis=-1)
 
 
 def predict_maps(

@@ -1,14 +1,15 @@
-"""Choosing gate, threshold, minimum area and shrink for the metric itself, without fooling
-oneself: the figure that is reported is always for patients the choice has not seen."""
+"""Choosing an operating point for the metric itself, without fooling oneself: the figure that is
+reported is always for patients the choice has not seen."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lungbox.boxes import OperatingPoint
+from lungbox.boxes import CONFIDENCES, OperatingPoint, candidates, select
+from lungbox.boxes.regions import Confidence, Extent
 from lungbox.constants import RSNA_CLASS_MIX
 from lungbox.datasets.types import Dataset
 from lungbox.evaluation.maps import Maps
@@ -27,12 +28,42 @@ class Grid:
     thresholds: Sequence[float] = (0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6)
     min_areas: Sequence[float] = (0.005, 0.0075, 0.01)
     shrinks: Sequence[float] = (0.05, 0.0625, 0.075)
+    splits: Sequence[bool] = (False,)
+    extents: Sequence[Extent] = ("all",)
+    confidences: Sequence[Confidence] = ("mean",)
+    one_a_lung: Sequence[bool] = (False,)
     gates: int = 60
+
+    def finders(self) -> list[OperatingPoint]:
+        """Every combination of what decides which regions there are."""
+        combinations = product(self.thresholds, self.splits, self.extents)
+        return [
+            OperatingPoint("threshold", threshold, split=split, extent=extent)
+            for threshold, split, extent in combinations
+        ]
+
+    def selectors(self, finder: OperatingPoint) -> list[OperatingPoint]:
+        """Every combination of what becomes of the regions a finder finds, without a gate."""
+        combinations = product(self.min_areas, self.shrinks, self.confidences, self.one_a_lung)
+        return [
+            replace(finder, min_area=area, shrink=share, confidence=confidence, one_a_lung=one)
+            for area, share, confidence, one in combinations
+        ]
 
     def points(self) -> list[OperatingPoint]:
         """Every combination, without a gate."""
-        combinations = product(self.thresholds, self.min_areas, self.shrinks)
-        return [OperatingPoint("threshold", *combination) for combination in combinations]
+        return [point for finder in self.finders() for point in self.selectors(finder)]
+
+
+# Everything a point can say: 3,072 combinations, each with every gate.
+WIDE = Grid(
+    min_areas=(0.0025, 0.005, 0.0075, 0.01),
+    splits=(False, True),
+    extents=("all", "mass"),
+    confidences=CONFIDENCES,
+    one_a_lung=(False, True),
+    shrinks=(0.05, 0.0625, 0.075, 0.0875),
+)
 
 
 @dataclass(frozen=True)
@@ -48,7 +79,9 @@ class CrossFit:
     points: tuple[OperatingPoint, ...]
 
 
-def cross_fit(maps: Maps, grid: Grid, seed: int = 2024) -> CrossFit:
+def cross_fit(
+    maps: Maps, grid: Grid, seed: int = 2024, advance: Callable[[], object] = lambda: None
+) -> CrossFit:
     """Choose an operating point for the RSNA metric at the challenge's mix of classes.
 
     The most sensitive point that cannot be told from the best: the lowest gate whose metric is
@@ -59,8 +92,9 @@ def cross_fit(maps: Maps, grid: Grid, seed: int = 2024) -> CrossFit:
         maps: of RSNA images the weights were not trained on.
         grid: the values tried.
         seed: decides which patients are held out together.
+        advance: called for every point tried.
     """
-    search = _Search.over(maps, grid)
+    search = _Search.over(maps, grid, advance)
     weights = mix_weights(maps.dataset)
     patients = patient_parts(maps.dataset, len(maps.dataset), seed)
     parts = patients % PARTS
@@ -73,6 +107,24 @@ def image_scores(maps: Maps, points: Sequence[OperatingPoint]) -> NDArray[np.flo
     truth = [image.boxes for image in maps.dataset.images]
     found = [maps.boxes(row, point) for row, point in enumerate(points)]
     return rsna_image_scores(truth, [boxes for boxes, _ in found], [scores for _, scores in found])
+
+
+def _rows(
+    maps: Maps, grid: Grid, finder: OperatingPoint, advance: Callable[[], object]
+) -> NDArray[np.float64]:
+    """`(points, images)` scores of the points of one finder, whose regions are found once."""
+    images = maps.dataset.images
+    found = [candidates(maps.mask(row), finder) for row in range(len(images))]
+    truth = [image.boxes for image in images]
+    rows = []
+    for point in grid.selectors(finder):
+        chosen = [
+            select(regions, image.size, point) for regions, image in zip(found, images, strict=True)
+        ]
+        boxes, scores = [boxes for boxes, _ in chosen], [scores for _, scores in chosen]
+        rows.append(rsna_image_scores(truth, boxes, scores))
+        advance()
+    return np.stack(rows)
 
 
 def mix_weights(dataset: Dataset) -> NDArray[np.float64]:
@@ -101,15 +153,13 @@ class _Search:
     truth: NDArray[np.bool_]  # (images,), whether there is any true box
 
     @classmethod
-    def over(cls, maps: Maps, grid: Grid) -> "_Search":
-        count = len(maps.dataset)
-        points = grid.points()
+    def over(cls, maps: Maps, grid: Grid, advance: Callable[[], object]) -> "_Search":
         quantiles = np.quantile(maps.scores, np.linspace(0, 0.98, grid.gates))
         gates: NDArray[np.float64] = np.unique(np.round(np.asarray(quantiles, np.float64), 4))
         return cls(
-            points=points,
+            points=grid.points(),
             gates=gates,
-            table=np.array([image_scores(maps, [point] * count) for point in points]),
+            table=np.concatenate([_rows(maps, grid, finder, advance) for finder in grid.finders()]),
             open=maps.scores >= gates[:, None],
             truth=np.array([len(image.boxes) > 0 for image in maps.dataset.images]),
         )

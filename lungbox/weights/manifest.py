@@ -234,6 +234,18 @@ def enter(name: str, weights: Weights, ensemble: Ensemble) -> None:
         write_manifest(entered)
 
 
+def enter_ensemble(name: str, ensemble: Ensemble) -> None:
+    """Enter an ensemble of known weights into the user's own manifest, or replace it there.
+
+    Raises:
+        ManifestError: the name is one of Lungbox's own, or cannot be one.
+    """
+    check_name(name)
+    with locked(own_path()):
+        own = read_manifest(own_path())
+        write_manifest(Manifest(weights=own.weights, ensembles=own.ensembles | {name: ensemble}))
+
+
 def write_manifest(manifest: Manifest, path: Path | None = None) -> None:
     """Write a manifest file; the user's own by default."""
     with replacing(path or own_path(), "wb") as file:

@@ -12,6 +12,7 @@ from lungbox.datasets.types import Dataset, LabelledRadiograph
 from lungbox.evaluation.maps import Maps
 from lungbox.evaluation.operating_point import (
     Grid,
+    _Search,
     cross_fit,
     image_scores,
     mix_weights,
@@ -65,6 +66,25 @@ def test_the_chosen_point_is_the_best_of_the_grid(maps):
     count = len(maps.dataset)
     values = [rsna_score(image_scores(maps, [point] * count), weights) for point in candidates]
     assert rsna_score(image_scores(maps, [chosen] * count), weights) == pytest.approx(max(values))
+
+
+def test_points_that_say_more_are_tried_as_they_are_used(maps):
+    """The search finds regions once for many points; each row is what the point itself gives."""
+    grid = replace(
+        GRID,
+        splits=(False, True),
+        extents=("all", "mass"),
+        confidences=("peak", "box"),
+        one_a_lung=(False, True),
+    )
+    some = replace(maps, dataset=Dataset(maps.dataset.images[:30]))
+    calls = []
+    search = _Search.over(some, grid, lambda: calls.append(1))
+    assert len(calls) == len(search.points) == 2 * 2 * 2 * 2 * 2 * 2
+    for row in range(0, len(search.points), 5):
+        expected = image_scores(some, [search.points[row]] * 30)
+        assert np.allclose(search.table[row], expected, equal_nan=True)
+    assert len({row.tobytes() for row in search.table}) > 4
 
 
 def test_a_patients_point_does_not_depend_on_the_patient(maps):

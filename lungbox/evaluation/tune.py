@@ -1,0 +1,170 @@
+"""`lungbox tune`: the operating point an ensemble does best at, and what that is worth."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from lungbox.boxes import OperatingPoint
+from lungbox.constants import RSNA_CLASS_MIX
+from lungbox.engines import Engine, EngineName
+from lungbox.errors import LungboxError
+from lungbox.evaluation.maps import Maps, predict_maps
+from lungbox.evaluation.operating_point import WIDE, Grid, cross_fit, image_scores
+from lungbox.evaluation.report import as_toml
+from lungbox.evaluation.unseen import unseen_images
+from lungbox.metrics.bootstrap import Draws, Estimate, mix_weights
+from lungbox.paths import cache_folder
+from lungbox.pipeline import load
+from lungbox.progress import bar
+from lungbox.weights.manifest import (
+    Ensemble,
+    enter_ensemble,
+    load_manifest,
+    read_manifest,
+    shipped_path,
+)
+
+# What costs more, in sense or in time, must be worth it: a fold's noise is larger than less.
+MIN_GAIN = 0.01
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One way to choose, and what it comes to.
+
+    Attributes:
+        name: in words.
+        point: the operating point chosen on all images.
+        flip: whether radiographs are also read mirrored.
+        worth: the RSNA metric at the challenge's mix; of a choice made here, cross-fitted.
+    """
+
+    name: str
+    point: OperatingPoint
+    flip: bool
+    worth: Estimate
+
+
+def run(
+    data: Path, fold: int, ensemble: str, engine: EngineName, save: str | None, say: Console
+) -> Choice:
+    """Search, show what each way to choose is worth, and enter the best under a name.
+
+    Args:
+        data: labelled radiographs.
+        fold: one that no member of the ensemble has seen.
+        ensemble: a name in the manifest.
+        engine: what runs it.
+        save: the name of the ensemble to enter; the ensemble's own where None, unless it is one
+            of Lungbox's own, which is then only shown.
+        say: where progress is shown.
+
+    Raises:
+        LungboxError: the data is not there, or the weights have seen the fold.
+    """
+    known = load_manifest().ensemble(ensemble)
+    if known.compatibility == "reference":
+        raise LungboxError(f"{ensemble} repeats the reference system, whose values are fixed")
+    _check_name(save)
+    choices = _choices(_both_maps(data, fold, ensemble, engine, say), known, say)
+    _show(choices, fold)
+    best = pick(choices)
+    print(f"\nChosen: {best.name}\n\n{as_toml(best.point)}")
+    if best.flip:
+        print("flip = true")
+    name = save or (None if ensemble in _shipped() else ensemble)
+    if name is None:
+        say.print(f"{ensemble} is Lungbox's own; --save NAME enters this as one of yours.")
+    else:
+        enter_ensemble(name, _tuned(known, best, fold))
+        say.print(f"Entered: python inference.py IMAGE_DIR --ensemble {name}", markup=False)
+    return best
+
+
+def pick(choices: list[Choice]) -> Choice:
+    """The first after the present one, unless a later one is worth at least 0.01 more."""
+    best = choices[1]
+    for choice in choices[2:]:
+        if choice.worth.value - best.worth.value >= MIN_GAIN:
+            best = choice
+    return best
+
+
+def _choices(maps: tuple[Maps, Maps], known: Ensemble, say: Console) -> list[Choice]:
+    plain, mirrored = maps
+    images = plain.dataset.images
+    draws = Draws.over([image.patient for image in images])
+    mix = mix_weights([image.category for image in images], RSNA_CLASS_MIX)
+
+    def worth(of: Maps, points: tuple[OperatingPoint, ...]) -> Estimate:
+        parts = image_scores(of, points)
+        counts = np.where(np.isnan(parts), 0, mix)
+        return draws.ratio(counts * np.nan_to_num(parts), counts)
+
+    now = (known.point,) * len(images)
+    found = [
+        Choice("as it is", known.point, known.flip, worth(mirrored if known.flip else plain, now))
+    ]
+    for name, of, grid, flip in (
+        ("threshold, area, shrink, gate", plain, Grid(), False),
+        ("everything", plain, WIDE, False),
+        ("everything, mirrored reading", mirrored, WIDE, True),
+    ):
+        with bar(say, f"Searching: {name}", len(grid.points())) as progress:
+            fitted = cross_fit(of, grid, advance=progress.advance)
+        found.append(Choice(name, fitted.point, flip, worth(of, fitted.points)))
+    return found
+
+
+def _both_maps(
+    data: Path, fold: int, ensemble: str, engine: EngineName, say: Console
+) -> tuple[Maps, Maps]:
+    """RSNA's images of the fold, read as they are, and mirrored as well."""
+    dataset = unseen_images(ensemble, data, fold).where(lambda image: image.source == "rsna")
+    started = load(ensemble, engine, batch_size=8).engine
+
+    def maps(flip: bool) -> Maps:
+        reading: Engine = started
+        reading.job = replace(reading.job, flip=flip)
+        with bar(say, "Running, mirrored" if flip else "Running", len(dataset)) as progress:
+            return predict_maps(dataset, reading, cache_folder(), running=progress.advance)
+
+    return maps(False), maps(True)
+
+
+def _show(choices: list[Choice], fold: int) -> None:
+    table = Table(title=f"RSNA metric at the challenge's mix, fold {fold}")
+    for header in ("searched over", "metric (95 % interval)", "difference to as it is"):
+        table.add_column(header)
+    for choice in choices:
+        change = choice.worth - choices[0].worth
+        table.add_row(choice.name, _text(choice.worth), _text(change) if change.value else "")
+    console = Console(highlight=False)
+    console.print(table)
+    console.print(
+        "What is searched here is cross-fitted: each patient's boxes come from the point chosen on "
+        "the others. What is as it is may have been chosen on these very patients."
+    )
+
+
+def _text(estimate: Estimate) -> str:
+    low, high = estimate.interval
+    return f"{estimate.value:.3f} ({low:.3f} to {high:.3f})"
+
+
+def _tuned(known: Ensemble, best: Choice, fold: int) -> Ensemble:
+    note = f"`python -m lungbox tune` on fold {fold}: {_text(best.worth)}, cross-fitted"
+    return known.model_copy(update=vars(best.point) | {"flip": best.flip, "note": note})
+
+
+def _shipped() -> set[str]:
+    return set(read_manifest(shipped_path()).ensembles)
+
+
+def _check_name(save: str | None) -> None:
+    """Before the search, not after it."""
+    if save in _shipped():
+        raise LungboxError(f"{save} is a name of Lungbox's own; give another")

@@ -1,0 +1,95 @@
+"""`lungbox tune`: what it refuses, what it chooses, and that it leaves an ensemble that runs."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+import lungbox
+from lungbox import cli
+from lungbox.boxes import OperatingPoint
+from lungbox.datasets.phantom import write_rsna
+from lungbox.evaluation import operating_point, tune
+from lungbox.evaluation.operating_point import Grid
+from lungbox.evaluation.tune import Choice, pick
+from lungbox.metrics.bootstrap import Draws
+from lungbox.weights.manifest import load_manifest
+from tests.tiny import enter_tiny
+
+
+def tuned(capfd, *arguments):
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["tune", *map(str, arguments)])
+    said = capfd.readouterr()
+    return int(ended.value.code or 0), said.out + said.err
+
+
+@pytest.fixture
+def data(tmp_path):
+    write_rsna(tmp_path / "data", count=60, size=96)
+    return tmp_path / "data"
+
+
+@pytest.fixture(autouse=True)
+def _small(own_home, tmp_path, monkeypatch):
+    enter_tiny(tmp_path)
+    grid = Grid(thresholds=(0.4, 0.6), min_areas=(0.001,), shrinks=(0.05,), gates=5)
+    monkeypatch.setattr(tune, "Grid", lambda: grid)
+    monkeypatch.setattr(tune, "WIDE", replace(grid, splits=(False, True), extents=("all", "mass")))
+    monkeypatch.setattr(operating_point, "RESAMPLES", 20)
+
+
+def test_the_result_is_entered_and_runs(capfd, data):
+    code, said = tuned(capfd, "--data", data, "--ensemble", "tiny", "--save", "better")
+    assert code == 0, said
+    for name in ("as it is", "everything", "cross-fitted"):
+        assert name in said
+    ensemble = load_manifest().ensemble("better")
+    assert ensemble.members == ("tiny",)
+    assert ensemble.shrink == 0.05
+    assert "fold 0" in ensemble.note
+    assert load_manifest().ensemble("tiny").note == ""
+    image = next((data / "images").iterdir())
+    assert lungbox.load("better").predict(image).size == (96, 96)
+
+
+def test_folds_that_were_seen_are_refused(capfd, data):
+    code, said = tuned(capfd, "--data", data, "--ensemble", "tiny", "--fold", 2)
+    assert code == 2
+    assert "tiny was trained on fold 2; give one of 0" in said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("--ensemble", "reference"), "whose values are fixed"),
+        (("--ensemble", "tiny", "--save", "default"), "a name of Lungbox's own"),
+        (("--ensemble", "tny"), "did you mean tiny"),
+    ],
+)
+def test_what_cannot_be_tuned(capfd, data, arguments, sentence):
+    code, said = tuned(capfd, "--data", data, *arguments)
+    assert code == 2
+    assert sentence in said
+    assert "Traceback" not in said
+
+
+def test_without_classes_there_is_no_mix(capfd, data):
+    (data / "stage_2_detailed_class_info.csv").unlink()
+    code, said = tuned(capfd, "--data", data, "--ensemble", "tiny")
+    assert code == 2
+    assert "stage_2_detailed_class_info.csv" in said
+
+
+def test_more_must_be_worth_its_price():
+    draws = Draws.over(np.arange(4))
+
+    def choice(name, value):
+        worth = draws.ratio(np.full(4, value), np.ones(4))
+        return Choice(name, OperatingPoint(), False, worth)
+
+    now = choice("now", 0.9)  # chosen on the same patients: no rival
+    plain, little, much = choice("plain", 0.5), choice("little", 0.505), choice("much", 0.52)
+    assert pick([now, plain, little]).name == "plain"
+    assert pick([now, plain, little, much]).name == "much"
+    assert pick([now, plain, much, little]).name == "much"
