@@ -9,6 +9,8 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from selectors import EVENT_READ, DefaultSelector
+from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +20,8 @@ from lungbox.radiograph.types import RadiographError
 _PACKAGE_ROOT = Path(__file__).parent.parent.parent
 _SERVER = "lungbox.radiograph.decoder_process"
 _local = threading.local()
+# Seconds for one image; the largest takes two or three.
+_PATIENCE = 60.0
 
 
 def decode_apart(path: Path) -> NDArray:
@@ -33,6 +37,13 @@ def decode_apart(path: Path) -> NDArray:
     return _local.decoder.decode(path)
 
 
+def _readable(pipe: IO[bytes]) -> bool:
+    """Whether anything comes in time; the end counts, too."""
+    with DefaultSelector() as selector:
+        selector.register(pipe, EVENT_READ)
+        return bool(selector.select(_PATIENCE))
+
+
 class _Decoder:
     """One process that is sent paths and sends back arrays."""
 
@@ -46,6 +57,8 @@ class _Decoder:
         try:
             process.stdin.write(os.fsencode(path.absolute()).hex().encode() + b"\n")
             process.stdin.flush()
+            if not _readable(process.stdout):
+                raise ValueError("no answer")
             kind, _, answer = process.stdout.readline().decode("utf-8").strip().partition(" ")
             if kind == "array":
                 dtype, *shape = answer.split()

@@ -18,6 +18,12 @@ from tests.conftest import ROOT
 CHEST = draw(64, 2, np.random.default_rng(7)).pixels
 
 
+@pytest.fixture(autouse=True)
+def _own_decoder(monkeypatch):
+    """A decoder that no other test has used."""
+    monkeypatch.setattr(decoder, "_local", threading.local())
+
+
 @pytest.fixture
 def path(tmp_path):
     """A file that only the separate process decodes."""
@@ -125,3 +131,12 @@ def test_nothing_is_imported_from_the_users_folder(path, tmp_path):
         check=False,
     )
     assert done.stdout == "(64, 64)\n", done.stderr
+
+
+def test_one_that_hangs_is_left(path, process, monkeypatch):
+    monkeypatch.setattr(decoder, "_PATIENCE", 0.3)
+    os.kill(process.pid, signal.SIGSTOP)
+    with pytest.raises(RadiographError, match="its decoder breaks down"):
+        read(path)
+    assert process.returncode == -signal.SIGKILL
+    monkeypatch.undo()
