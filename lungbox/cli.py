@@ -25,6 +25,13 @@ app = typer.Typer(
 app.add_typer(cli_weights.app, name="weights")
 _say = Console(stderr=True, highlight=False, soft_wrap=True)
 
+# Options that several commands have.
+DataOption = Annotated[Path, typer.Option(help="Folder of labelled radiographs.")]
+EnsembleOption = Annotated[str, typer.Option(help="A name in the manifest.")]
+EngineOption = Annotated[
+    Literal["auto", "keras", "openvino"], typer.Option(help="What runs the networks.")
+]
+
 # Exit codes: all read; nothing to do or wrong use; some files failed and the rest is written;
 # stopped by Ctrl-C, which is the command line library's own.
 OK, WRONG_USE, SOME_FAILED, STOPPED = 0, 2, 3, 130
@@ -75,11 +82,9 @@ def _lungbox(
 @app.command()
 def predict(
     image_dir: Annotated[Path, typer.Argument(help="Folder of DICOM, PNG and JPEG files.")],
-    ensemble: Annotated[str, typer.Option(help="A name in the manifest.")] = "default",
+    ensemble: EnsembleOption = "default",
     output: Annotated[Path, typer.Option(help="Where results go.")] = Path("predictions"),
-    engine: Annotated[
-        Literal["auto", "keras", "openvino"], typer.Option(help="What runs the networks.")
-    ] = "auto",
+    engine: EngineOption = "auto",
     ids: Annotated[
         Path | None,
         typer.Option(help="A sample submission: its rows, no more and no fewer, are written."),
@@ -122,7 +127,7 @@ def predict(
 @app.command()
 def train(
     recipe: Annotated[Path, typer.Argument(help="A recipe, recipes/*.toml.")],
-    data: Annotated[Path, typer.Option(help="Folder of labelled radiographs.")],
+    data: DataOption,
     run: Annotated[
         Path | None, typer.Option(help="The run's folder; runs/NAME by default.")
     ] = None,
@@ -142,12 +147,10 @@ def train(
 
 @app.command()
 def evaluate(
-    data: Annotated[Path, typer.Option(help="Folder of labelled radiographs.")],
+    data: DataOption,
     fold: Annotated[int, typer.Option(help="The fold to score; never one trained on.")] = 0,
-    ensemble: Annotated[str, typer.Option(help="A name in the manifest.")] = "default",
-    engine: Annotated[
-        Literal["auto", "keras", "openvino"], typer.Option(help="What runs the networks.")
-    ] = "auto",
+    ensemble: EnsembleOption = "default",
+    engine: EngineOption = "auto",
 ) -> None:
     """Score an ensemble on a fold it was not trained on, and choose its operating point."""
     from lungbox.evaluation import report
@@ -157,12 +160,10 @@ def evaluate(
 
 @app.command()
 def tune(
-    data: Annotated[Path, typer.Option(help="Folder of labelled radiographs.")],
+    data: DataOption,
     fold: Annotated[int, typer.Option(help="The fold to tune on; never one trained on.")] = 0,
-    ensemble: Annotated[str, typer.Option(help="A name in the manifest.")] = "default",
-    engine: Annotated[
-        Literal["auto", "keras", "openvino"], typer.Option(help="What runs the networks.")
-    ] = "auto",
+    ensemble: EnsembleOption = "default",
+    engine: EngineOption = "auto",
     save: Annotated[
         str | None, typer.Option(help="Enter the result as an ensemble of this name.")
     ] = None,

@@ -25,7 +25,7 @@ Names = Annotated[list[str] | None, typer.Argument(help="Ensembles or weights; a
 def list_() -> None:
     """Every known ensemble and weight file, and whether it is on this machine."""
     from lungbox.architecture_table import narrow_table, widen
-    from lungbox.weights.library import statuses
+    from lungbox.weights.collection import statuses
     from lungbox.weights.manifest import load_manifest
 
     table = narrow_table()
@@ -53,10 +53,10 @@ def list_() -> None:
 @app.command()
 def fetch(names: Names = None) -> None:
     """Fetch what is not on this machine yet."""
+    from lungbox.weights.collection import members_of
     from lungbox.weights.fetch import explain_unpublished, unpublished
     from lungbox.weights.fetch import fetch as fetch_one
     from lungbox.weights.files import WeightsError
-    from lungbox.weights.library import members_of
     from lungbox.weights.manifest import load_manifest
 
     manifest = load_manifest()
@@ -83,7 +83,7 @@ def fetch(names: Names = None) -> None:
 @app.command()
 def verify(names: Names = None) -> None:
     """Check the hash of every weight file that is on this machine."""
-    from lungbox.weights.library import members_of, statuses
+    from lungbox.weights.collection import members_of, statuses
 
     wrong = 0
     for status in statuses(members_of(names) if names else None):
@@ -102,7 +102,7 @@ def add(
     replace: Replace = False,
 ) -> None:
     """Enter a weight file that is on this machine, for instance fetched by hand."""
-    from lungbox.weights.library import add as add_one
+    from lungbox.weights.collection import add as add_one
 
     _start()
     kept = add_one(name, file, architecture, image_size, replace)
@@ -112,7 +112,7 @@ def add(
 @app.command()
 def remove(name: Annotated[str, typer.Argument(help="Weights or an ensemble.")]) -> None:
     """Remove an entry of your own, or what was fetched and pinned for one of Lungbox's."""
-    from lungbox.weights.library import remove as remove_one
+    from lungbox.weights.collection import remove as remove_one
 
     removed = remove_one(name)
     done = ["entry removed"] if removed.entry else []
@@ -134,7 +134,7 @@ def convert(
 ) -> None:
     """Convert a Keras 2 weight file to safetensors and enter it."""
     _start()
-    from lungbox.weights.library import convert as convert_one
+    from lungbox.weights.collection import convert as convert_one
 
     entered = convert_one(file, architecture, name, replace)
     _say.print(f"Entered as {entered}: python inference.py IMAGE_DIR --ensemble {entered}")

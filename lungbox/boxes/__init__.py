@@ -7,7 +7,6 @@ from lungbox.boxes.regions import (
     Candidates,
     OperatingPoint,
     candidates,
-    choose,
     regions,
     select,
 )
@@ -18,7 +17,6 @@ __all__ = [
     "Candidates",
     "OperatingPoint",
     "candidates",
-    "choose",
     "geometry",
     "regions",
     "select",

@@ -132,12 +132,12 @@ def select(
     Returns:
         As `regions` does.
     """
-    kept = choose(found, point)
+    kept = _kept(found, point)
     boxes = scale(shrink(found.boxes[kept], point.shrink), found.side, size)
     return boxes, found.confidences[kept, CONFIDENCES.index(point.confidence)]
 
 
-def choose(found: Candidates, point: OperatingPoint) -> NDArray[np.int64]:
+def _kept(found: Candidates, point: OperatingPoint) -> NDArray[np.int64]:
     """The rows of the regions a point keeps, most certain first."""
     scores = found.confidences[:, CONFIDENCES.index(point.confidence)]
     order = np.argsort(-scores, kind="stable")

@@ -14,6 +14,11 @@ from lungbox.metrics.matching import BoxTable, reached
 RECALL_IOU = 0.4
 
 
+def with_interval(value: float, low: float, high: float) -> str:
+    """A figure and its 95 % interval as they are printed."""
+    return f"{value:.3f} ({low:.3f} to {high:.3f})"
+
+
 @dataclass(frozen=True)
 class Figure:
     """A figure, its 95 % interval, and the images behind it."""
@@ -30,7 +35,7 @@ class Figure:
         return cls(name, estimate.value, *estimate.interval, images)
 
     def __str__(self) -> str:
-        return f"{self.value:.3f} ({self.low:.3f} to {self.high:.3f})"
+        return with_interval(self.value, self.low, self.high)
 
 
 @dataclass(frozen=True)

@@ -104,9 +104,13 @@ def cross_fit(
 
 def image_scores(maps: Maps, points: Sequence[OperatingPoint]) -> NDArray[np.float64]:
     """Each image's part in the RSNA metric under a point of its own; NaN: it does not count."""
-    truth = [image.boxes for image in maps.dataset.images]
-    found = [maps.boxes(row, point) for row, point in enumerate(points)]
-    return rsna_image_scores(truth, [boxes for boxes, _ in found], [scores for _, scores in found])
+    return _scored(maps.dataset, [maps.boxes(row, point) for row, point in enumerate(points)])
+
+
+def _scored(dataset: Dataset, found: Sequence[tuple[NDArray, NDArray]]) -> NDArray[np.float64]:
+    """Each image's part in the RSNA metric with the boxes and confidences found on it."""
+    boxes, scores = zip(*found, strict=True)
+    return rsna_image_scores([image.boxes for image in dataset.images], boxes, scores)
 
 
 def _rows(
@@ -115,14 +119,11 @@ def _rows(
     """`(points, images)` scores of the points of one finder, whose regions are found once."""
     images = maps.dataset.images
     found = [candidates(maps.mask(row), finder) for row in range(len(images))]
-    truth = [image.boxes for image in images]
     rows = []
     for point in grid.selectors(finder):
-        chosen = [
-            select(regions, image.size, point) for regions, image in zip(found, images, strict=True)
-        ]
-        boxes, scores = [boxes for boxes, _ in chosen], [scores for _, scores in chosen]
-        rows.append(rsna_image_scores(truth, boxes, scores))
+        pairs = zip(found, images, strict=True)
+        chosen = [select(regions, image.size, point) for regions, image in pairs]
+        rows.append(_scored(maps.dataset, chosen))
         advance()
     return np.stack(rows)
 

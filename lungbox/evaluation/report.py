@@ -30,8 +30,8 @@ def run(data: Path, fold: int, ensemble: str, engine: EngineName, say: Console) 
     """
     images = unseen_images(ensemble, data, fold)
     detector = load(ensemble, engine, batch_size=8)
-    rsna = _maps(images.where(lambda image: image.source == "rsna"), detector.engine, say)
-    siim = _maps(images.where(lambda image: image.source == "siim"), detector.engine, say)
+    rsna = maps_shown(images.where(lambda image: image.source == "rsna"), detector.engine, say)
+    siim = maps_shown(images.where(lambda image: image.source == "siim"), detector.engine, say)
     fitted = cross_fit(rsna, Grid())
     print(f"# {ensemble}, fold {fold}\n")
     print(_table(f"RSNA, {len(rsna.dataset)} images", rsna_figures(judge(rsna, fitted.points))))
@@ -42,8 +42,10 @@ def run(data: Path, fold: int, ensemble: str, engine: EngineName, say: Console) 
     print(_chosen(fitted))
 
 
-def _maps(dataset: Dataset, engine: Engine, say: Console) -> Maps:
-    with bar(say, "Running", len(dataset)) as progress:
+def maps_shown(dataset: Dataset, engine: Engine, say: Console) -> Maps:
+    """What an engine says of a data set, with a bar while it is asked."""
+    doing = "Running, mirrored too" if engine.job.flip else "Running"
+    with bar(say, doing, len(dataset)) as progress:
         return predict_maps(dataset, engine, cache_folder(), running=progress.advance)
 
 

@@ -8,19 +8,25 @@ from rich.console import Console
 from rich.table import Table
 
 from lungbox.boxes import OperatingPoint
-from lungbox.constants import RSNA_CLASS_MIX
 from lungbox.engines import Engine, EngineName
 from lungbox.errors import LungboxError
-from lungbox.evaluation.maps import Maps, predict_maps
-from lungbox.evaluation.operating_point import WIDE, Grid, cross_fit, image_scores
-from lungbox.evaluation.report import as_toml
+from lungbox.evaluation.figures import with_interval
+from lungbox.evaluation.maps import Maps
+from lungbox.evaluation.operating_point import (
+    WIDE,
+    Grid,
+    cross_fit,
+    image_scores,
+    mix_weights,
+)
+from lungbox.evaluation.report import as_toml, maps_shown
 from lungbox.evaluation.unseen import unseen_images
-from lungbox.metrics.bootstrap import Draws, Estimate, mix_weights
-from lungbox.paths import cache_folder
+from lungbox.metrics.bootstrap import Draws, Estimate
 from lungbox.pipeline import load
 from lungbox.progress import bar
 from lungbox.weights.manifest import (
     Ensemble,
+    check_name,
     enter_ensemble,
     load_manifest,
     read_manifest,
@@ -68,7 +74,8 @@ def run(
     known = load_manifest().ensemble(ensemble)
     if known.compatibility == "reference":
         raise LungboxError(f"{ensemble} repeats the reference system, whose values are fixed")
-    _check_name(save)
+    if save:
+        check_name(save)  # before the search, not after it
     choices = _choices(_both_maps(data, fold, ensemble, engine, say), known, say)
     _show(choices, fold)
     best = pick(choices)
@@ -97,7 +104,7 @@ def _choices(maps: tuple[Maps, Maps], known: Ensemble, say: Console) -> list[Cho
     plain, mirrored = maps
     images = plain.dataset.images
     draws = Draws.over([image.patient for image in images])
-    mix = mix_weights([image.category for image in images], RSNA_CLASS_MIX)
+    mix = mix_weights(plain.dataset)
 
     def worth(of: Maps, points: tuple[OperatingPoint, ...]) -> Estimate:
         parts = image_scores(of, points)
@@ -129,8 +136,7 @@ def _both_maps(
     def maps(flip: bool) -> Maps:
         reading: Engine = started
         reading.job = replace(reading.job, flip=flip)
-        with bar(say, "Running, mirrored" if flip else "Running", len(dataset)) as progress:
-            return predict_maps(dataset, reading, cache_folder(), running=progress.advance)
+        return maps_shown(dataset, reading, say)
 
     return maps(False), maps(True)
 
@@ -151,8 +157,7 @@ def _show(choices: list[Choice], fold: int) -> None:
 
 
 def _text(estimate: Estimate) -> str:
-    low, high = estimate.interval
-    return f"{estimate.value:.3f} ({low:.3f} to {high:.3f})"
+    return with_interval(estimate.value, *estimate.interval)
 
 
 def _tuned(known: Ensemble, best: Choice, fold: int) -> Ensemble:
@@ -162,9 +167,3 @@ def _tuned(known: Ensemble, best: Choice, fold: int) -> Ensemble:
 
 def _shipped() -> set[str]:
     return set(read_manifest(shipped_path()).ensembles)
-
-
-def _check_name(save: str | None) -> None:
-    """Before the search, not after it."""
-    if save in _shipped():
-        raise LungboxError(f"{save} is a name of Lungbox's own; give another")

@@ -8,9 +8,9 @@ from pathlib import Path
 from lungbox.errors import LungboxError
 from lungbox.paths import requirements_file, shipped_checkpoints
 from lungbox.weights import pins
+from lungbox.weights.collection import members_of
 from lungbox.weights.fetch import Watch, cached, fetch_all
 from lungbox.weights.files import WeightsError
-from lungbox.weights.library import members_of
 from lungbox.weights.manifest import (
     NAME,
     Manifest,

@@ -225,13 +225,7 @@ def enter(name: str, weights: Weights, ensemble: Ensemble) -> None:
     Raises:
         ManifestError: the name is one of Lungbox's own, or cannot be one.
     """
-    check_name(name)
-    with locked(own_path()):
-        own = read_manifest(own_path())
-        entered = Manifest(
-            weights=own.weights | {name: weights}, ensembles=own.ensembles | {name: ensemble}
-        )
-        write_manifest(entered)
+    _add(name, {name: weights}, ensemble)
 
 
 def enter_ensemble(name: str, ensemble: Ensemble) -> None:
@@ -240,10 +234,16 @@ def enter_ensemble(name: str, ensemble: Ensemble) -> None:
     Raises:
         ManifestError: the name is one of Lungbox's own, or cannot be one.
     """
+    _add(name, {}, ensemble)
+
+
+def _add(name: str, weights: dict[str, Weights], ensemble: Ensemble) -> None:
     check_name(name)
     with locked(own_path()):
         own = read_manifest(own_path())
-        write_manifest(Manifest(weights=own.weights, ensembles=own.ensembles | {name: ensemble}))
+        write_manifest(
+            Manifest(weights=own.weights | weights, ensembles=own.ensembles | {name: ensemble})
+        )
 
 
 def write_manifest(manifest: Manifest, path: Path | None = None) -> None:

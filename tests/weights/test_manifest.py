@@ -3,9 +3,9 @@
 import pytest
 
 from lungbox import architecture
+from lungbox.weights.collection import add
 from lungbox.weights.fetch import fetch, sha256
 from lungbox.weights.files import WeightsError, save_weights
-from lungbox.weights.library import add
 from lungbox.weights.manifest import (
     Ensemble,
     ManifestError,
