@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lungbox.radiograph import equalise
+from lungbox.radiograph.prepare import Preparation
 from lungbox.training.recipe import Augmentation
 
 # Read once, when albumentations is imported: it would otherwise ask the network for updates.
@@ -30,8 +31,8 @@ class Augmenter:
         >>> image, mask = augment(image, mask, seed=1)
     """
 
-    def __init__(self, settings: Augmentation) -> None:
-        self._settings = settings
+    def __init__(self, settings: Augmentation, preparation: Preparation = "equalised") -> None:
+        self._settings, self._preparation = settings, preparation
         # A composition holds the state of its last call, so each thread has its own.
         self._local = threading.local()
 
@@ -40,10 +41,12 @@ class Augmenter:
     ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         """`(S, S)` prepared image and `(S, S)` mask 0-255 to the same, augmented alike.
 
-        The image comes back equalised, for everything a network sees is.
+        The image comes back prepared, for everything a network sees is.
         """
+        if not self._settings.enabled:
+            return image, mask
         if not hasattr(self._local, "compose"):
-            self._local.compose = _compose(self._settings)
+            self._local.compose = _compose(self._settings, self._preparation)
         self._local.compose.set_random_seed(seed)
         result = self._local.compose(image=image[..., None], mask=mask)
         return result["image"][..., 0], result["mask"]
@@ -83,7 +86,7 @@ class _EraseCorner(A.ImageOnlyTransform):
         return erased
 
 
-def _compose(settings: Augmentation) -> A.Compose:
+def _compose(settings: Augmentation, preparation: Preparation) -> A.Compose:
     turn, shift, zoom = settings.rotate, settings.shift, settings.scale
     low, high = settings.gamma
     return A.Compose(
@@ -103,7 +106,7 @@ def _compose(settings: Augmentation) -> A.Compose:
             # was windowed carelessly does; local contrast survives.
             A.RandomGamma(gamma_limit=(100 * low, 100 * high), p=0.5),
             A.CLAHE(clip_limit=(1, 3), p=settings.clahe),
-            _Equalise(p=1),
+            _Equalise(p=1 if preparation == "equalised" else 0),
             A.GaussianBlur(blur_limit=(3, 5), p=settings.blur),
             A.GaussNoise(std_range=(0.005, 0.02), p=settings.noise),
             A.ImageCompression(quality_range=(40, 95), p=settings.jpeg),

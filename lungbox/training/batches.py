@@ -65,17 +65,21 @@ class Batches(keras.utils.PyDataset):
         super().__init__(workers=workers, use_multiprocessing=False, max_queue_size=8)
         self._cache, self._recipe, self._stage = cache, recipe, stage
         self._epoch, self._stride = epoch, stride
-        self._augment = Augmenter(recipe.augmentation)
-        weights = draw_weights(cache.dataset, recipe.data, stage)
-        count = recipe.steps_per_epoch * recipe.batch_size
-        self._order = _draw(weights, count, np.random.default_rng((recipe.seed, epoch)))
+        self._augment = Augmenter(recipe.augmentation, recipe.data.preparation)
+        self._steps = recipe.steps_per_epoch(len(cache))
+        if recipe.data.order == "fixed":
+            self._order = np.random.default_rng(recipe.seed).permutation(len(cache))
+        else:
+            weights = draw_weights(cache.dataset, recipe.data, stage)
+            random = np.random.default_rng((recipe.seed, epoch))
+            self._order = _draw(weights, self._steps * recipe.batch_size, random)
 
     def __len__(self) -> int:
-        return self._recipe.steps_per_epoch
+        return self._steps
 
     def __getitem__(self, step: int) -> tuple[NDArray, dict[str, NDArray]]:
         first = step * self._recipe.batch_size
-        positions = range(first, first + self._recipe.batch_size)
+        positions = range(first, min(first + self._recipe.batch_size, len(self._order)))
         images, masks = zip(*(self._one(position) for position in positions), strict=True)
         opacity = np.stack(masks).astype(np.float32)[..., None] / 255
         rows = self._order[list(positions)]
@@ -90,7 +94,8 @@ class Batches(keras.utils.PyDataset):
         labelled = self._cache.dataset.images[row]
         side = self._stage.image_size
         image = resize_area(self._cache.images(row), side, side)
-        mask = paint(labelled.boxes, labelled.size, side, self._recipe.data.shape)
+        data = self._recipe.data
+        mask = paint(labelled.boxes, labelled.size, side, data.shape, data.edges)
         seeds = np.random.SeedSequence((self._recipe.seed, self._epoch, position))
         image, mask = self._augment(image, mask, int(seeds.generate_state(1)[0]))
         return image, resize_area(mask, side // self._stride, side // self._stride)

@@ -107,7 +107,7 @@ def train(
 def _train_stages(recipe: Recipe, images: Cache, run: Path, progress: Progress) -> keras.Model:
     """Train what the state in `run` leaves to do; returns the network at its end."""
     stride = architecture.describe(recipe.architecture).stride
-    steps = recipe.steps_per_epoch
+    steps = recipe.steps_per_epoch(len(images))
     done = finished_epochs(run / STATE)
     _forget_later_rows(run / LOG, done)
     progress.training(recipe.epochs * steps, done * steps, recipe.batch_size)
@@ -117,7 +117,7 @@ def _train_stages(recipe: Recipe, images: Cache, run: Path, progress: Progress) 
         if done >= end and end < recipe.epochs:
             continue
         # A stage begins as a stopped run continues: from the state on disk.
-        model, optimizer = _build(recipe, stage.image_size)
+        model, optimizer = _build(recipe, stage.image_size, recipe.epochs * steps)
         load_state(run / STATE, model, optimizer)
         for epoch in range(done, end):
             optimizer.last_epoch = epoch == recipe.epochs - 1
@@ -162,13 +162,14 @@ def _read(recipe: Recipe, data: Path, cache: Path, progress: Progress) -> Cache:
     if not dataset.images:
         wanted = ", ".join(map(str, recipe.data.folds))
         raise datasets.DatasetError(f"{data}: no image is in the recipe's folds {wanted}")
-    images = prepare_all(dataset, recipe.image_size, cache, progress.reading(len(dataset)))
+    reading = progress.reading(len(dataset))
+    images = prepare_all(dataset, recipe.image_size, cache, reading, recipe.data.preparation)
     for fault in (*dataset.faults, *(f"{path}: {why}" for path, why in images.failed)):
         progress.note(fault)
     return images
 
 
-def _build(recipe: Recipe, image_size: int) -> tuple[keras.Model, EncoderAdamW]:
+def _build(recipe: Recipe, image_size: int, steps: int) -> tuple[keras.Model, EncoderAdamW]:
     keras.utils.set_random_seed(recipe.seed)
     with dtype_policy(recipe.policy):
         try:
@@ -180,7 +181,6 @@ def _build(recipe: Recipe, image_size: int) -> tuple[keras.Model, EncoderAdamW]:
     pretrained: frozenset[str] = frozenset()
     if recipe.encoder_weights != "none":
         pretrained = load_encoder(model, encoder, recipe.encoder_file)
-    steps = recipe.epochs * recipe.steps_per_epoch
     optimizer = build_optimizer(recipe.optimizer, model, steps, pretrained)
     if keras.backend.backend() == "tensorflow" and recipe.policy == "float32":
         from lungbox.training.tensorflow_cpu import fuse_batch_norm
@@ -190,7 +190,7 @@ def _build(recipe: Recipe, image_size: int) -> tuple[keras.Model, EncoderAdamW]:
     model.compile(
         optimizer=optimizer,
         loss={
-            "mask": IoUBinaryCrossentropy(weights.bce, weights.iou, channels="foreground"),
+            "mask": IoUBinaryCrossentropy(weights.bce, weights.iou, channels=weights.channels),
             "image": keras.losses.BinaryCrossentropy(label_smoothing=weights.label_smoothing),
         },
         loss_weights={"mask": 1.0, "image": weights.image},

@@ -1,23 +1,31 @@
 """Boxes to the mask a network learns to paint."""
 
+from collections.abc import Callable
+from functools import partial
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 Shape = Literal["rectangle", "ellipse"]
+Edges = Literal["soft", "hard"]
 
 
 def paint(
-    boxes: NDArray[np.float32], size: tuple[int, int], side: int, shape: Shape = "rectangle"
+    boxes: NDArray[np.float32],
+    size: tuple[int, int],
+    side: int,
+    shape: Shape = "rectangle",
+    edges: Edges = "soft",
 ) -> NDArray[np.uint8]:
-    """The share of each mask pixel that the boxes cover.
+    """The share of each mask pixel that the boxes cover, or whether they cover its centre.
 
     Args:
         boxes: `(N, 4)` `x1, y1, x2, y2`, pixels of an image of `size`.
         size: that image's width and height.
         side: side of the square mask, in pixels.
         shape: the box itself, or the ellipse inside it.
+        edges: `soft` for the share, `hard` for the centre.
 
     Returns:
         `(side, side)` uint8, 255 where wholly covered. Overlapping boxes take the larger share.
@@ -25,7 +33,7 @@ def paint(
     mask = np.zeros((side, side), np.uint8)
     factors = np.tile(np.divide(side, size), 2)
     for box in np.asarray(boxes, np.float64).reshape(-1, 4) * factors:
-        cover = _ellipse(box, side) if shape == "ellipse" else _rectangle(box, side)
+        cover = _PAINTERS[shape, edges](box, side)
         np.maximum(mask, cover, out=mask)
     return mask
 
@@ -38,10 +46,26 @@ def _rectangle(box: NDArray[np.float64], side: int) -> NDArray[np.uint8]:
     return np.round(255 * np.outer(down, across)).astype(np.uint8)
 
 
-def _ellipse(box: NDArray[np.float64], side: int) -> NDArray[np.uint8]:
-    """Each pixel is looked at in 4 x 4 places."""
-    places = (np.arange(4 * side) + 0.5) / 4
+def _hard_rectangle(box: NDArray[np.float64], side: int) -> NDArray[np.uint8]:
+    centres = np.arange(side) + 0.5
+    across = (box[0] <= centres) & (centres < box[2])
+    down = (box[1] <= centres) & (centres < box[3])
+    return 255 * np.outer(down, across).astype(np.uint8)
+
+
+def _ellipse(box: NDArray[np.float64], side: int, places: int = 4) -> NDArray[np.uint8]:
+    """Each pixel is looked at in `places` x `places` places."""
+    at = (np.arange(places * side) + 0.5) / places
     centre, half = (box[:2] + box[2:]) / 2, (box[2:] - box[:2]) / 2
-    across, down = (((places - centre[axis]) / half[axis]) ** 2 for axis in (0, 1))
+    across, down = (((at - centre[axis]) / half[axis]) ** 2 for axis in (0, 1))
     inside = down[:, None] + across[None, :] <= 1
-    return np.round(255 * inside.reshape(side, 4, side, 4).mean(axis=(1, 3))).astype(np.uint8)
+    cells = inside.reshape(side, places, side, places)
+    return np.round(255 * cells.mean(axis=(1, 3))).astype(np.uint8)
+
+
+_PAINTERS: dict[tuple[Shape, Edges], Callable[[NDArray[np.float64], int], NDArray[np.uint8]]] = {
+    ("rectangle", "soft"): _rectangle,
+    ("rectangle", "hard"): _hard_rectangle,
+    ("ellipse", "soft"): _ellipse,
+    ("ellipse", "hard"): partial(_ellipse, places=1),
+}

@@ -1,4 +1,5 @@
-"""AdamW with a lower rate for a pretrained encoder, and an average that is taken once."""
+"""AdamW under a schedule, with a lower rate for a pretrained encoder, and an average that is
+taken once."""
 
 from collections.abc import Callable
 from typing import Any
@@ -44,25 +45,31 @@ def build_optimizer(
     Args:
         settings: the recipe's.
         model: decides what is not decayed: biases and normalisation.
-        steps: of the whole run; the cosine ends at 0 there.
+        steps: of the whole run; a cosine ends at 0 there.
         pretrained: paths of the variables that take the encoder's rate.
     """
-    warmup = int(settings.warmup * steps)
-    schedule = keras.optimizers.schedules.CosineDecay(
-        initial_learning_rate=0.0 if warmup else settings.learning_rate,
-        decay_steps=max(1, steps - warmup),
-        warmup_target=settings.learning_rate if warmup else None,
-        warmup_steps=warmup,
-    )
     ratio = settings.encoder_learning_rate / settings.learning_rate
     optimizer = EncoderAdamW(
         scale=lambda path: ratio if path in pretrained else 1.0,
-        learning_rate=schedule,
+        learning_rate=_schedule(settings, steps),
         weight_decay=settings.weight_decay,
-        global_clipnorm=settings.clip_norm,
+        global_clipnorm=settings.clip_norm or None,
         use_ema=settings.ema > 0,
         ema_momentum=settings.ema or 0.99,
     )
     plain = [v for v in model.trainable_variables if v.path.endswith(("gamma", "beta", "bias"))]
     optimizer.exclude_from_weight_decay(var_list=plain)
     return optimizer
+
+
+def _schedule(settings: Optimizer, steps: int) -> keras.optimizers.schedules.LearningRateSchedule:
+    """A rise over the warm-up, then a cosine to 0, or one that does not fall."""
+    warmup = int(settings.warmup * steps)
+    return keras.optimizers.schedules.CosineDecay(
+        initial_learning_rate=0.0 if warmup else settings.learning_rate,
+        decay_steps=max(1, steps - warmup),
+        # The share that the cosine ends at.
+        alpha=1.0 if settings.schedule == "constant" else 0.0,
+        warmup_target=settings.learning_rate if warmup else None,
+        warmup_steps=warmup,
+    )

@@ -1,5 +1,6 @@
 """A training run is a TOML file: these are its keys."""
 
+import math
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from lungbox.errors import LungboxError
+from lungbox.radiograph.prepare import Preparation
 
 
 class RecipeError(LungboxError):
@@ -35,24 +37,46 @@ class Data(_Section):
 
     Attributes:
         folds: the folds trained on; every other is never looked at.
+        preparation: see `radiograph.prepare`.
+        order: `drawn` draws an epoch's images by the weights below; `fixed` takes every image
+            once, in an order that is the same in every epoch, as the reference system does.
         samples_per_epoch: images drawn for one epoch, with replacement across epochs.
         source_weights: how often an image of a data set is drawn, against the others.
         category_weights: the same for a class of image, on top.
         balance: attributes over whose combinations, within a data set, draws are evened out.
         shape: whether a box is painted as a rectangle or as the ellipse inside it.
+        edges: `soft` paints the share of a mask pixel that is covered, `hard` 1 where its centre
+            is and 0 elsewhere.
     """
 
     folds: tuple[int, ...] = Field((1, 2, 3, 4), min_length=1)
-    samples_per_epoch: int = Field(gt=0)
+    preparation: Preparation = "equalised"
+    order: Literal["drawn", "fixed"] = "drawn"
+    samples_per_epoch: int | None = Field(None, gt=0)
     source_weights: dict[str, Share] = {}
     category_weights: dict[str, Share] = {}
     balance: tuple[Literal["view", "target"], ...] = ()
     shape: Literal["rectangle", "ellipse"] = "rectangle"
+    edges: Literal["soft", "hard"] = "soft"
+
+    @model_validator(mode="after")
+    def _drawn_or_fixed(self) -> "Data":
+        weighted = self.source_weights or self.category_weights or self.balance
+        if self.order == "fixed" and (self.samples_per_epoch or weighted):
+            raise ValueError("a fixed order takes every image once: no number and no weights")
+        if self.order == "drawn" and not self.samples_per_epoch:
+            raise ValueError("samples_per_epoch is missing")
+        return self
 
 
 class Augmentation(_Section):
-    """Probabilities in 0-1, angles in degrees, shifts as shares of the side."""
+    """Probabilities in 0-1, angles in degrees, shifts as shares of the side.
 
+    Attributes:
+        enabled: whether anything is done at all.
+    """
+
+    enabled: bool = True
     flip: float = Field(0.5, ge=0, le=1)
     rotate: float = Field(10, ge=0)
     scale: Range = (0.85, 1.15)
@@ -70,7 +94,8 @@ class Loss(_Section):
     """Weights of the loss's terms.
 
     Attributes:
-        bce, iou: of the mask's binary cross-entropy and of its 1 - IoU of opacity.
+        bce, iou: of the mask's binary cross-entropy and of its 1 - IoU.
+        channels: what the IoU is of, see `metrics.losses.soft_iou`.
         image: of the image score's binary cross-entropy.
         label_smoothing: the image targets become this half away from 0 and 1, so that the score
             does not saturate on images that are learned by heart.
@@ -78,27 +103,30 @@ class Loss(_Section):
 
     bce: float = Field(0.5, ge=0)
     iou: float = Field(0.5, ge=0)
+    channels: Literal["all", "foreground", "each"] = "foreground"
     image: float = Field(1.0, ge=0)
     label_smoothing: float = Field(0.0, ge=0, lt=1)
 
 
 class Optimizer(_Section):
-    """AdamW under a warm-up and a cosine, and the moving average that is kept.
+    """AdamW under a schedule, and the moving average that is kept.
 
     Attributes:
         learning_rate: its height after the warm-up, for decoder and heads.
         encoder_learning_rate: the same for a pretrained encoder.
+        schedule: after the warm-up, `cosine` falls to 0 at the last step, `constant` stays.
         warmup: share of all steps over which it rises from 0.
-        weight_decay: decoupled; not on biases and normalisation.
-        clip_norm: the gradient's largest norm.
+        weight_decay: decoupled; not on biases and normalisation. 0 makes it Adam.
+        clip_norm: the gradient's largest norm; 0 lets it be.
         ema: momentum of the moving average of the weights; 0 keeps the last weights.
     """
 
     learning_rate: float = Field(1e-3, gt=0)
     encoder_learning_rate: float = Field(3e-4, gt=0)
+    schedule: Literal["cosine", "constant"] = "cosine"
     warmup: float = Field(0.05, ge=0, lt=1)
     weight_decay: float = Field(0.01, ge=0)
-    clip_norm: float = Field(5.0, gt=0)
+    clip_norm: float = Field(5.0, ge=0)
     ema: float = Field(0.998, ge=0, lt=1)
 
 
@@ -146,7 +174,8 @@ class Recipe(_Section):
 
     @model_validator(mode="after")
     def _an_epoch_has_a_batch(self) -> "Recipe":
-        if self.data.samples_per_epoch < self.batch_size:
+        drawn = self.data.samples_per_epoch
+        if drawn is not None and drawn < self.batch_size:
             raise ValueError("data.samples_per_epoch is less than one batch")
         return self
 
@@ -171,10 +200,13 @@ class Recipe(_Section):
         """Epochs of all stages together."""
         return sum(stage.epochs for stage in self.stages)
 
-    @property
-    def steps_per_epoch(self) -> int:
-        """Batches in one epoch."""
-        return self.data.samples_per_epoch // self.batch_size
+    def steps_per_epoch(self, images: int) -> int:
+        """Batches in one epoch over a data set of so many images.
+
+        The last batch of a fixed order holds what is left.
+        """
+        drawn = self.data.samples_per_epoch
+        return drawn // self.batch_size if drawn else math.ceil(images / self.batch_size)
 
 
 def load_recipe(path: Path, changes: Sequence[str] = ()) -> Recipe:

@@ -61,7 +61,8 @@ def _enter(recipe: Recipe, recipe_path: Path, path: Path) -> str:
         recipe=str(recipe_path),
         folds=recipe.data.folds,
     )
-    enter(name, weights, Ensemble(members=(name,), note=_UNTUNED))
+    alone = Ensemble(members=(name,), preparation=recipe.data.preparation, note=_UNTUNED)
+    enter(name, weights, alone)
     return name
 
 

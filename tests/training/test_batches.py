@@ -96,3 +96,25 @@ def test_a_stages_own_weights_go_first(cache):
         draw_weights(cache.dataset, settings, STAGE)
     other = Stage(epochs=1, image_size=64, source_weights={"rsna": 2.0})
     assert draw_weights(cache.dataset, settings, other).sum() == pytest.approx(1)
+
+
+def test_a_fixed_order_takes_every_image_once_and_leaves_it_as_it_is(cache):
+    fixed = Recipe(
+        name="x",
+        architecture="unet_lite0",
+        batch_size=4,
+        data={"order": "fixed", "edges": "hard"},
+        augmentation={"enabled": False},
+        stages=[{"epochs": 1, "image_size": 64}],
+    )
+    first, later = (Batches(cache, fixed, STAGE, epoch, stride=1) for epoch in (0, 5))
+    epochs = [[epoch[step] for step in range(len(epoch))] for epoch in (first, later)]
+    for (a, one), (b, other) in zip(*epochs, strict=True):
+        assert np.array_equal(a, b)
+        assert np.array_equal(one["mask"], other["mask"])
+    seen = np.concatenate([images for images, _ in epochs[0]])[..., 0]
+    assert len(seen) == len(cache) == 15
+    assert len(epochs[0][-1][0]) == 3
+    kept = {image.tobytes() for image in cache.images(slice(None))}
+    assert {image.astype(np.uint8).tobytes() for image in seen} == kept
+    assert not np.array_equal(seen, cache.images(slice(None)))  # not in the order of the files

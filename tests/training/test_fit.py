@@ -15,6 +15,7 @@ from lungbox.training import fit
 from lungbox.training.optimizer import build_optimizer
 from lungbox.training.recipe import Optimizer, RecipeError, load_recipe
 from lungbox.weights.files import WeightsError, load_weights
+from tests.conftest import ROOT
 
 RECIPE = """
 name = "phantoms"
@@ -233,7 +234,7 @@ def test_a_changed_recipe_is_kept_as_it_was_run(folder):
     fit.train(*arguments, Watcher(), changes)
     kept = load_recipe(folder / "changed/recipe.toml")
     assert kept == load_recipe(recipe, changes)
-    assert (kept.seed, kept.steps_per_epoch, kept.epochs) == (6, 2, 1)
+    assert (kept.seed, kept.data.samples_per_epoch, kept.epochs) == (6, 16, 1)
     with pytest.raises(RecipeError, match="another recipe"):
         fit.train(*arguments, Watcher())
 
@@ -269,6 +270,23 @@ def test_the_encoder_takes_smaller_steps():
     # Adam's first step is its rate, whatever the gradient.
     assert np.allclose(before[0] - encoder.numpy(), 0.01, atol=1e-4)
     assert np.allclose(before[1] - head.numpy(), 0.1, atol=1e-3)
+
+
+def test_the_reference_recipe_steps_as_adam_does():
+    settings = load_recipe(ROOT / "recipes/reference.toml").optimizer
+    ends = []
+    for choice in (lambda m: build_optimizer(settings, m, 10, frozenset()), None):
+        keras.utils.set_random_seed(1)
+        inputs = keras.Input((4,))
+        model = keras.Model(inputs, keras.layers.Dense(3)(inputs))
+        optimizer = choice(model) if choice else keras.optimizers.Adam(1e-4)
+        random = np.random.default_rng(2)
+        for _ in range(20):  # ten more than the run has: the rate does not fall
+            gradients = [random.normal(0, 100, v.shape) for v in model.trainable_variables]
+            optimizer.apply(gradients, model.trainable_variables)
+        ends.append([variable.numpy() for variable in model.trainable_variables])
+    for ours, adams in zip(*ends, strict=True):
+        assert np.allclose(ours, adams, rtol=0, atol=1e-6)
 
 
 def test_the_average_is_taken_once_at_the_end():

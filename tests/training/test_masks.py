@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lungbox.boxes import OperatingPoint, geometry, regions
+from lungbox.radiograph.prepare import resize_nearest
 from lungbox.training.masks import paint
 
 
@@ -37,6 +38,34 @@ def test_ellipses_lie_inside_their_box():
     rectangle, ellipse = (paint(boxes, (64, 64), 64, shape) for shape in ("rectangle", "ellipse"))
     assert (ellipse <= rectangle).all()
     assert ellipse.sum() / rectangle.sum() == pytest.approx(np.pi / 4, abs=0.03)
+
+
+@pytest.mark.parametrize("shape", ["rectangle", "ellipse"])
+def test_hard_edges_follow_the_centres(shape):
+    boxes = geometry.as_boxes([(1.4, 0.6, 5.6, 6.5)])
+    soft, hard = (paint(boxes, (8, 8), 8, shape, edges) for edges in ("soft", "hard"))
+    assert set(np.unique(hard)) == {0, 255}
+    assert np.all(soft[hard == 255] >= 64)
+    # An inner pixel that is wholly covered has its centre covered, too.
+    assert np.all(hard[soft == 255] == 255)
+    if shape == "rectangle":
+        # Columns 1-5 by centres 1.5 and 5.5, rows 1-5 (6.5 is not below 6.5).
+        assert np.argwhere(hard).min(axis=0).tolist() == [1, 1]
+        assert np.argwhere(hard).max(axis=0).tolist() == [5, 5]
+
+
+def test_hard_edges_are_the_full_size_mask_resized_to_the_nearest_pixel():
+    """What the reference system does: paint at 1024, take every eighth pixel's neighbour."""
+    random = np.random.default_rng(0)
+    for _ in range(20):
+        x, y = random.integers(0, 500, 2)
+        width, height = random.integers(20, 500, 2)
+        full = np.zeros((1024, 1024), np.uint8)
+        full[y : y + height, x : x + width] = 255
+        box = geometry.as_boxes([(x, y, x + width, y + height)])
+        assert np.array_equal(
+            paint(box, (1024, 1024), 128, edges="hard"), resize_nearest(full, 128, 128)
+        )
 
 
 @given(st.integers(0, 40), st.integers(0, 40), st.integers(8, 20), st.integers(8, 20))

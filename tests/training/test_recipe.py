@@ -21,7 +21,7 @@ image_size = 64
 def test_shipped_recipes(path):
     recipe = load_recipe(path)
     assert recipe.label.partition("-")[0] == path.stem
-    assert recipe.steps_per_epoch > 0
+    assert recipe.steps_per_epoch(images=100) > 0
     assert 0 not in recipe.data.folds
 
 
@@ -29,13 +29,15 @@ def test_what_follows(tmp_path):
     path = tmp_path / "r.toml"
     path.write_text(MINIMAL + "[[stages]]\nepochs = 3\nimage_size = 96\n")
     recipe = load_recipe(path)
-    assert (recipe.epochs, recipe.image_size, recipe.steps_per_epoch) == (5, 96, 2)
+    assert (recipe.epochs, recipe.image_size, recipe.steps_per_epoch(images=100)) == (5, 96, 2)
 
 
 @pytest.mark.parametrize(
     ("change", "fault"),
     [
         (("epochs = 2", "epoch = 2"), "stages.0"),
+        (("samples_per_epoch = 8", ""), "samples_per_epoch is missing"),
+        (("samples_per_epoch = 8", "samples_per_epoch = 8\norder = 'fixed'"), "a fixed order"),
         (("image_size = 64", "image_size = 50"), "stages.0.image_size"),
         (("batch_size = 4", 'batch_size = "many"'), "batch_size"),
         (("[data]", "[data"), "not a TOML file"),
