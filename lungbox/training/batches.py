@@ -5,6 +5,7 @@ an undisturbed one would have seen.
 """
 
 from collections import Counter
+from collections.abc import Collection
 
 import keras
 import numpy as np
@@ -56,15 +57,22 @@ class Batches(keras.utils.PyDataset):
     """The batches of one epoch: `(images, {"mask": masks, "image": targets})`.
 
     Images `(B, S, S, 1)` float32 0-255, masks `(B, S / k, S / k, 2)` background and opacity,
-    targets `(B, 1)`, 1 where there is any opacity.
+    targets `(B, 1)`, 1 where there is any opacity. Of these, those a network has `heads` for.
     """
 
     def __init__(
-        self, cache: Cache, recipe: Recipe, stage: Stage, epoch: int, stride: int, workers: int = 2
+        self,
+        cache: Cache,
+        recipe: Recipe,
+        stage: Stage,
+        epoch: int,
+        stride: int,
+        workers: int = 2,
+        heads: Collection[str] = ("mask", "image"),
     ) -> None:
         super().__init__(workers=workers, use_multiprocessing=False, max_queue_size=8)
         self._cache, self._recipe, self._stage = cache, recipe, stage
-        self._epoch, self._stride = epoch, stride
+        self._epoch, self._stride, self._heads = epoch, stride, heads
         self._augment = Augmenter(recipe.augmentation, recipe.data.preparation)
         self._steps = recipe.steps_per_epoch(len(cache))
         if recipe.data.order == "fixed":
@@ -84,9 +92,12 @@ class Batches(keras.utils.PyDataset):
         opacity = np.stack(masks).astype(np.float32)[..., None] / 255
         rows = self._order[list(positions)]
         targets = [[self._cache.dataset.images[row].target] for row in rows]
-        return np.stack(images).astype(np.float32)[..., None], {
+        of_head = {
             "mask": np.concatenate([1 - opacity, opacity], axis=-1),
             "image": np.asarray(targets, np.float32),
+        }
+        return np.stack(images).astype(np.float32)[..., None], {
+            head: of_head[head] for head in self._heads
         }
 
     def _one(self, position: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:

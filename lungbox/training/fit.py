@@ -5,6 +5,7 @@ A run is a folder: `recipe.toml` (what was asked), `log.csv` (a row an epoch), `
 """
 
 import csv
+import math
 import shutil
 import time
 from collections.abc import Callable, Sequence
@@ -35,7 +36,7 @@ WEIGHTS = "weights.safetensors"
 
 @dataclass(frozen=True)
 class Epoch:
-    """What one finished epoch showed."""
+    """What one finished epoch showed; NaN is the loss of a head that the network has not."""
 
     epoch: int
     loss: float
@@ -121,7 +122,7 @@ def _train_stages(recipe: Recipe, images: Cache, run: Path, progress: Progress) 
         load_state(run / STATE, model, optimizer)
         for epoch in range(done, end):
             optimizer.last_epoch = epoch == recipe.epochs - 1
-            batches = Batches(images, recipe, stage, epoch, stride)
+            batches = Batches(images, recipe, stage, epoch, stride, heads=tuple(model.output))
             progress.epoch(_train_epoch(model, batches, epoch, run / LOG, progress))
             save_state(run / STATE, model, optimizer, epoch + 1)
         done = end
@@ -187,13 +188,15 @@ def _build(recipe: Recipe, image_size: int, steps: int) -> tuple[keras.Model, En
 
         fuse_batch_norm(model)
     weights = recipe.loss
+    losses: dict[str, keras.losses.Loss] = {
+        "mask": IoUBinaryCrossentropy(weights.bce, weights.iou, channels=weights.channels),
+        "image": keras.losses.BinaryCrossentropy(label_smoothing=weights.label_smoothing),
+    }
+    shares = {"mask": 1.0, "image": weights.image}
     model.compile(
         optimizer=optimizer,
-        loss={
-            "mask": IoUBinaryCrossentropy(weights.bce, weights.iou, channels=weights.channels),
-            "image": keras.losses.BinaryCrossentropy(label_smoothing=weights.label_smoothing),
-        },
-        loss_weights={"mask": 1.0, "image": weights.image},
+        loss={head: losses[head] for head in model.output},
+        loss_weights={head: shares[head] for head in model.output},
         jit_compile=compile_choice(),
     )
     optimizer.build(model.trainable_variables)
@@ -212,8 +215,9 @@ def _train_epoch(
     result = Epoch(
         epoch=epoch + 1,
         loss=history["loss"][0],
-        mask_loss=history["mask_loss"][0],
-        image_loss=history["image_loss"][0],
+        # Keras names no parts where there is only one.
+        mask_loss=history.get("mask_loss", history["loss"])[0],
+        image_loss=history.get("image_loss", [math.nan])[0],
         seconds=time.monotonic() - started,
     )
     fresh = epoch == 0 or not log.is_file()

@@ -96,7 +96,7 @@ class Loss(_Section):
     Attributes:
         bce, iou: of the mask's binary cross-entropy and of its 1 - IoU.
         channels: what the IoU is of, see `metrics.losses.soft_iou`.
-        image: of the image score's binary cross-entropy.
+        image: of the image score's binary cross-entropy, where the network has one.
         label_smoothing: the image targets become this half away from 0 and 1, so that the score
             does not saturate on images that are learned by heart.
     """

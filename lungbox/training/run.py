@@ -89,9 +89,10 @@ class _OnTerminal(fit.Progress):
             self._bar.describe(f"Training, loss {loss:.3f}")
 
     def epoch(self, epoch: fit.Epoch) -> None:
+        parts = {"mask": epoch.mask_loss, "image": epoch.image_loss}
+        shown = ", ".join(f"{head} {loss:.4f}" for head, loss in parts.items() if loss == loss)
         self._say.print(
-            f"epoch {epoch.epoch}: loss {epoch.loss:.4f} (mask {epoch.mask_loss:.4f}, "
-            f"image {epoch.image_loss:.4f}), {epoch.seconds:.0f} s"
+            f"epoch {epoch.epoch}: loss {epoch.loss:.4f} ({shown}), {epoch.seconds:.0f} s"
         )
 
     def note(self, sentence: str) -> None:

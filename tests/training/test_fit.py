@@ -65,11 +65,18 @@ def two_convolutions(image_size: int = 64, dropout: float = 0.1) -> keras.Model:
     return keras.Model(inputs, {"mask": mask, "image": heads.image_score(x, mask)})
 
 
+def only_a_mask(image_size: int = 64) -> keras.Model:
+    """Has no image head, as the reference system's networks have none."""
+    whole = two_convolutions(image_size)
+    return keras.Model(whole.input, {"mask": whole.output["mask"]})
+
+
 @pytest.fixture(scope="module", autouse=True)
-def small_network():
-    """A network that is registered for these tests alone."""
+def small_networks():
+    """Networks that are registered for these tests alone."""
     known = dict(registry._NETWORKS)
-    registry.network(encoder="none", stride=4, image_size=64)(two_convolutions)
+    for build in (two_convolutions, only_a_mask):
+        registry.network(encoder="none", stride=4, image_size=64)(build)
     yield
     registry._NETWORKS.clear()
     registry._NETWORKS.update(known)
@@ -225,6 +232,18 @@ def test_mistakes_are_found_before_the_first_epoch(folder, change, fault):
     with pytest.raises(LungboxError, match=fault):
         fit.train(recipe, folder / "data", folder / "wrong", folder / "cache", Watcher())
     assert not (folder / "wrong").exists()
+
+
+def test_the_reference_recipe_trains_a_network_without_an_image_head(folder):
+    changes = ["architecture=only_a_mask", "encoder_weights=none", "batch_size=5"]
+    changes.append("stages=[{ epochs = 2, image_size = 32 }]")
+    recipe, run = ROOT / "recipes/reference.toml", folder / "reference"
+    watcher = Watcher()
+    fit.train(recipe, folder / "data", run, folder / "cache", watcher, changes)
+    rows = list(csv.DictReader((run / "log.csv").read_text().splitlines()))
+    assert [row["image_loss"] for row in rows] == ["nan", "nan"]
+    assert float(rows[1]["loss"]) < float(rows[0]["loss"])
+    assert (run / "weights.safetensors").is_file()
 
 
 def test_a_changed_recipe_is_kept_as_it_was_run(folder):
