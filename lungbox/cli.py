@@ -1,4 +1,4 @@
-"""The command line: `lungbox predict|train|evaluate|tune|score|networks|weights`.
+"""The command line: `lungbox predict|train|evaluate|report|tune|score|networks|weights`.
 
 It parses, calls one function of the package and says how it went; every import that is slow
 happens inside a command.
@@ -153,9 +153,23 @@ def evaluate(
     engine: EngineOption = "auto",
 ) -> None:
     """Score an ensemble on a fold it was not trained on, and choose its operating point."""
-    from lungbox.evaluation import report
+    from lungbox.evaluation import evaluate as evaluation
 
-    report.run(data, fold, ensemble, engine, _say)
+    evaluation.run(data, fold, ensemble, engine, _say)
+
+
+@app.command()
+def report(
+    data: DataOption,
+    fold: Annotated[int, typer.Option(help="The fold to report; never one trained on.")] = 0,
+    ensemble: EnsembleOption = "default",
+    engine: EngineOption = "auto",
+    output: Annotated[Path, typer.Option(help="The page.")] = Path("report.html"),
+) -> None:
+    """Write one HTML page about an ensemble on a fold it was not trained on."""
+    from lungbox.evaluation import report as page
+
+    page.run(data, fold, ensemble, engine, output, _say)
 
 
 @app.command()

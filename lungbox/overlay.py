@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from lungbox.boxes import geometry
+from lungbox.boxes import Boxes, geometry
 from lungbox.constants import OPACITY, RESEARCH_USE
 from lungbox.files import replacing
 from lungbox.findings import Findings
@@ -17,6 +17,7 @@ _LONGEST_SIDE = 1024
 _CAPTION_WIDTH = 384  # smaller ones are enlarged to what the caption needs
 _MEMBER_SIDE = 384  # of each picture where members are compared
 _BOX = (255, 196, 0)
+_TRUTH = (64, 224, 255)
 _CAPTION = (235, 235, 235)
 
 
@@ -70,6 +71,36 @@ def compare(
         row.paste(tile, (left, 24))
         ImageDraw.Draw(row).text((left + 4, 4), name, fill=_CAPTION, font=font)
     return _captioned(row, findings)
+
+
+def beside_truth(
+    pixels: NDArray[np.uint8],
+    mask: NDArray[np.floating],
+    findings: Findings,
+    truth: Boxes,
+    side: int,
+) -> Image.Image:
+    """Draw what was found, in yellow, and what readers drew, in cyan.
+
+    Args:
+        pixels: `(H, W)` uint8, the radiograph as it was read.
+        mask: `(h, w, 2)` probabilities.
+        findings: in pixels of the radiograph.
+        truth: `(N, 4)` `x1, y1, x2, y2`, the same.
+        side: of the longer edge of the picture, in pixels.
+
+    Returns:
+        An RGB picture without a caption.
+    """
+    height, width = pixels.shape
+    size = (round(width * side / max(pixels.shape)), round(height * side / max(pixels.shape)))
+    small = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
+    picture = Image.fromarray(_heat(small, mask))
+    pen = ImageDraw.Draw(picture)
+    for box in geometry.scale(truth, findings.size, size).tolist():
+        pen.rectangle(box, outline=_TRUTH, width=max(2, side // 170))
+    _draw_boxes(picture, findings)
+    return picture
 
 
 def save(picture: Image.Image, path: Path) -> None:

@@ -100,3 +100,22 @@ def test_odd_shapes(tmp_path, size):
     picture = overlay.draw(gray(width, height), mask_of(np.ones((8, 8))), found(size))
     overlay.save(picture, tmp_path / "sub/one.png")
     assert (tmp_path / "sub/one.png").stat().st_size > 100
+
+
+def test_truth_is_drawn_beside_what_was_found():
+    truth = np.array([(20, 20, 80, 160)], np.float32)
+    picture = np.asarray(
+        overlay.beside_truth(
+            gray(200, 200),
+            mask_of(np.zeros((64, 64))),
+            found((200, 200), (120, 40, 180, 160)),
+            truth,
+            side=400,
+        )
+    )
+    assert picture.shape == (400, 400, 3)
+    rows, columns = np.nonzero((picture == (64, 224, 255)).all(axis=-1))
+    assert (columns.min(), columns.max()) == pytest.approx((40, 160), abs=2)
+    assert (rows.min(), rows.max()) == pytest.approx((40, 320), abs=2)
+    _, columns = np.nonzero((picture[200:] == BOX).all(axis=-1))
+    assert (columns.min(), columns.max()) == pytest.approx((240, 360), abs=2)

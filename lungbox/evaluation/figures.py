@@ -1,5 +1,6 @@
 """Figures of a detector on a set of images, each with its 95 % interval over patients."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -15,8 +16,8 @@ RECALL_IOU = 0.4
 
 
 def with_interval(value: float, low: float, high: float) -> str:
-    """A figure and its 95 % interval as they are printed."""
-    return f"{value:.3f} ({low:.3f} to {high:.3f})"
+    """A figure and its 95 % interval as they are printed; a dash where it is not defined."""
+    return "–" if math.isnan(value) else f"{value:.3f} ({low:.3f} to {high:.3f})"
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,11 @@ class Figure:
 
     def __str__(self) -> str:
         return with_interval(self.value, self.low, self.high)
+
+    @property
+    def rounded(self) -> str:
+        """The figure alone, as it is printed."""
+        return "–" if math.isnan(self.value) else f"{self.value:.3f}"
 
 
 @dataclass(frozen=True)
@@ -82,10 +88,15 @@ class Outcomes:
             recalled=np.bincount(met, minlength=len(truth)),
         )
 
-    def rsna_metric(self, name: str, weights: NDArray[np.float64] | None = None) -> Figure:
+    def rsna_metric(
+        self,
+        name: str,
+        weights: NDArray[np.float64] | None = None,
+        chosen: NDArray[np.bool_] | None = None,
+    ) -> Figure:
         """The RSNA metric, each image counting as much as its weight; all alike by default."""
         counts = np.where(np.isnan(self.parts), 0, 1 if weights is None else weights)
-        return self._ratio(name, counts * np.nan_to_num(self.parts), counts)
+        return self._ratio(name, counts * np.nan_to_num(self.parts), counts, chosen)
 
     def recalls(self) -> list[Figure]:
         """Share of the images with truth that have a box, and of the truths that a box meets."""
@@ -93,13 +104,17 @@ class Outcomes:
         any_box = (self.boxes > 0).astype(float)
         return [
             self._ratio("recall of images (any box on a positive)", any_box, positive, positive),
-            self._ratio("recall of boxes (IoU >= 0.4)", self.recalled, self.truths, positive),
+            self.recall_of_boxes("recall of boxes (IoU >= 0.4)", positive),
         ]
 
+    def recall_of_boxes(self, name: str, chosen: NDArray[np.bool_]) -> Figure:
+        """Share of the truths of the `chosen` images that a box meets."""
+        return self._ratio(name, self.recalled, self.truths, chosen & (self.truths > 0))
+
     def false_positives(self, name: str, chosen: NDArray[np.bool_]) -> Figure:
-        """Share of the `chosen` images, which have no truth, that have a box."""
+        """Share of the `chosen` images without truth that have a box."""
         any_box = (self.boxes > 0).astype(float)
-        return self._ratio(name, any_box, np.ones(len(any_box)), chosen)
+        return self._ratio(name, any_box, np.ones(len(any_box)), chosen & (self.truths == 0))
 
     def weighted(
         self,

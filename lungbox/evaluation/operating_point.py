@@ -1,6 +1,7 @@
 """Choosing an operating point for the metric itself, without fooling oneself: the figure that is
 reported is always for patients the choice has not seen."""
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
@@ -17,6 +18,7 @@ from lungbox.metrics import bootstrap
 from lungbox.metrics.detection import rsna_image_scores
 
 PARTS = 5
+_ALWAYS = ("rule", "threshold", "min_area", "shrink", "gate")
 RESAMPLES = 200
 
 
@@ -113,19 +115,40 @@ def _scored(dataset: Dataset, found: Sequence[tuple[NDArray, NDArray]]) -> NDArr
     return rsna_image_scores([image.boxes for image in dataset.images], boxes, scores)
 
 
-def _rows(
-    maps: Maps, grid: Grid, finder: OperatingPoint, advance: Callable[[], object]
+def ungated_scores(
+    maps: Maps,
+    points: Sequence[OperatingPoint],
+    advance: Callable[[], object] = lambda: None,
 ) -> NDArray[np.float64]:
-    """`(points, images)` scores of the points of one finder, whose regions are found once."""
+    """`(points, images)`: each image's part in the RSNA metric under each point, without gates.
+
+    Args:
+        maps: N images.
+        points: alike in rule, threshold, split and extent, so that regions are found once.
+        advance: called for every point.
+    """
     images = maps.dataset.images
-    found = [candidates(maps.mask(row), finder) for row in range(len(images))]
+    found = [candidates(maps.mask(row), points[0]) for row in range(len(images))]
     rows = []
-    for point in grid.selectors(finder):
+    for point in points:
         pairs = zip(found, images, strict=True)
         chosen = [select(regions, image.size, point) for regions, image in pairs]
         rows.append(_scored(maps.dataset, chosen))
         advance()
     return np.stack(rows)
+
+
+def as_toml(point: OperatingPoint) -> str:
+    """What a manifest says of a point; what is as it would be anyway is left out, except for the
+    five keys that always matter."""
+    plain, values = vars(OperatingPoint()), vars(point)
+    shown = {key: value for key, value in values.items() if key in _ALWAYS or value != plain[key]}
+    return "\n".join(f"{key} = {json.dumps(value)}" for key, value in shown.items())
+
+
+def in_brief(point: OperatingPoint) -> str:
+    """`as_toml` in one line."""
+    return as_toml(point).replace(" = ", " ").replace("\n", ", ")
 
 
 def mix_weights(dataset: Dataset) -> NDArray[np.float64]:
@@ -160,7 +183,9 @@ class _Search:
         return cls(
             points=grid.points(),
             gates=gates,
-            table=np.concatenate([_rows(maps, grid, finder, advance) for finder in grid.finders()]),
+            table=np.concatenate(
+                [ungated_scores(maps, grid.selectors(finder), advance) for finder in grid.finders()]
+            ),
             open=maps.scores >= gates[:, None],
             truth=np.array([len(image.boxes) > 0 for image in maps.dataset.images]),
         )

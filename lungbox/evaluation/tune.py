@@ -10,16 +10,17 @@ from rich.table import Table
 from lungbox.boxes import OperatingPoint
 from lungbox.engines import Engine, EngineName
 from lungbox.errors import LungboxError
+from lungbox.evaluation.assess import maps_shown
 from lungbox.evaluation.figures import with_interval
 from lungbox.evaluation.maps import Maps
 from lungbox.evaluation.operating_point import (
     WIDE,
     Grid,
+    as_toml,
     cross_fit,
     image_scores,
     mix_weights,
 )
-from lungbox.evaluation.report import as_toml, maps_shown
 from lungbox.evaluation.unseen import unseen_images
 from lungbox.metrics.bootstrap import Draws, Estimate
 from lungbox.pipeline import load

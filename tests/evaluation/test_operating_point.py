@@ -1,15 +1,13 @@
 """Choosing an operating point: fast as it is, it equals the slow way, and does not look ahead."""
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from lungbox.boxes import geometry
-from lungbox.constants import RSNA_CLASS_MIX, RSNA_CLASSES
-from lungbox.datasets.types import Dataset, LabelledRadiograph
-from lungbox.evaluation.maps import Maps
+from lungbox.constants import RSNA_CLASS_MIX
+from lungbox.datasets.types import Dataset
 from lungbox.evaluation.operating_point import (
     Grid,
     _Search,
@@ -18,43 +16,16 @@ from lungbox.evaluation.operating_point import (
     mix_weights,
     patient_parts,
 )
-from lungbox.evaluation.scores import judge, rsna_figures
+from lungbox.evaluation.scores import VIEW_ALONE, judge, rsna_figures
 from lungbox.metrics import rsna_score
+from tests.evaluation.drawn import drawn_maps
 
-SIDE = 32
 GRID = Grid(thresholds=(0.3, 0.6), min_areas=(0.001, 0.05), shrinks=(0.05,), gates=8)
-
-
-def case(number: int, random: np.random.Generator):
-    """An image, its opacity map and its score: right more often than not."""
-    positive = number % 3 == 2
-    x, y = random.integers(2, 14, 2)
-    box = (x, y, x + 12, y + 14)
-    opacity = random.random((SIDE, SIDE)) * 0.2
-    painted = positive if random.random() < 0.85 else not positive
-    if painted:
-        shift = random.integers(-2, 3)
-        opacity[y + shift : y + 14 + shift, x + shift : x + 12 + shift] = random.uniform(0.4, 0.9)
-    score = np.clip(random.normal(0.7 if painted else 0.2, 0.15), 0, 1)
-    image = LabelledRadiograph(
-        identity=f"{number:03d}",
-        path=Path("none"),
-        source="rsna",
-        size=(SIDE, SIDE),
-        boxes=geometry.as_boxes([box] if positive else []),
-        target=positive,
-        category=RSNA_CLASSES[number % 3],
-        patient=f"p{number // 2}",
-        view=("AP", "PA")[number % 2],
-    )
-    return image, np.round(opacity * 255).astype(np.uint8), np.float32(score)
 
 
 @pytest.fixture(scope="module")
 def maps():
-    random = np.random.default_rng(4)
-    images, opacity, scores = zip(*(case(number, random) for number in range(90)), strict=True)
-    return Maps(Dataset(images), np.stack(opacity), np.array(scores))
+    return drawn_maps()
 
 
 def test_the_chosen_point_is_the_best_of_the_grid(maps):
@@ -119,5 +90,7 @@ def test_figures_lie_in_their_intervals(maps):
         assert 0 <= figure.low <= figure.value <= figure.high <= 1, figure.name
     assert figures["image AUC against normal"].images == 60
     assert figures["RSNA metric, raw"].images == 90
-    view = figures["for comparison: AUC of the view alone (AP = 1)"]
-    assert view.value == pytest.approx(0.5, abs=0.05)
+    for against in ("normal", "not normal", "both"):
+        view = figures[f"{VIEW_ALONE} against {against}"]
+        assert view.value == pytest.approx(0.5, abs=0.05)
+        assert view.images == figures[f"image AUC against {against}"].images

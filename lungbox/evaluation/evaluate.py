@@ -1,0 +1,95 @@
+"""`lungbox evaluate`: an ensemble's figures on a fold it was not trained on, as Markdown."""
+
+from pathlib import Path
+
+from rich.console import Console
+
+from lungbox.engines import EngineName
+from lungbox.evaluation.assess import Assessment, Part, assess
+from lungbox.evaluation.cases import telling_cases
+from lungbox.evaluation.figures import Figure
+from lungbox.evaluation.groups import Group, groups, recall_by_size, whole
+from lungbox.evaluation.operating_point import CrossFit, as_toml, in_brief
+from lungbox.evaluation.scores import rsna_figures, siim_figures
+
+_CASES = 5
+
+
+def run(data: Path, fold: int, ensemble: str, engine: EngineName, say: Console) -> None:
+    """Print tables of figures, the images that say most, and the operating point that fits best.
+
+    The RSNA figures are cross-fitted: the boxes of each patient come from the operating point
+    chosen on the others.
+
+    Raises:
+        LungboxError: the data is not there, or the weights have seen the fold.
+    """
+    found = assess(data, fold, ensemble, engine, say)
+    print(f"# {ensemble}, fold {fold}\n")
+    for name, part in found.parts.items():
+        print(_figures(f"## {name}, {len(part.maps.dataset)} images", figures_of(name, part)))
+    print(_groups(found))
+    for name, part in found.parts.items():
+        sizes = recall_by_size(part.judged)
+        print(_figures(f"## {name}, recall of boxes by their share of the image", sizes))
+        print(_cases(name, part))
+    print(_chosen(found.fitted))
+
+
+def figures_of(name: str, part: Part) -> list[Figure]:
+    """The figures a data set is judged by."""
+    return rsna_figures(part.judged) if name == "RSNA" else siim_figures(part.judged)
+
+
+def all_groups(found: Assessment) -> list[Group]:
+    """Data sets as a whole, then the groups within each."""
+    wholes = [whole(part.judged, "data set", name) for name, part in found.parts.items()]
+    within = [(name, group) for name, part in found.parts.items() for group in groups(part.judged)]
+    return wholes + [group.under(name) for name, group in within]
+
+
+def _figures(title: str, figures: list[Figure]) -> str:
+    lines = [f"{title}\n", "| figure | value (95 % interval) | images |", "| --- | --- | --- |"]
+    lines += [f"| {figure.name} | {figure} | {figure.images} |" for figure in figures]
+    return "\n".join(lines) + "\n"
+
+
+def _groups(found: Assessment) -> str:
+    lines = [
+        "## Groups\n",
+        "| by | group | images | with opacity | RSNA metric, raw | recall of boxes "
+        "| false-positive rate | image AUC | AUC of the view alone |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for group in all_groups(found):
+        figures = (group.metric, group.recall, group.false_positives, group.auc)
+        view = group.view_auc.rounded
+        cells = (group.by, group.name, group.images, group.positives, *figures, view)
+        lines.append("| " + " | ".join(map(str, cells)) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def _cases(name: str, part: Part) -> str:
+    cases, judged = telling_cases(part.judged, _CASES), part.judged
+    lines = [
+        f"## {name}, where it goes wrong\n",
+        "| | image | class | image score | part in the metric |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    kinds = {"false positive": cases.false_positives, "missed": cases.missed, "worst": cases.worst}
+    for kind, rows in kinds.items():
+        for row in rows:
+            image = judged.dataset.images[row]
+            score, worth = judged.image_scores[row], judged.outcomes.parts[row]
+            lines.append(
+                f"| {kind} | {image.identity} | {image.category} | {score:.3f} | {worth:.3f} |"
+            )
+    return "\n".join(lines) + "\n"
+
+
+def _chosen(fitted: CrossFit) -> str:
+    lines = ["## Operating point\n", "Chosen on the whole fold, for the manifest:\n", "```toml"]
+    lines.append(as_toml(fitted.point))
+    lines.append("```\n\nChosen on the other patients, part by part:\n")
+    different = sorted({in_brief(other) for other in fitted.points})
+    return "\n".join(lines + [f"- {text}" for text in different])

@@ -1,0 +1,41 @@
+"""`lungbox report`: an ensemble on a fold as one HTML page that opens without a network."""
+
+from pathlib import Path
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from rich.console import Console
+
+from lungbox.engines import EngineName
+from lungbox.evaluation.assess import assess
+from lungbox.evaluation.report.content import gather
+from lungbox.files import replacing
+
+
+def run(
+    data: Path, fold: int, ensemble: str, engine: EngineName, output: Path, say: Console
+) -> None:
+    """Write the report of an ensemble on a fold it was not trained on.
+
+    Args:
+        data: labelled radiographs.
+        fold: one that no member of the ensemble has seen.
+        ensemble: a name in the manifest.
+        engine: what runs it.
+        output: the page.
+        say: where progress is shown.
+
+    Raises:
+        LungboxError: the data is not there, or the weights have seen the fold.
+    """
+    found = assess(data, fold, ensemble, engine, say)
+    with say.status("Drawing"):
+        content = gather(found)
+    pages = Environment(
+        loader=PackageLoader("lungbox.evaluation", "report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+    )
+    with replacing(output) as file:
+        file.write(pages.get_template("page.html").render(vars(content)))
+    say.print(f"{output}: open it in a browser; it needs nothing else", markup=False)

@@ -1,0 +1,74 @@
+"""The RSNA metric against one value of an operating point, all others held."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lungbox.boxes import OperatingPoint
+from lungbox.evaluation.maps import Maps
+from lungbox.evaluation.operating_point import mix_weights, ungated_scores
+from lungbox.metrics.bootstrap import Draws, Estimate
+
+_THRESHOLDS = np.round(np.arange(0.05, 0.96, 0.05), 2)
+_MIN_AREAS = np.round(np.arange(0, 0.0401, 0.0025), 4)
+_SHRINKS = np.round(np.arange(0, 0.201, 0.0125), 4)
+_GATES = np.linspace(0, 0.98, 41)  # quantiles of the image scores
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A curve.
+
+    Attributes:
+        key: the value that is changed.
+        values: `(K,)` what it is set to, ascending.
+        raw: the metric on the images as they are.
+        mix: the metric at the challenge's mix of classes.
+    """
+
+    key: str
+    values: NDArray[np.floating]
+    raw: list[Estimate]
+    mix: list[Estimate]
+
+
+def sweeps(maps: Maps, point: OperatingPoint) -> list[Sweep]:
+    """A curve each for gate, threshold, least area and shrink, through `point`, on RSNA's images.
+
+    These figures are not cross-fitted: they show how much a value matters, not what the best of
+    them is worth.
+    """
+    gates = np.unique(np.quantile(maps.scores, _GATES).round(4))
+    draws = Draws.over([image.patient for image in maps.dataset.images])
+    mix = mix_weights(maps.dataset)
+
+    def curve(key: str, values: NDArray[np.floating], parts: NDArray[np.float64]) -> Sweep:
+        counted = ~np.isnan(parts)
+        pairs = list(zip(np.nan_to_num(parts), counted, strict=True))
+        raw = [draws.ratio(part, counts) for part, counts in pairs]
+        return Sweep(key, values, raw, [draws.ratio(mix * p, mix * c) for p, c in pairs])
+
+    def gated(parts: NDArray[np.float64], gate: float) -> NDArray[np.float64]:
+        return _behind_gate(maps, parts, gate)
+
+    (here,) = ungated_scores(maps, [point])
+    by_threshold = [
+        ungated_scores(maps, [replace(point, rule="threshold", threshold=float(value))])[0]
+        for value in _THRESHOLDS
+    ]
+    by_area = ungated_scores(maps, [replace(point, min_area=float(v)) for v in _MIN_AREAS])
+    by_shrink = ungated_scores(maps, [replace(point, shrink=float(v)) for v in _SHRINKS])
+    return [
+        curve("gate", gates, np.stack([gated(here, gate) for gate in gates])),
+        curve("threshold", _THRESHOLDS, gated(np.stack(by_threshold), point.gate)),
+        curve("min_area", _MIN_AREAS, gated(by_area, point.gate)),
+        curve("shrink", _SHRINKS, gated(by_shrink, point.gate)),
+    ]
+
+
+def _behind_gate(maps: Maps, parts: NDArray[np.float64], gate: float) -> NDArray[np.float64]:
+    """`(..., images)` parts in the metric; where the gate closes, truth is missed, and an image
+    without truth does not count."""
+    truth = np.array([len(image.boxes) > 0 for image in maps.dataset.images])
+    return np.where(maps.scores >= gate, parts, np.where(truth, 0.0, np.nan))

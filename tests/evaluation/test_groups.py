@@ -1,0 +1,127 @@
+"""Groups, telling cases and sweeps: each equals what counting by hand on the images gives."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from lungbox.boxes import OperatingPoint, geometry
+from lungbox.evaluation.cases import telling_cases
+from lungbox.evaluation.groups import groups, recall_by_size, whole
+from lungbox.evaluation.operating_point import image_scores, mix_weights
+from lungbox.evaluation.scores import judge
+from lungbox.evaluation.sweep import sweeps
+from lungbox.metrics import auc, rsna_score
+from tests.evaluation.drawn import drawn_maps
+
+POINT = OperatingPoint(threshold=0.35, min_area=0.01, shrink=0.0, gate=0.3)
+
+
+@pytest.fixture(scope="module")
+def maps():
+    return drawn_maps()
+
+
+@pytest.fixture(scope="module")
+def judged(maps):
+    return judge(maps, (POINT,) * len(maps.dataset))
+
+
+def subset(maps, rows):
+    images = tuple(maps.dataset.images[row] for row in rows)
+    dataset = replace(maps.dataset, images=images)
+    return replace(maps, dataset=dataset, opacity=maps.opacity[rows], scores=maps.scores[rows])
+
+
+def test_a_group_is_what_its_images_alone_come_to(maps, judged):
+    of_group = {(group.by, group.name): group for group in groups(judged)}
+    rows = [row for row, image in enumerate(maps.dataset.images) if image.view == "PA"]
+    alone = judge(subset(maps, rows), (POINT,) * len(rows))
+    group = of_group["view", "PA"]
+    assert (group.images, group.positives) == (len(rows), int((alone.outcomes.truths > 0).sum()))
+    assert group.metric.value == pytest.approx(rsna_score(alone.outcomes.parts))
+    assert group.auc.value == pytest.approx(auc(alone.outcomes.truths > 0, alone.image_scores))
+    negative = alone.outcomes.truths == 0
+    rate = (alone.outcomes.boxes[negative] > 0).mean()
+    assert group.false_positives.value == pytest.approx(rate)
+    assert group.view_auc.value == 0.5  # all of one view
+
+
+def test_groups_of_a_kind_part_the_images_that_are_known(maps, judged):
+    images = maps.dataset.images
+    found = groups(judged)
+    for by, known in (
+        ("class", len(images)),
+        ("view", len(images)),
+        ("sex", sum(image.sex != "" for image in images)),
+        ("age", sum(image.age >= 0 for image in images)),
+        ("contrast", len(images)),
+        ("boxes", len(images)),
+    ):
+        of_kind = [group for group in found if group.by == by]
+        assert len(of_kind) > 1
+        assert sum(group.images for group in of_kind) == known
+    ages = [group.name for group in found if group.by == "age"]
+    assert ages == ["0 to 17", "18 to 39", "40 to 59", "60 to 74", "75 and more"]
+
+
+def test_what_a_group_cannot_have_is_not_a_number(judged):
+    normal = next(group for group in groups(judged) if group.name == "Normal")
+    assert normal.positives == 0
+    assert math.isnan(normal.metric.value)
+    assert math.isnan(normal.auc.value)
+    assert str(normal.recall) == "–"
+    assert normal.false_positives.value >= 0
+
+
+def test_a_data_set_is_a_group_with_a_heading(judged):
+    group = whole(judged, "data set", "RSNA")
+    assert group.images == 90
+    assert group.under("RSNA").by == "RSNA, data set"
+
+
+def test_recall_by_size_counts_boxes_of_that_size(maps, judged):
+    """12 by 14 of 32 by 32 pixels is 16 %: all boxes are in the last band, then in the first."""
+    *smaller, largest = recall_by_size(judged)
+    assert all(math.isnan(figure.value) and figure.images == 0 for figure in smaller)
+    assert largest.images == 30
+    assert largest.value == pytest.approx(judged.outcomes.recalled.sum() / 30)
+    tiny = [
+        replace(image, boxes=np.concatenate([image.boxes, geometry.as_boxes([(0, 0, 2, 3)])]))
+        for image in maps.dataset.images
+    ]
+    both = replace(maps, dataset=replace(maps.dataset, images=tuple(tiny)))
+    first, *_, last = recall_by_size(judge(both, (POINT,) * 90))
+    assert (first.images, first.value) == (90, 0)
+    assert last.value == largest.value
+
+
+def test_telling_cases_are_of_their_kind_and_in_order(judged):
+    cases = telling_cases(judged, each=6)
+    outcomes, scores = judged.outcomes, judged.image_scores
+    positive, boxed, parts = outcomes.truths > 0, outcomes.boxes > 0, outcomes.parts
+    assert set(np.flatnonzero(positive & ~boxed)) >= set(cases.missed)
+    assert set(np.flatnonzero(~positive & boxed)) >= set(cases.false_positives)
+    assert len(cases.missed) > 0
+    assert len(cases.false_positives) > 0
+    assert np.all(np.diff(scores[cases.missed]) >= 0)
+    assert np.all(np.diff(scores[cases.false_positives]) <= 0)
+    assert len(cases.best) == len(cases.worst) == 6
+    assert np.all(np.diff(parts[cases.best]) <= 0)
+    assert parts[cases.best[0]] == parts[positive].max()
+    assert np.all(np.diff(parts[cases.worst]) >= 0)
+    assert parts[cases.worst[0]] == parts[positive & boxed].min()
+
+
+def test_a_sweep_is_what_each_point_gives(maps):
+    """The curves find regions once; point by point gives the same."""
+    count, mix = len(maps.dataset), mix_weights(maps.dataset)
+    curves = sweeps(maps, POINT)
+    assert [curve.key for curve in curves] == ["gate", "threshold", "min_area", "shrink"]
+    for curve in curves:
+        for place in range(0, len(curve.values), 5):
+            point = replace(POINT, **{curve.key: float(curve.values[place])})
+            parts = image_scores(maps, [point] * count)
+            assert curve.raw[place].value == pytest.approx(rsna_score(parts))
+            assert curve.mix[place].value == pytest.approx(rsna_score(parts, mix))

@@ -1,0 +1,128 @@
+"""`lungbox evaluate` and `lungbox report` on phantoms: the same figures, on a page of its own."""
+
+import base64
+import io
+import re
+from html.parser import HTMLParser
+
+import pytest
+from PIL import Image
+
+from lungbox import cli
+from lungbox.datasets.phantom import write_rsna
+from lungbox.evaluation import assess, operating_point
+from lungbox.evaluation.operating_point import Grid
+from tests.tiny import enter_tiny
+
+
+class Page(HTMLParser):
+    """Everything a browser would look up, the cells of tables, and headings."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.links, self.cells, self.headings, self.open = [], [], [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.links += [value for name, value in attrs if name in ("src", "href", "srcset", "data")]
+        if tag in ("td", "h2", "h3"):
+            self.open.append(tag)
+            (self.cells if tag == "td" else self.headings).append("")
+
+    def handle_endtag(self, tag):
+        if self.open and self.open[-1] == tag:
+            self.open.pop()
+
+    def handle_data(self, data):
+        if self.open:
+            (self.cells if self.open[-1] == "td" else self.headings)[-1] += data
+
+
+def run(capfd, *arguments):
+    with pytest.raises(SystemExit) as ended:
+        cli.main([*map(str, arguments)])
+    said = capfd.readouterr()
+    return int(ended.value.code or 0), said.out, said.err
+
+
+@pytest.fixture
+def data(tmp_path):
+    write_rsna(tmp_path / "data", count=60, size=96)
+    return tmp_path / "data"
+
+
+@pytest.fixture(autouse=True)
+def tiny(own_home, tmp_path, monkeypatch):
+    grid = Grid(thresholds=(0.4, 0.6), min_areas=(0.001,), shrinks=(0.05,), gates=5)
+    monkeypatch.setattr(assess, "Grid", lambda: grid)
+    monkeypatch.setattr(operating_point, "RESAMPLES", 20)
+    return enter_tiny(tmp_path)
+
+
+def test_the_page_says_what_evaluate_says_and_needs_nothing_else(capfd, data, tmp_path):
+    code, out, err = run(capfd, "evaluate", "--data", data, "--ensemble", "tiny")
+    assert code == 0, err
+    output = tmp_path / "pages" / "report.html"
+    code, _, err = run(capfd, "report", "--data", data, "--ensemble", "tiny", "--output", output)
+    assert code == 0, err
+    assert str(output) in err
+    text = output.read_text(encoding="utf-8")
+    page = Page(text)
+    rows = [line.split(" | ") for line in out.splitlines() if line.startswith("| ")]
+    figures = [row[1] for row in rows if re.match(r"\d\.\d{3} \(", row[1])]
+    assert len(figures) > 12
+    assert set(figures) <= set(page.cells)
+    # Nothing outside the page is asked for.
+    assert all(link.startswith(("#", "data:image/")) for link in page.links)
+    assert "url(" not in text
+    assert "<script" not in text
+    assert "not for diagnosis" in text
+    assert any(heading.startswith("RSNA: ") for heading in page.headings)
+
+
+def test_radiographs_and_curves_are_pictures_that_open(capfd, data, tmp_path):
+    output = tmp_path / "report.html"
+    run(capfd, "report", "--data", data, "--ensemble", "tiny", "--output", output)
+    links = Page(output.read_text(encoding="utf-8")).links
+    jpegs = [link for link in links if link.startswith("data:image/jpeg;base64,")]
+    svgs = [link for link in links if link.startswith("data:image/svg+xml;base64,")]
+    assert len(jpegs) >= 3
+    assert len(svgs) == 4 + 4 + 1  # curves, values, groups; no run, so no losses
+    for link in jpegs:
+        picture = Image.open(io.BytesIO(base64.b64decode(link.partition(",")[2])))
+        assert picture.size == (300, 300)
+        assert picture.mode == "RGB"
+
+
+def test_the_losses_of_the_run_are_drawn_where_they_lie_beside_the_weights(
+    capfd, data, tmp_path, tiny
+):
+    log = "epoch,loss,mask_loss,image_loss,seconds\n1,0.9,0.5,nan,3\n2,0.7,0.4,nan,3\n"
+    (tiny.parent / "log.csv").write_text(log)
+    output = tmp_path / "report.html"
+    code, _, err = run(capfd, "report", "--data", data, "--ensemble", "tiny", "--output", output)
+    assert code == 0, err
+    assert "Training" in Page(output.read_text(encoding="utf-8")).headings
+
+
+def test_names_that_look_like_html_stay_text(capfd, data, tmp_path):
+    classes = data / "stage_2_detailed_class_info.csv"
+    table = classes.read_text().replace("Normal\n", "<b>Normal</b>\n")
+    classes.write_text(table)
+    output = tmp_path / "report.html"
+    run(capfd, "report", "--data", data, "--ensemble", "tiny", "--output", output)
+    text = output.read_text(encoding="utf-8")
+    assert "<b>Normal</b>" not in text
+    assert "&lt;b&gt;Normal" in text
+
+
+def test_a_fold_that_was_seen_is_refused_and_leaves_no_page(capfd, data, tmp_path):
+    output = tmp_path / "report.html"
+    code, _, err = run(
+        capfd,
+        "report",
+        *("--data", data, "--ensemble", "tiny", "--fold", 3, "--output", output),
+    )
+    assert code == 2
+    assert "tiny was trained on fold 3" in err
+    assert not output.exists()
