@@ -1,4 +1,4 @@
-"""The command line: `lungbox predict|train|evaluate|report|tune|score|networks|weights`.
+"""The command line, `lungbox COMMAND`.
 
 It parses, calls one function of the package and says how it went; every import that is slow
 happens inside a command.
@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 import typer
 from rich.console import Console
 
-from lungbox import __version__, cli_weights
+from lungbox import __version__, cli_data, cli_weights
 from lungbox.errors import LungboxError
 
 app = typer.Typer(
@@ -23,6 +23,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(cli_weights.app, name="weights")
+app.command()(cli_data.prepare)
+app.command()(cli_data.folds)
+app.command()(cli_data.audit)
 _say = Console(stderr=True, highlight=False, soft_wrap=True)
 
 # Options that several commands have.
@@ -30,6 +33,17 @@ DataOption = Annotated[Path, typer.Option(help="Folder of labelled radiographs."
 EnsembleOption = Annotated[str, typer.Option(help="A name in the manifest.")]
 EngineOption = Annotated[
     Literal["auto", "keras", "openvino"], typer.Option(help="What runs the networks.")
+]
+
+FoldOption = Annotated[int, typer.Option(help="A fold that no member was trained on.")]
+RecipeArgument = Annotated[Path, typer.Argument(help="A recipe, recipes/*.toml.")]
+RunOption = Annotated[Path | None, typer.Option(help="The run's folder; runs/NAME by default.")]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="Set a key of the recipe: --set optimizer.clip_norm=1"),
+]
+WandbOption = Annotated[
+    str, typer.Option(help="Also show the run on Weights & Biases, in this project.")
 ]
 
 # Exit codes: all read; nothing to do or wrong use; some files failed and the rest is written;
@@ -126,29 +140,57 @@ def predict(
 
 @app.command()
 def train(
-    recipe: Annotated[Path, typer.Argument(help="A recipe, recipes/*.toml.")],
+    recipe: RecipeArgument,
     data: DataOption,
-    run: Annotated[
-        Path | None, typer.Option(help="The run's folder; runs/NAME by default.")
-    ] = None,
-    changes: Annotated[
-        list[str] | None,
-        typer.Option("--set", help="Set a key of the recipe: --set optimizer.clip_norm=1"),
-    ] = None,
+    run: RunOption = None,
+    changes: SetOption = None,
+    folds: Annotated[
+        Literal["recipe", "all"],
+        typer.Option(help="Train on the recipe's folds, or once for each on all others."),
+    ] = "recipe",
+    wandb: WandbOption = "",
 ) -> None:
     """Train what a recipe describes, or continue a run that was stopped."""
     from lungbox.frameworks import start_keras
 
     start_keras()
-    from lungbox.training import run as training_run
+    from lungbox.training.run import Request, run_all_folds
+    from lungbox.training.run import run as run_once
 
-    training_run.run(recipe, data, run, _say, changes or ())
+    request = Request(recipe, data, run, tuple(changes or ()), project=wandb)
+    (run_all_folds if folds == "all" else run_once)(request, _say)
+
+
+@app.command()
+def distill(
+    recipe: RecipeArgument,
+    data: DataOption,
+    teacher: Annotated[str, typer.Option(help="The ensemble to learn from.")],
+    share: Annotated[
+        float, typer.Option(help="How much of a labelled image's target is the teacher's, 0-1.")
+    ] = 0.7,
+    unlabelled: Annotated[
+        Path | None, typer.Option(help="A folder of more radiographs, without labels.")
+    ] = None,
+    run: RunOption = None,
+    changes: SetOption = None,
+    wandb: WandbOption = "",
+) -> None:
+    """Train a network on what an ensemble says of all images, labelled or not."""
+    from lungbox.frameworks import start_keras
+
+    start_keras()
+    from lungbox.training.run import Request
+    from lungbox.training.run import run as run_once
+
+    taught = (f"distillation.teacher='{teacher}'", f"distillation.share={share}")
+    run_once(Request(recipe, data, run, (*(changes or ()), *taught), unlabelled, wandb), _say)
 
 
 @app.command()
 def evaluate(
     data: DataOption,
-    fold: Annotated[int, typer.Option(help="The fold to score; never one trained on.")] = 0,
+    fold: FoldOption = 0,
     ensemble: EnsembleOption = "default",
     engine: EngineOption = "auto",
 ) -> None:
@@ -161,7 +203,7 @@ def evaluate(
 @app.command()
 def report(
     data: DataOption,
-    fold: Annotated[int, typer.Option(help="The fold to report; never one trained on.")] = 0,
+    fold: FoldOption = 0,
     ensemble: EnsembleOption = "default",
     engine: EngineOption = "auto",
     output: Annotated[Path, typer.Option(help="The page.")] = Path("report.html"),
@@ -175,7 +217,7 @@ def report(
 @app.command()
 def tune(
     data: DataOption,
-    fold: Annotated[int, typer.Option(help="The fold to tune on; never one trained on.")] = 0,
+    fold: FoldOption = 0,
     ensemble: EnsembleOption = "default",
     engine: EngineOption = "auto",
     save: Annotated[

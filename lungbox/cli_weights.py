@@ -7,6 +7,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from lungbox.errors import LungboxError
 from lungbox.progress import downloads
 
 app = typer.Typer(
@@ -100,12 +101,16 @@ def add(
     architecture: Annotated[str | None, typer.Option(help="Of a new entry.")] = None,
     image_size: Annotated[int | None, typer.Option(help="Of a new entry, in pixels.")] = None,
     replace: Replace = False,
+    folds: Annotated[
+        str | None,
+        typer.Option(help="That a new entry was trained on: 1,2,3,4, or none.", metavar="LIST"),
+    ] = None,
 ) -> None:
     """Enter a weight file that is on this machine, for instance fetched by hand."""
     from lungbox.weights.collection import add as add_one
 
     _start()
-    kept = add_one(name, file, architecture, image_size, replace)
+    kept = add_one(name, file, architecture, image_size, replace, _folds(folds))
     _say.print(f"{name}: {kept}", markup=False)
 
 
@@ -169,3 +174,13 @@ def _start() -> None:
     from lungbox.frameworks import start_keras
 
     start_keras()
+
+
+def _folds(text: str | None) -> tuple[int, ...] | None:
+    """`1,2,3` or `none`."""
+    if text is None or text.strip().lower() == "none":
+        return None if text is None else ()
+    try:
+        return tuple(sorted({int(part) for part in text.split(",")}))
+    except ValueError:
+        raise LungboxError(f"--folds {text}: give numbers, as in 1,2,3,4, or none") from None

@@ -2,22 +2,16 @@
 
 import hashlib
 import json
-import os
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
 
+from lungbox.datasets.store import Store, stamp
 from lungbox.datasets.types import Dataset
-from lungbox.radiograph import RadiographError, prepare, read
 from lungbox.radiograph.prepare import Preparation
-
-# Raise it when `radiograph.read` or `prepare` computes something else: old caches are then left.
-_VERSION = 1
 
 
 @dataclass(frozen=True)
@@ -44,6 +38,14 @@ class Cache:
         return np.asarray(self._pixels[self._rows[rows]])
 
 
+def missing(
+    dataset: Dataset, image_size: int, folder: Path, preparation: Preparation = "equalised"
+) -> int:
+    """How many images `prepare_all` would have to read."""
+    rows = Store(folder, image_size, preparation).rows()
+    return sum(stamp(image.path) not in rows for image in dataset.images)
+
+
 def prepare_all(
     dataset: Dataset,
     image_size: int,
@@ -53,9 +55,10 @@ def prepare_all(
 ) -> Cache:
     """The prepared images of `dataset` at `image_size`, from the cache where they are there.
 
-    The cache is keyed by the files (path, size, time of change), the image size and how images
-    are prepared. Only what is asked of it is read into memory. It is written beside its final
-    place and renamed when whole.
+    An image is kept under its file (path, size, time of change), the image size and how images
+    are prepared; a part of a data set, or a larger one, finds what was read for another. Only
+    what is asked of it is read into memory. A run that is stopped or killed is continued: at most
+    the last 128 images are read again.
 
     Args:
         dataset: what to read.
@@ -63,61 +66,25 @@ def prepare_all(
         folder: where caches are kept.
         advance: called once for every image read.
         preparation: see `radiograph.prepare`.
+
+    Raises:
+        DatasetError: the disk has no room for them.
     """
-    key = _key(dataset, image_size, preparation)
-    pixels_path = folder / f"{key}.npy"
-    failed_path = folder / f"{key}.json"
-    if not failed_path.is_file():
-        folder.mkdir(parents=True, exist_ok=True)
-        _write(dataset, image_size, preparation, pixels_path, failed_path, advance)
-    failed = {int(row): reason for row, reason in json.loads(failed_path.read_text()).items()}
-    pixels = np.load(pixels_path, mmap_mode="r")
-    kept = [row for row in range(len(dataset)) if row not in failed]
+    store = Store(folder, image_size, preparation)
+    paths = [image.path for image in dataset.images]
+    stamps = [stamp(path) for path in paths]
+    rows, failed = store.rows(), {}
+    if any(found not in rows for found in stamps):
+        failed = store.add(paths, advance)
+        rows = store.rows()
+    kept = [place for place, found in enumerate(stamps) if found in rows]
+    changed = "it was changed while it was read; start again"
+    lost = [path for path, found in zip(paths, stamps, strict=True) if found not in rows]
+    facts = [image_size, preparation, stamps]
     return Cache(
-        dataset=Dataset(tuple(dataset.images[row] for row in kept), dataset.faults),
-        failed=tuple((dataset.images[row].path, reason) for row, reason in failed.items()),
-        key=key,
-        _pixels=pixels,
-        _rows=np.array(kept, np.int64),
+        dataset=Dataset(tuple(dataset.images[place] for place in kept), dataset.faults),
+        failed=tuple((path, failed.get(path, changed)) for path in lost),
+        key=hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:24],
+        _pixels=store.pixels(),
+        _rows=np.array([rows[stamps[place]] for place in kept], np.int64),
     )
-
-
-def _write(
-    dataset: Dataset,
-    image_size: int,
-    preparation: Preparation,
-    pixels_path: Path,
-    failed_path: Path,
-    advance: Callable[[], object],
-) -> None:
-    partial = pixels_path.with_name(f".{os.getpid()}-{pixels_path.name}")
-    pixels = open_memmap(partial, "w+", np.uint8, (len(dataset), image_size, image_size))
-    failed: dict[int, str] = {}
-
-    def one(row: int) -> None:
-        try:
-            pixels[row] = prepare(read(dataset.images[row].path).pixels, image_size, preparation)
-        except RadiographError as error:
-            failed[row] = str(error)
-        advance()
-
-    try:
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
-            list(pool.map(one, range(len(dataset))))
-        pixels.flush()
-        partial.replace(pixels_path)
-    finally:
-        partial.unlink(missing_ok=True)
-    # Last, for its presence says that the cache is whole.
-    failed_path.write_text(json.dumps(dict(sorted(failed.items()))))
-
-
-def _key(dataset: Dataset, image_size: int, preparation: Preparation) -> str:
-    facts: Sequence[object] = [
-        (str(image.path.resolve()), stat.st_size, stat.st_mtime_ns)
-        for image in dataset.images
-        for stat in [image.path.stat()]
-    ]
-    return hashlib.sha256(
-        json.dumps([_VERSION, image_size, preparation, facts]).encode()
-    ).hexdigest()[:24]

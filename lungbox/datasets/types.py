@@ -14,6 +14,25 @@ class DatasetError(LungboxError):
     """A folder does not hold the data it should; the message says what was looked for."""
 
 
+class Fault(str):
+    """What is wrong with one label or file, as a sentence that names it.
+
+    Attributes:
+        kind: what faults of this sort have in common, to count them by.
+    """
+
+    kind: str
+
+    def __new__(cls, kind: str, where: object, what: str) -> "Fault":
+        fault = super().__new__(cls, f"{where}: {what}")
+        fault.kind = kind
+        return fault
+
+    def __reduce__(self) -> tuple[type["Fault"], tuple[str, str, str]]:
+        where, _, what = self.partition(": ")
+        return Fault, (self.kind, where, what)
+
+
 @dataclass(frozen=True)
 class LabelledRadiograph:
     """One radiograph with what its readers said.
@@ -21,15 +40,15 @@ class LabelledRadiograph:
     Attributes:
         identity: the file's identity.
         path: the file.
-        source: the data set: `rsna` or `siim`.
+        source: the data set: `rsna`, `siim` or `plain`.
         size: width and height of the file, in pixels.
         boxes: `(N, 4)` float32, `x1, y1, x2, y2`, pixels of the file.
         target: whether it shows any opacity.
         category: the class its data set gives it.
         patient: images that share one are never split between folds.
-        fold: 0-4, or -1 where the data set comes without folds.
-        uncertain: labelled positive as a study, but without a box: neither a positive nor a
-            negative, so left out of losses and of false-positive rates.
+        fold: 0-4, or -1 until it has one (see `folds.assign`).
+        uncertain: labelled positive, but without a box that can be used: neither a positive nor
+            a negative, so left out of losses and of false-positive rates.
         view: `AP` or `PA`, or empty.
         sex: `M` or `F`, or empty.
         age: in years, or -1.
@@ -57,7 +76,7 @@ class Dataset:
     """Labelled radiographs in a fixed order, and the label faults found while they were loaded."""
 
     images: tuple[LabelledRadiograph, ...]
-    faults: tuple[str, ...] = ()
+    faults: tuple[Fault, ...] = ()
 
     def __len__(self) -> int:
         return len(self.images)

@@ -1,11 +1,12 @@
 """Everything `lungbox evaluate` and `lungbox report` say comes from here: an ensemble on a fold."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
 
+from lungbox.boxes import OperatingPoint
 from lungbox.datasets.types import Dataset
 from lungbox.engines import Engine, EngineName
 from lungbox.evaluation.maps import Maps, predict_maps
@@ -15,14 +16,23 @@ from lungbox.evaluation.unseen import unseen_images
 from lungbox.paths import cache_folder
 from lungbox.pipeline import load
 from lungbox.progress import bar
+from lungbox.weights.manifest import load_manifest
 
 
 @dataclass(frozen=True)
 class Part:
-    """One data set of the fold, predicted and judged."""
+    """One data set of the fold, predicted and judged.
+
+    Attributes:
+        maps: what the networks say.
+        judged: RSNA's patients at the point chosen on the others, SIIM-COVID at the one chosen
+            on all of RSNA's.
+        as_it_is: all of them at the ensemble's own point.
+    """
 
     maps: Maps
     judged: Judged
+    as_it_is: Judged
 
 
 @dataclass(frozen=True)
@@ -34,14 +44,16 @@ class Assessment:
         fold: the fold.
         ran_on: what ran it, as `engine, precision`.
         fitted: the operating points chosen on RSNA's images.
-        rsna: each patient's boxes are made at the point chosen on the other patients.
-        siim: made at the point chosen on all of RSNA's; None where there are no such images.
+        own: the ensemble's own, as the manifest has it.
+        rsna: the part that operating points are chosen on.
+        siim: None where there are no such images.
     """
 
     ensemble: str
     fold: int
     ran_on: str
     fitted: CrossFit
+    own: OperatingPoint
     rsna: Part
     siim: Part | None
 
@@ -74,14 +86,19 @@ def assess(
         maps_shown(images.where(_is_from(source)), running, say) for source in ("rsna", "siim")
     )
     fitted = cross_fit(rsna, grid or Grid())
-    points = (fitted.point,) * len(siim.dataset)
+    own = load_manifest().ensemble(ensemble).point
+
+    def part(maps: Maps, points: Sequence[OperatingPoint]) -> Part:
+        return Part(maps, judge(maps, points), judge(maps, (own,) * len(maps.dataset)))
+
     return Assessment(
         ensemble=ensemble,
         fold=fold,
         ran_on=f"{running.name}, {running.precision}",
         fitted=fitted,
-        rsna=Part(rsna, judge(rsna, fitted.points)),
-        siim=Part(siim, judge(siim, points)) if len(siim.dataset) else None,
+        own=own,
+        rsna=part(rsna, fitted.points),
+        siim=part(siim, (fitted.point,) * len(siim.dataset)) if len(siim.dataset) else None,
     )
 
 

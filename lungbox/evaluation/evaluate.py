@@ -10,7 +10,7 @@ from lungbox.evaluation.cases import telling_cases
 from lungbox.evaluation.figures import Figure
 from lungbox.evaluation.groups import Group, groups, recall_by_size, whole
 from lungbox.evaluation.operating_point import CrossFit, as_toml, in_brief
-from lungbox.evaluation.scores import rsna_figures, siim_figures
+from lungbox.evaluation.scores import Judged, rsna_figures, siim_figures
 
 _CASES = 5
 
@@ -25,20 +25,29 @@ def run(data: Path, fold: int, ensemble: str, engine: EngineName, say: Console) 
         LungboxError: the data is not there, or the weights have seen the fold.
     """
     found = assess(data, fold, ensemble, engine, say)
-    print(f"# {ensemble}, fold {fold}\n")
+    parts = [f"# {ensemble}, fold {fold}\n"]
     for name, part in found.parts.items():
-        print(_figures(f"## {name}, {len(part.maps.dataset)} images", figures_of(name, part)))
-    print(_groups(found))
+        title = f"## {name}, {len(part.maps.dataset)} images"
+        parts.append(_figures(title, figures_of(name, part.judged)))
+    parts += [_as_it_is(found), _groups(found)]
     for name, part in found.parts.items():
         sizes = recall_by_size(part.judged)
-        print(_figures(f"## {name}, recall of boxes by their share of the image", sizes))
-        print(_cases(name, part))
-    print(_chosen(found.fitted))
+        parts.append(_figures(f"## {name}, recall of boxes by their share of the image", sizes))
+        parts.append(_cases(name, part))
+    print("\n".join([*parts, _chosen(found.fitted)]))
 
 
-def figures_of(name: str, part: Part) -> list[Figure]:
+def figures_of(name: str, judged: Judged) -> list[Figure]:
     """The figures a data set is judged by."""
-    return rsna_figures(part.judged) if name == "RSNA" else siim_figures(part.judged)
+    return rsna_figures(judged) if name == "RSNA" else siim_figures(judged)
+
+
+def box_figures_as_it_is(found: Assessment) -> dict[str, list[Figure]]:
+    """The figures of boxes, at the ensemble's own point, by data set."""
+    return {
+        name: [figure for figure in figures_of(name, part.as_it_is) if "AUC" not in figure.name]
+        for name, part in found.parts.items()
+    }
 
 
 def all_groups(found: Assessment) -> list[Group]:
@@ -52,6 +61,14 @@ def _figures(title: str, figures: list[Figure]) -> str:
     lines = [f"{title}\n", "| figure | value (95 % interval) | images |", "| --- | --- | --- |"]
     lines += [f"| {figure.name} | {figure} | {figure.images} |" for figure in figures]
     return "\n".join(lines) + "\n"
+
+
+def _as_it_is(found: Assessment) -> str:
+    tables = box_figures_as_it_is(found).items()
+    shown = [_figures(f"### {name}", figures) for name, figures in tables]
+    note = "May have been chosen on these very patients; not cross-fitted.\n"
+    title = "## At the ensemble's own operating point\n"
+    return "\n".join([title, f"{in_brief(found.own)}\n", note, *shown])
 
 
 def _groups(found: Assessment) -> str:

@@ -39,6 +39,11 @@ class Figure:
         return with_interval(self.value, self.low, self.high)
 
     @property
+    def interval(self) -> str:
+        """Its interval alone, as it is printed."""
+        return "–" if math.isnan(self.low) else f"{self.low:.3f} to {self.high:.3f}"
+
+    @property
     def rounded(self) -> str:
         """The figure alone, as it is printed."""
         return "–" if math.isnan(self.value) else f"{self.value:.3f}"
@@ -94,9 +99,16 @@ class Outcomes:
         weights: NDArray[np.float64] | None = None,
         chosen: NDArray[np.bool_] | None = None,
     ) -> Figure:
-        """The RSNA metric, each image counting as much as its weight; all alike by default."""
+        """The RSNA metric, each image counting as much as its weight; all alike by default.
+
+        NaN where none of the images has truth.
+        """
         counts = np.where(np.isnan(self.parts), 0, 1 if weights is None else weights)
-        return self._ratio(name, counts * np.nan_to_num(self.parts), counts, chosen)
+        rows = np.ones(len(counts), bool) if chosen is None else chosen
+        if not self.truths[rows].any():
+            # It could only be 0 or undefined, which would say nothing.
+            return Figure(name, math.nan, math.nan, math.nan, int(rows.sum()))
+        return self._ratio(name, counts * np.nan_to_num(self.parts), counts, rows)
 
     def recalls(self) -> list[Figure]:
         """Share of the images with truth that have a box, and of the truths that a box meets."""

@@ -1,6 +1,5 @@
 """Figures of parts of a data set: by class, view, sex, age, contrast, and size of the box."""
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -14,7 +13,7 @@ from lungbox.evaluation.scores import Judged, image_auc, view_auc
 from lungbox.metrics.bootstrap import Draws
 from lungbox.metrics.matching import BoxTable, reached
 
-_AGES = ((0, 18), (18, 40), (40, 60), (60, 75), (75, 200))
+_AGES = ((0, 18), (18, 40), (40, 60), (60, 75), (75, 120))
 # Shares of the image; RSNA's median box covers 0.062.
 _SIZES = ((0, 0.03), (0.03, 0.06), (0.06, 0.10), (0.10, 1.01))
 
@@ -95,14 +94,12 @@ def recall_by_size(judged: Judged) -> list[Figure]:
 def _group(judged: Judged, by: str, name: str, chosen: NDArray[np.bool_]) -> Group:
     outcomes = judged.outcomes
     images, positives = int(chosen.sum()), int((outcomes.truths > 0)[chosen].sum())
-    # Without truth it could only be 0 or undefined, which would say nothing.
-    none = Figure(name, math.nan, math.nan, math.nan, images)
     return Group(
         by=by,
         name=name,
         images=images,
         positives=positives,
-        metric=outcomes.rsna_metric(name, chosen=chosen) if positives else none,
+        metric=outcomes.rsna_metric(name, chosen=chosen),
         recall=outcomes.recall_of_boxes(name, chosen),
         false_positives=outcomes.false_positives(name, chosen),
         auc=image_auc(judged, name, chosen),
@@ -111,9 +108,11 @@ def _group(judged: Judged, by: str, name: str, chosen: NDArray[np.bool_]) -> Gro
 
 
 def _age_band(image: LabelledRadiograph) -> str:
-    if image.age < 0:
+    # Public tables have ages such as 412, which is nobody's.
+    band = next((band for band in _AGES if band[0] <= image.age < band[1]), None)
+    if band is None:
         return ""
-    low, high = next(band for band in _AGES if band[0] <= image.age < band[1])
+    low, high = band
     return f"{low} to {high - 1}" if high < _AGES[-1][1] else f"{low} and more"
 
 

@@ -5,6 +5,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,6 +47,11 @@ class Maps:
         return np.stack([1 - opacity, opacity], axis=-1)
 
 
+def levels(masks: NDArray[np.floating]) -> NDArray[np.uint8]:
+    """`(N, h, w, 2)` probabilities to `(N, h, w)`, opacity alone, 255 for certain."""
+    return np.round(masks[..., OPACITY] * _LEVELS).astype(np.uint8)
+
+
 def predict_maps(
     dataset: Dataset,
     engine: Engine,
@@ -75,17 +81,26 @@ def predict_maps(
     ]
     key = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:24]
     path = cache / f"maps-{key}.npz"
-    if path.is_file():
-        with np.load(path) as kept:
-            return Maps(images, kept["opacity"], kept["scores"])
+    if kept := _kept(path, images):
+        return kept
     opacity, scores = [], []
     for first in range(0, len(images), job.batch_size):
         batch = prepared.images(slice(first, first + job.batch_size))
         predicted = ask(engine, batch)
-        opacity.append(np.round(predicted.masks[..., OPACITY] * _LEVELS).astype(np.uint8))
+        opacity.append(levels(predicted.masks))
         scores.append(predicted.scores)
         running(len(batch))
     maps = Maps(images, np.concatenate(opacity), np.concatenate(scores))
     with replacing(path, "wb") as file:
         np.savez_compressed(file, opacity=maps.opacity, scores=maps.scores)
     return maps
+
+
+def _kept(path: Path, images: Dataset) -> Maps | None:
+    """What an earlier run kept; None where there is nothing, or it is damaged."""
+    try:
+        with np.load(path) as kept:
+            maps = Maps(images, kept["opacity"], kept["scores"])
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile):
+        return None
+    return maps if len(maps.opacity) == len(maps.scores) == len(images) else None

@@ -2,6 +2,7 @@
 reported is always for patients the choice has not seen."""
 
 import json
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
@@ -19,7 +20,7 @@ from lungbox.metrics.detection import rsna_image_scores
 
 PARTS = 5
 _ALWAYS = ("rule", "threshold", "min_area", "shrink", "gate")
-RESAMPLES = 200
+RESAMPLES = 100
 
 
 @dataclass(frozen=True)
@@ -86,9 +87,9 @@ def cross_fit(
 ) -> CrossFit:
     """Choose an operating point for the RSNA metric at the challenge's mix of classes.
 
-    The most sensitive point that cannot be told from the best: the lowest gate whose metric is
-    within one standard error of the highest. A handful of hard negatives carries 44 % of the
-    mix's weight, and the highest alone would follow single images of them.
+    The gate is the median of those that are best on resamples of the patients (bagging: Breiman
+    1996), all other values are the best behind it on average. A handful of hard negatives carries
+    44 % of the mix's weight, and the best on the images as they are would follow single ones.
 
     Args:
         maps: of RSNA images the weights were not trained on.
@@ -97,11 +98,10 @@ def cross_fit(
         advance: called for every point tried.
     """
     search = _Search.over(maps, grid, advance)
-    weights = mix_weights(maps.dataset)
-    patients = patient_parts(maps.dataset, len(maps.dataset), seed)
-    parts = patients % PARTS
-    of_part = [search.choose(weights * (parts != part), patients) for part in range(PARTS)]
-    return CrossFit(search.choose(weights, patients), tuple(of_part[part] for part in parts))
+    parts = patient_parts(maps.dataset, PARTS, seed)
+    of_part = [search.choose(parts != part) for part in range(PARTS)]
+    everything = search.choose(np.ones(len(parts), bool))
+    return CrossFit(everything, tuple(of_part[part] for part in parts))
 
 
 def image_scores(maps: Maps, points: Sequence[OperatingPoint]) -> NDArray[np.float64]:
@@ -151,19 +151,40 @@ def in_brief(point: OperatingPoint) -> str:
     return as_toml(point).replace(" = ", " ").replace("\n", ", ")
 
 
-def mix_weights(dataset: Dataset) -> NDArray[np.float64]:
-    """Weights that give RSNA's classes their shares of the challenge."""
-    return bootstrap.mix_weights([image.category for image in dataset.images], RSNA_CLASS_MIX)
+def has_mix(dataset: Dataset) -> bool:
+    """Whether every class of the challenge's mix has an image."""
+    return set(RSNA_CLASS_MIX) <= {image.category for image in dataset.images}
+
+
+def mix_weights(dataset: Dataset, counts: NDArray[np.number] | None = None) -> NDArray[np.float64]:
+    """Weights that give RSNA's classes their shares of the challenge; where one of them has no
+    image, all images count alike.
+
+    Args:
+        dataset: N images.
+        counts: `(N,)` how often each is there; once by default.
+    """
+    if not has_mix(dataset):
+        return np.ones(len(dataset)) if counts is None else np.asarray(counts, np.float64)
+    categories = [image.category for image in dataset.images]
+    return bootstrap.mix_weights(categories, RSNA_CLASS_MIX, counts)
 
 
 def patient_parts(dataset: Dataset, parts: int, seed: int) -> NDArray[np.int64]:
     """For each image, which of `parts` its patient is in; all images of one are together.
 
-    With as many parts as images, each patient is a part.
+    Patients are shared out class by class, a patient of several by the rarest of them, so that
+    each part has its share of the few.
     """
-    patients = np.array([image.patient for image in dataset.images])
-    names, member = np.unique(patients, return_inverse=True)
-    return np.random.default_rng(seed).permutation(len(names))[member] % parts
+    images = dataset.images
+    rarity = Counter(image.category for image in images)
+    rarest: dict[str, str] = {}
+    for image in sorted(images, key=lambda image: (-rarity[image.category], image.category)):
+        rarest[image.patient] = image.category  # the last to be set is the rarest
+    shuffled = np.random.default_rng(seed).permutation(sorted(rarest)).tolist()
+    shuffled.sort(key=lambda patient: rarest[patient])
+    part = {patient: place % parts for place, patient in enumerate(shuffled)}
+    return np.array([part[image.patient] for image in images], np.int64)
 
 
 @dataclass(frozen=True)
@@ -175,6 +196,7 @@ class _Search:
     table: NDArray[np.float64]  # (points, images), NaN where the image does not count
     open: NDArray[np.bool_]  # (gates, images), whether the gate lets it through
     truth: NDArray[np.bool_]  # (images,), whether there is any true box
+    dataset: Dataset
 
     @classmethod
     def over(cls, maps: Maps, grid: Grid, advance: Callable[[], object]) -> "_Search":
@@ -188,25 +210,24 @@ class _Search:
             ),
             open=maps.scores >= gates[:, None],
             truth=np.array([len(image.boxes) > 0 for image in maps.dataset.images]),
+            dataset=maps.dataset,
         )
 
-    def choose(self, weights: NDArray[np.float64], patients: NDArray[np.int64]) -> OperatingPoint:
-        """The point with the lowest gate within one standard error of the best.
-
-        The error is that of the difference to the best, by bootstrap over patients.
-        """
-        values = self.values(weights)
-        best = np.unravel_index(values.argmax(), values.shape)
+    def choose(self, chosen: NDArray[np.bool_]) -> OperatingPoint:
+        """The point for the `chosen` images, by bagging over their patients."""
+        images = self.dataset.images
+        patients = np.array([image.patient for image in images])
+        names, member = np.unique(patients, return_inverse=True)
+        pool = np.unique(member[chosen])
         random = np.random.default_rng(2024)
-        behind = []
+        total, best = np.zeros((len(self.points), len(self.gates))), []
         for _ in range(RESAMPLES):
-            drawn = np.bincount(random.choice(patients, len(patients)), minlength=len(patients))
-            resampled = self.values(weights * drawn[patients])
-            behind.append(resampled[best] - resampled)
-        near = values >= values[best] - np.std(behind, axis=0)
-        column = int(near.any(axis=0).argmax())
-        row = int(np.where(near[:, column], values[:, column], -1).argmax())
-        return replace(self.points[row], gate=float(self.gates[column]))
+            drawn = np.bincount(random.choice(pool, len(pool)), minlength=len(names))
+            values = self.values(mix_weights(self.dataset, drawn[member] * chosen))
+            best.append(values.argmax() % len(self.gates))
+            total += values
+        gate = int(np.percentile(best, 50, method="nearest"))
+        return replace(self.points[int(total[:, gate].argmax())], gate=float(self.gates[gate]))
 
     def values(self, weights: NDArray[np.float64]) -> NDArray[np.float64]:
         """`(points, gates)`: the metric under `weights`.

@@ -1,5 +1,6 @@
 """Figures of an ensemble on a labelled data set, with 95 % intervals by bootstrap over patients."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -7,11 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lungbox.boxes import Boxes, OperatingPoint
-from lungbox.constants import RSNA_CLASS_MIX, RSNA_CLASSES
+from lungbox.constants import RSNA_CLASSES
 from lungbox.datasets.types import Dataset
 from lungbox.evaluation.figures import Figure, Outcomes
 from lungbox.evaluation.maps import Maps
-from lungbox.metrics.bootstrap import mix_weights
+from lungbox.evaluation.operating_point import has_mix, mix_weights
 from lungbox.metrics.classification import weighted_auc
 
 _NORMAL, _NOT_NORMAL, _ = RSNA_CLASSES
@@ -62,10 +63,9 @@ def rsna_figures(judged: Judged) -> list[Figure]:
     category = np.array([image.category for image in judged.dataset.images])
     view = np.array([image.view for image in judged.dataset.images])
     normal, not_normal = category == _NORMAL, category == _NOT_NORMAL
-    mix = mix_weights(category, RSNA_CLASS_MIX)
     return [
         outcomes.rsna_metric(RAW),
-        outcomes.rsna_metric(AT_MIX, mix),
+        _at_mix(judged),
         *outcomes.recalls(),
         outcomes.false_positives("false-positive rate, normal", normal),
         outcomes.false_positives("false-positive rate, not normal", not_normal),
@@ -78,6 +78,13 @@ def rsna_figures(judged: Judged) -> list[Figure]:
         image_auc(judged, "image AUC against both, within AP", view == "AP"),
         image_auc(judged, "image AUC against both, within PA", view == "PA"),
     ]
+
+
+def _at_mix(judged: Judged) -> Figure:
+    """NaN where one of the classes has no image: no weights make the challenge's mix then."""
+    if has_mix(judged.dataset):
+        return judged.outcomes.rsna_metric(AT_MIX, mix_weights(judged.dataset))
+    return Figure(AT_MIX, math.nan, math.nan, math.nan, len(judged.dataset))
 
 
 def siim_figures(judged: Judged) -> list[Figure]:

@@ -58,8 +58,10 @@ class Scored:
         for column in ("value", "95 % interval", "images"):
             table.add_column(column, justify="right")
         for figure in self.figures:
-            interval = f"{figure.low:.4f} to {figure.high:.4f}"
-            table.add_row(figure.name, f"{figure.value:.4f}", interval, str(figure.images))
+            known = _defined(figure.value) is not None
+            value = f"{figure.value:.4f}" if known else "–"
+            interval = f"{figure.low:.4f} to {figure.high:.4f}" if known else "–"
+            table.add_row(figure.name, value, interval, str(figure.images))
         console.print(table)
 
 

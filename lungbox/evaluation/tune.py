@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from lungbox.boxes import OperatingPoint
+from lungbox.datasets.types import DatasetError
 from lungbox.engines import Engine, EngineName
 from lungbox.errors import LungboxError
 from lungbox.evaluation.assess import maps_shown
@@ -18,6 +19,7 @@ from lungbox.evaluation.operating_point import (
     Grid,
     as_toml,
     cross_fit,
+    has_mix,
     image_scores,
     mix_weights,
 )
@@ -84,7 +86,9 @@ def run(
     if best.flip:
         print("flip = true")
     name = save or (None if ensemble in _shipped() else ensemble)
-    if name is None:
+    if (best.worth - choices[0].worth).interval[1] < 0 and not save:
+        say.print(f"It is worth less than what {ensemble} has, which stays.", markup=False)
+    elif name is None:
         say.print(f"{ensemble} is Lungbox's own; --save NAME enters this as one of yours.")
     else:
         enter_ensemble(name, _tuned(known, best, fold))
@@ -132,6 +136,11 @@ def _both_maps(
 ) -> tuple[Maps, Maps]:
     """RSNA's images of the fold, read as they are, and mirrored as well."""
     dataset = unseen_images(ensemble, data, fold).where(lambda image: image.source == "rsna")
+    if not has_mix(dataset):
+        raise DatasetError(
+            f"{data}: fold {fold} lacks one of RSNA's three classes, so there is no challenge's "
+            "mix to tune for"
+        )
     started = load(ensemble, engine, batch_size=8).engine
 
     def maps(flip: bool) -> Maps:
@@ -162,7 +171,10 @@ def _text(estimate: Estimate) -> str:
 
 
 def _tuned(known: Ensemble, best: Choice, fold: int) -> Ensemble:
-    note = f"`python -m lungbox tune` on fold {fold}: {_text(best.worth)}, cross-fitted"
+    note = (
+        f"`python -m lungbox tune` on fold {fold}: {_text(best.worth)}, cross-fitted, the best of "
+        "three searches"
+    )
     return known.model_copy(update=vars(best.point) | {"flip": best.flip, "note": note})
 
 

@@ -10,24 +10,21 @@ from lungbox.weights.manifest import load_manifest
 
 
 class TrainedOnError(LungboxError):
-    """The weights were trained on the images they are to be scored on."""
+    """The weights have seen the images they are to be scored on, or nobody knows."""
 
 
 def unseen_images(ensemble: str, data: Path, fold: int) -> Dataset:
     """The images of a fold; those that are neither positive nor negative are left out.
 
     Raises:
-        TrainedOnError: a member of the ensemble was trained on the fold.
+        TrainedOnError: a member of the ensemble was trained on the fold, or chosen by it.
         DatasetError: there are none, or no RSNA images, or these lack their classes.
     """
+    if not 0 <= fold < FOLDS:
+        raise DatasetError(f"fold {fold}: folds are numbered 0 to {FOLDS - 1}")
     manifest = load_manifest()
     for member in manifest.ensemble(ensemble).members:
-        if fold in manifest.weights[member].folds:
-            unseen = sorted(set(range(FOLDS)) - set(manifest.weights[member].folds))
-            raise TrainedOnError(
-                f"{member} was trained on fold {fold}; "
-                + (f"give one of {', '.join(map(str, unseen))}" if unseen else "and on all others")
-            )
+        _check_unseen(member, manifest.seen_by(member), fold)
     images = datasets.load(data).folds([fold]).where(lambda image: not image.uncertain)
     rsna = images.where(lambda image: image.source == "rsna")
     if not rsna.images:
@@ -38,3 +35,17 @@ def unseen_images(ensemble: str, data: Path, fold: int) -> Dataset:
             "gives them, is not there or lacks images"
         )
     return images
+
+
+def _check_unseen(member: str, seen: frozenset[int] | None, fold: int) -> None:
+    if seen is None:
+        raise TrainedOnError(
+            f"it is not known which folds {member} was trained on, so no figure would mean "
+            "anything; enter it anew with `weights add ... --replace --folds 1,2,3,4`"
+        )
+    if fold in seen:
+        unseen = [str(other) for other in range(FOLDS) if other not in seen]
+        raise TrainedOnError(
+            f"{member} was trained on fold {fold}, or chosen by its score there; "
+            + (f"give one of {', '.join(unseen)}" if unseen else "and has seen all others")
+        )

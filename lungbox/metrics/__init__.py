@@ -17,7 +17,17 @@ from lungbox.metrics.curves import DetectionCurve, froc
 from lungbox.metrics.detection import rsna_image_score, rsna_image_scores, rsna_score
 from lungbox.metrics.matching import BoxTable
 
-_IN_KERAS = ("F1", "IoUBinaryCrossentropy", "MeanIoU", "PixelAccuracy", "soft_iou")
+_IN_KERAS = (
+    "F1",
+    "IoUBinaryCrossentropy",
+    "MaskLoss",
+    "MeanIoU",
+    "PixelAccuracy",
+    "binary_focal",
+    "lovasz_softmax",
+    "soft_dice",
+    "soft_iou",
+)
 
 __all__ = [
     *_IN_KERAS,

@@ -125,21 +125,25 @@ class Estimate:
         return Estimate(self.value - other.value, self.samples - other.samples, self.draws)
 
 
-def mix_weights(categories: ArrayLike, mix: Mapping[str, float]) -> NDArray[np.float64]:
+def mix_weights(
+    categories: ArrayLike, mix: Mapping[str, float], counts: ArrayLike | None = None
+) -> NDArray[np.float64]:
     """Weights that give classes the shares of another set of images.
 
     Args:
         categories: `(N,)` class of each image.
         mix: share of each class, for instance `constants.RSNA_CLASS_MIX`.
+        counts: `(N,)` how often each image is there; once by default.
 
     Returns:
         `(N,)` each class' share by its images; 0 for a class that the mix does not have.
     """
     names = np.asarray(categories)
+    times = np.ones(len(names)) if counts is None else np.asarray(counts, np.float64)
     weights = np.zeros(len(names))
     for category, share in mix.items():
-        chosen = names == category
-        weights[chosen] = share / max(1, chosen.sum())
+        chosen = np.where(names == category, times, 0)
+        weights += share * chosen / max(1.0, chosen.sum())
     return weights
 
 

@@ -58,6 +58,28 @@ def read_header(path: Path) -> Dataset:
     return dataset
 
 
+def read_before_pixels(path: Path) -> Dataset:
+    """Read what stands before a DICOM file's pixels, and no more of the file than that.
+
+    Whether the pixels are there, and whole, is not known then.
+
+    Raises:
+        RadiographError: it is damaged, or has no size of an image, or too large a one.
+    """
+    try:
+        _check_inflated_size(path)
+        dataset = pydicom.dcmread(path, force=True, stop_before_pixels=True)
+        for name in ("Rows", "Columns"):
+            if dataset.get(name) in (None, ""):
+                raise RadiographError(f"the DICOM header has no {name}")
+        check_pixels(int(dataset.Columns), int(dataset.Rows))
+    except RadiographError:
+        raise
+    except Exception as error:  # a damaged header can raise anything
+        raise RadiographError(f"the DICOM header is damaged ({brief(error)})") from error
+    return dataset
+
+
 def _check_inflated_size(path: Path) -> None:
     """A deflated file is inflated as a whole while it is read, whatever becomes of it."""
     with path.open("rb") as file:

@@ -3,8 +3,9 @@
 from pathlib import Path
 
 from lungbox.radiograph.dicom import read_pixels
+from lungbox.radiograph.facts import Facts, facts_of
 from lungbox.radiograph.flags import not_frontal_chest
-from lungbox.radiograph.header import is_dicom, read_header
+from lungbox.radiograph.header import is_dicom, read_before_pixels, read_header
 from lungbox.radiograph.raster import SIGNATURES, raster_size, read_raster
 from lungbox.radiograph.types import Radiograph, RadiographError, brief
 
@@ -35,6 +36,21 @@ def size(path: Path) -> tuple[int, int]:
         return raster_size(path)
     header = read_header(path)
     return int(header.Columns), int(header.Rows)
+
+
+def facts(path: Path) -> Facts:
+    """The size and what the header says of the patient, read without the pixels.
+
+    Raises:
+        RadiographError: it is no radiograph, or its header is damaged.
+    """
+    if _kind(path) == "raster":
+        return Facts(raster_size(path))
+    header = read_before_pixels(path)
+    try:
+        return facts_of(header)
+    except Exception as error:  # elements are parsed when they are asked for
+        raise RadiographError(f"the DICOM header is damaged ({brief(error)})") from error
 
 
 def _kind(path: Path) -> str:

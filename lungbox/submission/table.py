@@ -39,7 +39,7 @@ def read(
     known = None if ids is None else set(ids)
     seen: set[str] = set()
     faults: list[Fault] = []
-    for line, name, string in _rows(path, id_column, faults):
+    for line, name, string in _rows(path, id_column, faults, spoiled=seen):
         if name in seen:
             faults.append(Fault(f"{name} stands there a second time", line))
         elif known is not None and name not in known:
@@ -97,9 +97,14 @@ def _opened(path: Path) -> IO[str]:
 
 
 def _rows(
-    path: Path, id_column: str, faults: list[Fault], needs_string: bool = True
+    path: Path,
+    id_column: str,
+    faults: list[Fault],
+    needs_string: bool = True,
+    spoiled: set[str] | None = None,
 ) -> Iterator[tuple[int, str, str]]:
-    """Line, identity and prediction string of each row; faulty rows go to `faults` instead."""
+    """Line, identity and prediction string of each row; faulty rows go to `faults` instead, and
+    the images they name to `spoiled`."""
     with open_csv(path) as file:
         reader = csv.reader(file)
         columns = next(reader, [])
@@ -115,6 +120,8 @@ def _rows(
             if len(row) != len(columns):
                 text = f"{len(row)} cells, not the {len(columns)} of the first line"
                 faults.append(Fault(text, reader.line_num))
+                if spoiled is not None and len(row) > place:
+                    spoiled.add(row[place])
                 continue
             if not row[place]:
                 faults.append(Fault("names no image", reader.line_num))

@@ -12,9 +12,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from lungbox.boxes.geometry import Boxes, as_boxes
 from lungbox.radiograph import equalise
 from lungbox.radiograph.prepare import Preparation
-from lungbox.training.recipe import Augmentation
+from lungbox.training.sections import Augmentation
 
 # Read once, when albumentations is imported: it would otherwise ask the network for updates.
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
@@ -23,12 +24,12 @@ import albumentations as A
 
 
 class Augmenter:
-    """Augments image and mask together; the same seed gives the same result, on any thread.
+    """Augments image, mask and boxes together; the same seed gives the same result, on any thread.
 
     Example:
         >>> augment = Augmenter(Augmentation())
         >>> image, mask = np.zeros((64, 64), np.uint8), np.zeros((64, 64), np.uint8)
-        >>> image, mask = augment(image, mask, seed=1)
+        >>> image, mask, boxes = augment(image, mask, as_boxes([(3, 4, 20, 30)]), seed=1)
     """
 
     def __init__(self, settings: Augmentation, preparation: Preparation = "equalised") -> None:
@@ -37,19 +38,21 @@ class Augmenter:
         self._local = threading.local()
 
     def __call__(
-        self, image: NDArray[np.uint8], mask: NDArray[np.uint8], seed: int
-    ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-        """`(S, S)` prepared image and `(S, S)` mask 0-255 to the same, augmented alike.
+        self, image: NDArray[np.uint8], mask: NDArray[np.uint8], boxes: Boxes, seed: int
+    ) -> tuple[NDArray[np.uint8], NDArray[np.uint8], Boxes]:
+        """`(S, S)` prepared image, `(S, S)` mask 0-255 and `(N, 4)` boxes in pixels of both to
+        the same, augmented alike.
 
-        The image comes back prepared, for everything a network sees is.
+        The image comes back prepared, for everything a network sees is. A box that was turned
+        becomes the upright one around it, inside the image; one that left it is gone.
         """
         if not self._settings.enabled:
-            return image, mask
+            return image, mask, boxes
         if not hasattr(self._local, "compose"):
             self._local.compose = _compose(self._settings, self._preparation)
         self._local.compose.set_random_seed(seed)
-        result = self._local.compose(image=image[..., None], mask=mask)
-        return result["image"][..., 0], result["mask"]
+        result = self._local.compose(image=image[..., None], mask=mask, bboxes=boxes)
+        return result["image"][..., 0], result["mask"], as_boxes(result["bboxes"])
 
 
 class _Equalise(A.ImageOnlyTransform):
@@ -110,5 +113,6 @@ def _compose(settings: Augmentation, preparation: Preparation) -> A.Compose:
             A.GaussianBlur(blur_limit=(3, 5), p=settings.blur),
             A.GaussNoise(std_range=(0.005, 0.02), p=settings.noise),
             A.ImageCompression(quality_range=(40, 95), p=settings.jpeg),
-        ]
+        ],
+        bbox_params=A.BboxParams(format="pascal_voc", clip=True, filter_invalid_bboxes=True),
     )

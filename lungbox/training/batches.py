@@ -6,17 +6,21 @@ an undisturbed one would have seen.
 
 from collections import Counter
 from collections.abc import Collection
+from typing import Any
 
 import keras
 import numpy as np
 from numpy.typing import NDArray
 
+from lungbox.boxes import geometry
 from lungbox.datasets.cache import Cache
 from lungbox.datasets.types import Dataset, LabelledRadiograph
 from lungbox.radiograph import resize_area
 from lungbox.training.augmentation import Augmenter
-from lungbox.training.masks import paint
-from lungbox.training.recipe import Data, Recipe, Stage
+from lungbox.training.masks import paint, paint_edges
+from lungbox.training.recipe import Recipe
+from lungbox.training.sections import Data, Stage
+from lungbox.training.teacher import Teacher
 
 
 def draw_weights(dataset: Dataset, settings: Data, stage: Stage) -> NDArray:
@@ -54,10 +58,12 @@ def draw_weights(dataset: Dataset, settings: Data, stage: Stage) -> NDArray:
 
 
 class Batches(keras.utils.PyDataset):
-    """The batches of one epoch: `(images, {"mask": masks, "image": targets})`.
+    """The batches of one epoch: `(images, targets)`, targets by head.
 
-    Images `(B, S, S, 1)` float32 0-255, masks `(B, S / k, S / k, 2)` background and opacity,
-    targets `(B, 1)`, 1 where there is any opacity. Of these, those a network has `heads` for.
+    Images `(B, S, S, 1)` float32 0-255; `mask` `(B, S / k, S / k, 2)` background and opacity;
+    `image` `(B, 1)`, 1 where there is any opacity; `edges` `(B, S / k, S / k, 4)`. Where the last
+    batch of an epoch is not full, it is filled up with what `sample_weight`, the third of the
+    tuple then, counts as nothing: several devices need batches of one size.
     """
 
     def __init__(
@@ -69,10 +75,12 @@ class Batches(keras.utils.PyDataset):
         stride: int,
         workers: int = 2,
         heads: Collection[str] = ("mask", "image"),
+        teacher: Teacher | None = None,
     ) -> None:
         super().__init__(workers=workers, use_multiprocessing=False, max_queue_size=8)
         self._cache, self._recipe, self._stage = cache, recipe, stage
         self._epoch, self._stride, self._heads = epoch, stride, heads
+        self._teacher = teacher
         self._augment = Augmenter(recipe.augmentation, recipe.data.preparation)
         self._steps = recipe.steps_per_epoch(len(cache))
         if recipe.data.order == "fixed":
@@ -82,34 +90,53 @@ class Batches(keras.utils.PyDataset):
             random = np.random.default_rng((recipe.seed, epoch))
             self._order = _draw(weights, self._steps * recipe.batch_size, random)
 
+    @property
+    def samples(self) -> int:
+        """Images in the epoch."""
+        return len(self._order)
+
     def __len__(self) -> int:
         return self._steps
 
-    def __getitem__(self, step: int) -> tuple[NDArray, dict[str, NDArray]]:
-        first = step * self._recipe.batch_size
-        positions = range(first, min(first + self._recipe.batch_size, len(self._order)))
-        images, masks = zip(*(self._one(position) for position in positions), strict=True)
-        opacity = np.stack(masks).astype(np.float32)[..., None] / 255
-        rows = self._order[list(positions)]
-        targets = [[self._cache.dataset.images[row].target] for row in rows]
-        of_head = {
-            "mask": np.concatenate([1 - opacity, opacity], axis=-1),
-            "image": np.asarray(targets, np.float32),
-        }
-        return np.stack(images).astype(np.float32)[..., None], {
-            head: of_head[head] for head in self._heads
-        }
+    def __getitem__(self, step: int) -> tuple[Any, ...]:
+        size = self._recipe.batch_size
+        first = step * size
+        rows = self._order[first : first + size]
+        pairs = [self._one(first + place, int(row)) for place, row in enumerate(rows)]
+        empty = size - len(pairs)
+        images, targets = zip(*pairs, *pairs[:1] * empty, strict=True)
+        batch = np.stack(images)[..., None].astype(np.float32)
+        of_head = {head: np.stack([of[head] for of in targets]) for head in self._heads}
+        if len(self._order) % size == 0:
+            return batch, of_head
+        weight = np.r_[np.ones(len(rows), np.float32), np.zeros(empty, np.float32)]
+        return batch, of_head, dict.fromkeys(self._heads, weight)
 
-    def _one(self, position: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-        row = self._order[position]
+    def _one(self, position: int, row: int) -> tuple[NDArray, dict[str, NDArray]]:
         labelled = self._cache.dataset.images[row]
-        side = self._stage.image_size
+        side, data = self._stage.image_size, self._recipe.data
         image = resize_area(self._cache.images(row), side, side)
-        data = self._recipe.data
         mask = paint(labelled.boxes, labelled.size, side, data.shape, data.edges)
+        target = float(labelled.target)
+        if self._teacher:
+            mask, target = self._teacher.teach(row, mask, target, alone=labelled.uncertain)
+        boxes = geometry.scale(labelled.boxes, labelled.size, (side, side))
         seeds = np.random.SeedSequence((self._recipe.seed, self._epoch, position))
-        image, mask = self._augment(image, mask, int(seeds.generate_state(1)[0]))
-        return image, resize_area(mask, side // self._stride, side // self._stride)
+        image, mask, boxes = self._augment(image, mask, boxes, int(seeds.generate_state(1)[0]))
+        return image, self._targets(mask, target, boxes)
+
+    def _targets(
+        self, mask: NDArray[np.uint8], target: float, boxes: geometry.Boxes
+    ) -> dict[str, NDArray]:
+        full, side = mask.shape[0], mask.shape[0] // self._stride
+        opacity = resize_area(mask, side, side).astype(np.float32)[..., None] / 255
+        found: dict[str, NDArray] = {
+            "mask": np.concatenate([1 - opacity, opacity], axis=-1),
+            "image": np.array([target], np.float32),
+        }
+        if "edges" in self._heads:
+            found["edges"] = paint_edges(boxes, (full, full), side).astype(np.float32) / 255
+        return found
 
 
 def _draw(weights: NDArray, count: int, random: np.random.Generator) -> NDArray[np.int64]:

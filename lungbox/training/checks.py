@@ -2,14 +2,16 @@
 
 import inspect
 from collections.abc import Iterable
+from pathlib import Path
 
 from lungbox import architecture
 from lungbox.constants import RSNA_CLASSES, SIIM_CLASSES
 from lungbox.datasets.types import Dataset
 from lungbox.errors import hint
 from lungbox.training.recipe import Recipe, RecipeError
+from lungbox.training.teacher import folds_seen
 
-_SOURCES = ("rsna", "siim")
+_SOURCES = ("rsna", "siim", "plain", "unlabelled")
 
 
 def check_network(recipe: Recipe) -> None:
@@ -22,6 +24,24 @@ def check_network(recipe: Recipe) -> None:
     network = architecture.describe(recipe.architecture)
     known = [name for name in inspect.signature(network.build).parameters if name != "image_size"]
     _check("options", recipe.options, known)
+
+
+def check_teacher(recipe: Recipe, unlabelled: Path | None) -> None:
+    """Whether there is such a teacher, and it has not seen what the run is scored on.
+
+    Raises:
+        RecipeError: it has, or unlabelled images are given without a teacher.
+        WeightsError: there is none of that name.
+    """
+    if recipe.distillation is None:
+        if unlabelled:
+            raise RecipeError(f"{unlabelled}: only distillation learns from unlabelled images")
+        return
+    teacher = recipe.distillation.teacher
+    if recipe.validation.fold in folds_seen(teacher):
+        raise RecipeError(
+            f"validation.fold: {teacher}, the teacher, was trained on fold {recipe.validation.fold}"
+        )
 
 
 def check_data(recipe: Recipe, dataset: Dataset) -> None:

@@ -1,12 +1,14 @@
 """AdamW under a schedule, with a lower rate for a pretrained encoder, and an average that is
 taken once."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import keras
+import numpy as np
 
-from lungbox.training.recipe import Optimizer
+from lungbox.training.sections import Optimizer
 
 
 class EncoderAdamW(keras.optimizers.AdamW):
@@ -35,6 +37,23 @@ class EncoderAdamW(keras.optimizers.AdamW):
     def finalize_variable_values(self, var_list: list) -> None:
         if self.last_epoch:
             super().finalize_variable_values(var_list)
+
+
+@contextmanager
+def averaged(model: keras.Model, optimizer: EncoderAdamW) -> Iterator[None]:
+    """Inside, the network has the moving average of its weights, where the optimizer keeps one."""
+    if not optimizer.use_ema:
+        yield
+        return
+    own = [np.asarray(variable) for variable in model.trainable_variables]
+    averages = optimizer._model_variables_moving_average
+    for variable, average in zip(model.trainable_variables, averages, strict=True):
+        variable.assign(average)
+    try:
+        yield
+    finally:
+        for variable, value in zip(model.trainable_variables, own, strict=True):
+            variable.assign(value)
 
 
 def build_optimizer(

@@ -4,148 +4,28 @@ import math
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
-from lungbox.errors import LungboxError
-from lungbox.radiograph.prepare import Preparation
+from lungbox.errors import LungboxError, hint
+from lungbox.training.sections import (
+    Augmentation,
+    Data,
+    Distillation,
+    Loss,
+    Optimizer,
+    Section,
+    Stage,
+    Validation,
+)
 
 
 class RecipeError(LungboxError):
     """A recipe cannot be used; the message says which key and why."""
 
 
-Share = Annotated[float, Field(ge=0)]
-
-
-def _rising(values: tuple[float, float]) -> tuple[float, float]:
-    if not 0 < values[0] <= values[1]:
-        raise ValueError("two numbers above 0 are needed, the smaller first")
-    return values
-
-
-Range = Annotated[tuple[float, float], AfterValidator(_rising)]
-
-
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Data(_Section):
-    """Which images are learned from, and how often each is seen.
-
-    Attributes:
-        folds: the folds trained on; every other is never looked at.
-        preparation: see `radiograph.prepare`.
-        order: `drawn` draws an epoch's images by the weights below; `fixed` takes every image
-            once, in an order that is the same in every epoch, as the reference system does.
-        samples_per_epoch: images drawn for one epoch, with replacement across epochs.
-        source_weights: how often an image of a data set is drawn, against the others.
-        category_weights: the same for a class of image, on top.
-        balance: attributes over whose combinations, within a data set, draws are evened out.
-        shape: whether a box is painted as a rectangle or as the ellipse inside it.
-        edges: `soft` paints the share of a mask pixel that is covered, `hard` 1 where its centre
-            is and 0 elsewhere.
-    """
-
-    folds: tuple[int, ...] = Field((1, 2, 3, 4), min_length=1)
-    preparation: Preparation = "equalised"
-    order: Literal["drawn", "fixed"] = "drawn"
-    samples_per_epoch: int | None = Field(None, gt=0)
-    source_weights: dict[str, Share] = {}
-    category_weights: dict[str, Share] = {}
-    balance: tuple[Literal["view", "target"], ...] = ()
-    shape: Literal["rectangle", "ellipse"] = "rectangle"
-    edges: Literal["soft", "hard"] = "soft"
-
-    @model_validator(mode="after")
-    def _drawn_or_fixed(self) -> "Data":
-        weighted = self.source_weights or self.category_weights or self.balance
-        if self.order == "fixed" and (self.samples_per_epoch or weighted):
-            raise ValueError("a fixed order takes every image once: no number and no weights")
-        if self.order == "drawn" and not self.samples_per_epoch:
-            raise ValueError("samples_per_epoch is missing")
-        return self
-
-
-class Augmentation(_Section):
-    """Probabilities in 0-1, angles in degrees, shifts as shares of the side.
-
-    Attributes:
-        enabled: whether anything is done at all.
-    """
-
-    enabled: bool = True
-    flip: float = Field(0.5, ge=0, le=1)
-    rotate: float = Field(10, ge=0)
-    scale: Range = (0.85, 1.15)
-    shift: float = Field(0.06, ge=0)
-    shear: float = Field(4, ge=0)
-    gamma: Range = (0.7, 1.4)
-    clahe: float = Field(0.15, ge=0, le=1)
-    blur: float = Field(0.15, ge=0, le=1)
-    noise: float = Field(0.15, ge=0, le=1)
-    jpeg: float = Field(0.2, ge=0, le=1)
-    erase_corner: float = Field(0.4, ge=0, le=1)
-
-
-class Loss(_Section):
-    """Weights of the loss's terms.
-
-    Attributes:
-        bce, iou: of the mask's binary cross-entropy and of its 1 - IoU.
-        channels: what the IoU is of, see `metrics.losses.soft_iou`.
-        image: of the image score's binary cross-entropy, where the network has one.
-        label_smoothing: the image targets become this half away from 0 and 1, so that the score
-            does not saturate on images that are learned by heart.
-    """
-
-    bce: float = Field(0.5, ge=0)
-    iou: float = Field(0.5, ge=0)
-    channels: Literal["all", "foreground", "each"] = "foreground"
-    image: float = Field(1.0, ge=0)
-    label_smoothing: float = Field(0.0, ge=0, lt=1)
-
-
-class Optimizer(_Section):
-    """AdamW under a schedule, and the moving average that is kept.
-
-    Attributes:
-        learning_rate: its height after the warm-up, for decoder and heads.
-        encoder_learning_rate: the same for a pretrained encoder.
-        schedule: after the warm-up, `cosine` falls to 0 at the last step, `constant` stays.
-        warmup: share of all steps over which it rises from 0.
-        weight_decay: decoupled; not on biases and normalisation. 0 makes it Adam.
-        clip_norm: the gradient's largest norm; 0 lets it be.
-        ema: momentum of the moving average of the weights; 0 keeps the last weights.
-    """
-
-    learning_rate: float = Field(1e-3, gt=0)
-    encoder_learning_rate: float = Field(3e-4, gt=0)
-    schedule: Literal["cosine", "constant"] = "cosine"
-    warmup: float = Field(0.05, ge=0, lt=1)
-    weight_decay: float = Field(0.01, ge=0)
-    clip_norm: float = Field(5.0, ge=0)
-    ema: float = Field(0.998, ge=0, lt=1)
-
-
-class Stage(_Section):
-    """Some epochs at one image size.
-
-    Attributes:
-        epochs: how many.
-        image_size: side of the square, in pixels.
-        source_weights: how often an image of a data set is drawn, in place of the recipe's own;
-            0 leaves it out.
-    """
-
-    epochs: int = Field(gt=0)
-    image_size: int = Field(gt=0, multiple_of=32)
-    source_weights: dict[str, Share] = {}
-
-
-class Recipe(_Section):
+class Recipe(Section):
     """One training run.
 
     Attributes:
@@ -157,6 +37,7 @@ class Recipe(_Section):
         batch_size: images in a step.
         seed: decides initial weights, order and augmentation.
         policy: Keras' dtype policy.
+        devices: `one`, or `all` of this machine, which share each batch.
     """
 
     name: str = Field(pattern=r"^[A-Za-z0-9_{-][A-Za-z0-9._{}-]*$")
@@ -165,11 +46,14 @@ class Recipe(_Section):
     batch_size: int = Field(gt=0)
     seed: int = 2024
     policy: Literal["float32", "mixed_bfloat16"] = "float32"
-    options: dict[str, float] = {}
+    devices: Literal["one", "all"] = "one"
+    options: dict[str, float] = Field({})
     data: Data
     augmentation: Augmentation = Augmentation()
     loss: Loss = Loss()
     optimizer: Optimizer = Optimizer()
+    validation: Validation = Validation()
+    distillation: Distillation | None = None
     stages: tuple[Stage, ...] = Field(min_length=1)
 
     @model_validator(mode="after")
@@ -177,6 +61,12 @@ class Recipe(_Section):
         drawn = self.data.samples_per_epoch
         if drawn is not None and drawn < self.batch_size:
             raise ValueError("data.samples_per_epoch is less than one batch")
+        return self
+
+    @model_validator(mode="after")
+    def _validation_is_not_trained_on(self) -> "Recipe":
+        if self.validation.fold in self.data.folds:
+            raise ValueError(f"validation.fold {self.validation.fold} is among data.folds")
         return self
 
     @property
@@ -232,9 +122,33 @@ def load_recipe(path: Path, changes: Sequence[str] = ()) -> Recipe:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise RecipeError(f"{path}: not a TOML file ({error})") from error
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "the recipe as a whole"
-        raise RecipeError(f"{path}: {where}: {first['msg']}") from error
+        raise RecipeError(f"{path}: {_fault(error)}") from error
+
+
+def _fault(error: ValidationError) -> str:
+    """The first thing that is wrong, by key; for a key that is not known, the nearest that is."""
+    # A misspelt key is also a missing one, which says less.
+    first = min(error.errors(), key=lambda fault: fault["type"] != "extra_forbidden")
+    where = ".".join(str(part) for part in first["loc"]) or "the recipe as a whole"
+    if first["type"] != "extra_forbidden":
+        return f"{where}: {first['msg']}"
+    section: type[BaseModel] = Recipe
+    for part in first["loc"][:-1]:
+        section = _section(section, str(part))
+    return f"{where}: there is no such key; {hint(str(first['loc'][-1]), section.model_fields)}"
+
+
+def _section(of: type[BaseModel], part: str) -> type[BaseModel]:
+    """The model behind a part of a key; a number is an item of the list before it."""
+    if part.isdigit():
+        return of
+    candidates: list[Any] = [of.model_fields[part].annotation]
+    while candidates:
+        found = candidates.pop()
+        if isinstance(found, type) and issubclass(found, BaseModel):
+            return found
+        candidates += getattr(found, "__args__", ())
+    return of
 
 
 def _set(values: dict[str, Any], change: str) -> None:

@@ -1,37 +1,52 @@
-"""`lungbox train`: a run shown on the terminal, and its result entered in the manifest."""
+"""`lungbox train` and `distill`: runs shown on the terminal, their results in the manifest."""
 
-from collections.abc import Callable, Sequence
+import hashlib
+from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rich.console import Console
 
+from lungbox.constants import FOLDS
 from lungbox.paths import cache_folder
 from lungbox.progress import Bar, bar
 from lungbox.training import fit
+from lungbox.training.job import Job, Progress
+from lungbox.training.out_of_fold import keep_out_of_fold
 from lungbox.training.recipe import Recipe, load_recipe
+from lungbox.training.teacher import folds_seen
+from lungbox.training.tracking import Epoch, WeightsAndBiases
 from lungbox.weights.fetch import sha256
-from lungbox.weights.manifest import Ensemble, Weights, enter
+from lungbox.weights.manifest import Ensemble, Weights, enter, enter_ensemble
 
 # An untuned operating point: the larger channel decides, and 0.5 % of the image is enough.
-_UNTUNED = "not tuned: run `python -m lungbox evaluate` on a fold it was not trained on"
+_UNTUNED = "not tuned: run `python -m lungbox tune` on a fold it was not trained on"
 
 
-def run(
-    recipe_path: Path,
-    data: Path,
-    folder: Path | None,
-    say: Console,
-    changes: Sequence[str] = (),
-) -> str:
-    """Train, show how it goes, and enter the result under a name of its own.
+@dataclass(frozen=True)
+class Request:
+    """What is to be trained.
 
-    Args:
-        recipe_path: the recipe.
+    Attributes:
+        recipe: a TOML file.
         data: the labelled radiographs.
         folder: the run's folder; `runs/NAME` where None.
-        say: where progress is shown.
         changes: to the recipe, see `training.recipe.load_recipe`.
+        unlabelled: a folder of more radiographs, for distillation.
+        project: of Weights & Biases, where the run is to be shown.
+    """
+
+    recipe: Path
+    data: Path
+    folder: Path | None = None
+    changes: tuple[str, ...] = ()
+    unlabelled: Path | None = None
+    project: str = ""
+
+
+def run(request: Request, say: Console) -> str:
+    """Train, show how it goes, and enter the result under a name of its own.
 
     Returns:
         The name of the new weights and of the ensemble of them alone.
@@ -39,12 +54,59 @@ def run(
     Raises:
         LungboxError: the recipe, the data or the encoder's weights are not as they should be.
     """
-    recipe = load_recipe(recipe_path, changes)
-    folder = folder or Path("runs") / recipe.label
+    recipe = load_recipe(request.recipe, request.changes)
+    folder = request.folder or Path("runs") / recipe.label
+    trackers = []
+    if request.project:
+        settings = recipe.model_dump(mode="json")
+        trackers.append(WeightsAndBiases(request.project, folder.name, settings))
+    job = Job(
+        recipe=request.recipe,
+        data=request.data,
+        run=folder,
+        cache=cache_folder(),
+        changes=request.changes,
+        unlabelled=request.unlabelled,
+        trackers=trackers,
+    )
     with ExitStack() as stack:
-        progress = _OnTerminal(say, stack)
-        path = fit.train(recipe_path, data, folder, cache_folder(), progress, changes)
-    name = _enter(recipe, recipe_path, path)
+        path = fit.train(job, _OnTerminal(say, stack))
+    name = _enter(recipe, request.recipe, path)
+    say.print(f"Entered as {name}: python inference.py IMAGE_DIR --ensemble {name}", markup=False)
+    return name
+
+
+def run_all_folds(request: Request, say: Console) -> str:
+    """Train once for each fold, on the others, and keep what each says of the fold left out.
+
+    Each run is a folder `fold-K` in the request's; `out_of_fold.npz` beside them holds the maps
+    and image scores of all images, each by the weights that have not seen its fold.
+
+    Returns:
+        The name of the ensemble of all of them.
+    """
+    recipe = load_recipe(request.recipe, request.changes)
+    folder = request.folder or Path("runs") / recipe.label
+    names = []
+    for fold in range(FOLDS):
+        others = [other for other in range(FOLDS) if other != fold]
+        changes = [f"data.folds={others}", f"name='{recipe.name}-fold{fold}'"]
+        if recipe.validation.fold is not None:
+            changes.append(f"validation.fold={fold}")
+        say.print(f"Fold {fold}, trained on the others", markup=False)
+        one = replace(
+            request,
+            folder=folder / f"fold-{fold}",
+            changes=(*request.changes, *changes),
+            project=request.project,
+        )
+        names.append(run(one, say))
+    path = keep_out_of_fold(names, request.data, folder / "out_of_fold.npz", say)
+    digest = hashlib.sha256(" ".join(names).encode()).hexdigest()[:8]
+    name = f"{recipe.label}-folds-{digest}"
+    preparation = recipe.data.preparation
+    enter_ensemble(name, Ensemble(members=tuple(names), preparation=preparation, note=_UNTUNED))
+    say.print(f"{path}: what each says of the fold it has not seen", markup=False)
     say.print(f"Entered as {name}: python inference.py IMAGE_DIR --ensemble {name}", markup=False)
     return name
 
@@ -52,6 +114,9 @@ def run(
 def _enter(recipe: Recipe, recipe_path: Path, path: Path) -> str:
     digest = sha256(path)
     name = f"{recipe.label}-{digest[:8]}"
+    folds = set(recipe.data.folds)
+    if recipe.distillation:
+        folds |= folds_seen(recipe.distillation.teacher)
     weights = Weights(
         architecture=recipe.architecture,
         image_size=recipe.stages[-1].image_size,
@@ -59,15 +124,16 @@ def _enter(recipe: Recipe, recipe_path: Path, path: Path) -> str:
         bytes=path.stat().st_size,
         sources=(f"file:{path.resolve()}",),
         recipe=str(recipe_path),
-        folds=recipe.data.folds,
+        folds=tuple(sorted(folds)),
+        selected_on=recipe.validation.fold if recipe.validation.patience else None,
     )
     alone = Ensemble(members=(name,), preparation=recipe.data.preparation, note=_UNTUNED)
     enter(name, weights, alone)
     return name
 
 
-class _OnTerminal(fit.Progress):
-    """Bars for reading and training, and a line for each epoch."""
+class _OnTerminal(Progress):
+    """Bars for reading, asking and training, and a line for each epoch."""
 
     def __init__(self, say: Console, stack: ExitStack) -> None:
         self._say, self._stack = say, stack
@@ -76,6 +142,10 @@ class _OnTerminal(fit.Progress):
 
     def reading(self, images: int) -> Callable[[], object]:
         return self._stack.enter_context(bar(self._say, "Reading", images)).advance
+
+    def teaching(self, images: int) -> Callable[[int], object]:
+        self._stack.close()
+        return self._stack.enter_context(bar(self._say, "Asking the teacher", images)).advance
 
     def training(self, steps: int, done: int, batch_size: int) -> None:
         self._stack.close()
@@ -88,12 +158,15 @@ class _OnTerminal(fit.Progress):
             self._bar.advance(self._batch_size)
             self._bar.describe(f"Training, loss {loss:.3f}")
 
-    def epoch(self, epoch: fit.Epoch) -> None:
-        parts = {"mask": epoch.mask_loss, "image": epoch.image_loss}
-        shown = ", ".join(f"{head} {loss:.4f}" for head, loss in parts.items() if loss == loss)
-        self._say.print(
-            f"epoch {epoch.epoch}: loss {epoch.loss:.4f} ({shown}), {epoch.seconds:.0f} s"
-        )
+    def epoch(self, epoch: Epoch) -> None:
+        figures = epoch.known
+        parts = [f"{name.removesuffix('_loss')} {value:.4f}" for name, value in figures.items()
+                 if name.endswith("_loss")]  # fmt: skip
+        text = f"epoch {epoch.epoch}: loss {epoch.loss:.4f} ({', '.join(parts)})"
+        if "rsna_metric" in figures:
+            text += f", held out: RSNA metric {epoch.rsna_metric:.3f}, AUC {epoch.auc:.3f}"
+        speed = f"{epoch.images_per_second:.1f} images/s"
+        self._say.print(f"{text}, {epoch.seconds:.0f} s, {speed}", markup=False)
 
     def note(self, sentence: str) -> None:
         self._say.print(sentence, markup=False)

@@ -85,6 +85,7 @@ def add(
     architecture: str | None = None,
     image_size: int | None = None,
     replace: bool = False,
+    folds: tuple[int, ...] | None = None,
 ) -> Path:
     """Enter a weight file that is on this machine.
 
@@ -98,6 +99,8 @@ def add(
         architecture: of a new entry.
         image_size: of a new entry, in pixels; the network's own where None.
         replace: whether the file takes the place of one entered or pinned earlier.
+        folds: that a new entry was trained on; None where it is not known, and then it cannot
+            be evaluated.
 
     Returns:
         Where it is kept.
@@ -123,7 +126,7 @@ def add(
         raise WeightsError(f"{file}: {reason}")
     if image_size is None and known:
         image_size = known.image_size
-    entry = _entry(architecture, image_size, form)
+    entry = _entry(architecture, image_size, form).model_copy(update={"folds": folds})
     _check_fits(file, entry)
     return _enter_copy(name, file, data_folder() / "weights" / f"{name}{ENDINGS[form]}", entry)
 

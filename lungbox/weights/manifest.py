@@ -51,7 +51,9 @@ class Weights(_Entry):
         sources: where to get it, in order of preference. `file:NAME` is beside the manifest.
         recipe: the training recipe, and what is set on top of it.
         trained_on: data and folds it has seen, in words.
-        folds: those folds, by number; what else is in the data was never looked at.
+        folds: those folds, by number; what else is in the data was never trained on. None where
+            it is not known.
+        selected_on: the fold whose score chose among the run's epochs, where one did.
         licence: the terms it may be used under.
     """
 
@@ -63,7 +65,8 @@ class Weights(_Entry):
     sources: tuple[Annotated[str, Field(pattern=_SOURCE)], ...] = ()
     recipe: str = ""
     trained_on: str = ""
-    folds: tuple[int, ...] = ()
+    folds: tuple[int, ...] | None = None
+    selected_on: int | None = None
     licence: str = ""
 
 
@@ -132,6 +135,16 @@ class Manifest(_Entry):
         if name not in self.weights:
             raise ManifestError(f"no weights are called {name}; {hint(name, self.weights)}")
         return self.weights[name]
+
+    def seen_by(self, name: str) -> frozenset[int] | None:
+        """The folds that the weight file called `name` was trained on or chosen by; None where
+        nobody has said so of it, nor of the same file under another name."""
+        weights = self.file(name)
+        twins = [other for other in self.weights.values() if other.sha256 == weights.sha256 != ""]
+        known = [other for other in (weights, *twins) if other.folds is not None]
+        chosen = {other.selected_on for other in known} - {None}
+        folds = {fold for other in known for fold in other.folds or ()}
+        return frozenset(folds | {fold for fold in chosen if fold is not None}) if known else None
 
     def ensemble(self, name: str) -> Ensemble:
         """The ensemble called `name`.

@@ -1,10 +1,16 @@
-"""The cache holds what inference would compute, and is made once."""
+"""The cache holds what inference would compute, is made once, and survives a kill."""
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from lungbox import datasets
-from lungbox.datasets.cache import prepare_all
+from lungbox.datasets import DatasetError, store
+from lungbox.datasets.cache import missing, prepare_all
 from lungbox.datasets.phantom import write_rsna
 from lungbox.radiograph import prepare, read
 
@@ -63,3 +69,83 @@ def test_a_stopped_cache_is_not_taken_for_whole(dataset, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         prepare_all(dataset, 64, tmp_path / "cache", advance)
     assert len(prepare_all(dataset, 64, tmp_path / "cache")) == 6
+
+
+def test_a_part_finds_what_was_read_for_the_whole(dataset, tmp_path):
+    read_images = []
+    whole = prepare_all(dataset, 64, tmp_path / "cache")
+    part = dataset.folds([1, 3])
+    cache = prepare_all(part, 64, tmp_path / "cache", lambda: read_images.append(1))
+    assert not read_images
+    assert np.array_equal(cache.images(slice(None)), whole.images(slice(None))[[1, 3]])
+    assert cache.key != whole.key
+
+
+def test_a_larger_data_set_reads_only_what_is_new(dataset, tmp_path):
+    read_images = []
+    prepare_all(dataset.folds([0, 2]), 64, tmp_path / "cache")  # three of six
+    assert missing(dataset, 64, tmp_path / "cache") == 3
+    assert missing(dataset, 64, tmp_path / "cache", "nearest") == 6
+    cache = prepare_all(dataset, 64, tmp_path / "cache", lambda: read_images.append(1))
+    assert len(read_images) == 3
+    for row, image in enumerate(cache.dataset.images):
+        assert np.array_equal(cache.images(row), prepare(read(image.path).pixels, 64))
+
+
+_KILLED = """
+import os, signal, sys
+from pathlib import Path
+from lungbox import datasets
+from lungbox.datasets import store
+from lungbox.datasets.cache import prepare_all
+
+store._AT_ONCE = 4
+left = iter(range(9))
+def advance():
+    if next(left, None) is None:
+        os.kill(os.getpid(), signal.SIGKILL)
+prepare_all(datasets.load(Path(sys.argv[1])), 64, Path(sys.argv[2]), advance)
+"""
+
+
+def test_a_killed_run_is_continued(tmp_path):
+    write_rsna(tmp_path / "data", count=15, size=96)
+    killed = subprocess.run(
+        [sys.executable, "-c", _KILLED, str(tmp_path / "data"), str(tmp_path / "cache")],
+        cwd=Path(__file__).parents[2],
+        check=False,
+    )
+    assert killed.returncode == -signal.SIGKILL
+    read_images = []
+    dataset = datasets.load(tmp_path / "data")
+    cache = prepare_all(dataset, 64, tmp_path / "cache", lambda: read_images.append(1))
+    assert len(read_images) == 15 - 8  # two parts of four were on the disk
+    for row, image in enumerate(cache.dataset.images):
+        assert np.array_equal(cache.images(row), prepare(read(image.path).pixels, 64))
+
+
+@pytest.mark.parametrize("bytes_left", [0, 1, 64 * 64, 64 * 64 * 5 + 7])
+@pytest.mark.parametrize("damaged", ["pixels.bin", "rows.jsonl"])
+def test_a_store_that_was_cut_off_is_mended(dataset, tmp_path, damaged, bytes_left):
+    prepare_all(dataset, 64, tmp_path / "cache")
+    (file,) = (tmp_path / "cache").rglob(damaged)
+    file.write_bytes(file.read_bytes()[:bytes_left])
+    cache = prepare_all(dataset, 64, tmp_path / "cache")
+    for row, image in enumerate(cache.dataset.images):
+        assert np.array_equal(cache.images(row), prepare(read(image.path).pixels, 64))
+
+
+def test_a_file_that_went_away_is_named(dataset, tmp_path):
+    dataset.images[1].path.unlink()
+    cache = prepare_all(dataset, 64, tmp_path / "cache")
+    assert len(cache) == 5
+    ((path, reason),) = cache.failed
+    assert path == dataset.images[1].path
+    assert "cannot be opened" in reason
+
+
+def test_a_full_disk_is_said_before_anything_is_read(dataset, tmp_path, monkeypatch):
+    usage = store.shutil.disk_usage(tmp_path)._replace(free=1000)
+    monkeypatch.setattr(store.shutil, "disk_usage", lambda _: usage)
+    with pytest.raises(DatasetError, match="6 prepared images need"):
+        prepare_all(dataset, 64, tmp_path / "cache")

@@ -12,6 +12,8 @@ from lungbox import cli
 from lungbox.datasets.phantom import write_rsna
 from lungbox.evaluation import assess, operating_point
 from lungbox.evaluation.operating_point import Grid
+from lungbox.paths import cache_folder
+from lungbox.weights.manifest import Ensemble, enter, load_manifest
 from tests.tiny import enter_tiny
 
 
@@ -126,3 +128,68 @@ def test_a_fold_that_was_seen_is_refused_and_leaves_no_page(capfd, data, tmp_pat
     assert code == 2
     assert "tiny was trained on fold 3" in err
     assert not output.exists()
+
+
+def test_weights_of_unknown_training_are_not_scored(capfd, data, tiny):
+    weights = load_manifest().weights["tiny"].model_copy(update={"folds": None, "sha256": ""})
+    enter("stranger", weights, Ensemble(members=("stranger",)))
+    code, _, err = run(capfd, "evaluate", "--data", data, "--ensemble", "stranger")
+    assert code == 2
+    assert "it is not known which folds stranger was trained on" in err
+    # The same file under another name is known by its hash.
+    twin = load_manifest().weights["tiny"].model_copy(update={"folds": None})
+    enter("twin", twin, Ensemble(members=("twin",)))
+    assert load_manifest().seen_by("twin") == {1, 2, 3, 4}
+
+
+def test_a_fold_by_whose_score_a_run_was_stopped_is_seen(capfd, data, tiny):
+    weights = load_manifest().weights["tiny"].model_copy(update={"selected_on": 0})
+    enter("stopped", weights, Ensemble(members=("stopped",)))
+    code, _, err = run(capfd, "evaluate", "--data", data, "--ensemble", "stopped")
+    assert code == 2
+    assert "chosen by its score" in err
+
+
+@pytest.mark.parametrize("fold", ["-1", "5"])
+def test_there_are_five_folds(capfd, data, fold):
+    code, _, err = run(capfd, "tune", "--data", data, "--ensemble", "tiny", f"--fold={fold}")
+    assert code == 2
+    assert "folds are numbered 0 to 4" in err
+
+
+def test_an_output_that_is_a_folder_is_named_before_any_work(capfd, data, tmp_path):
+    code, _, err = run(
+        capfd, "report", "--data", data / "nowhere", "--ensemble", "tiny", "--output", tmp_path
+    )
+    assert code == 2
+    assert f"{tmp_path} is a folder" in err
+
+
+def test_odd_labels_and_leavings_do_not_stop_it(capfd, data, tmp_path, tiny):
+    """An impossible age, kept maps cut short, and a log that is none."""
+    table = data / "images.csv"
+    lines = table.read_text().splitlines()
+    lines = [lines[0] + ",PatientAge", *(f"{line},{400 + n}" for n, line in enumerate(lines[1:]))]
+    table.write_text("\n".join(lines))
+    code, out, err = run(capfd, "evaluate", "--data", data, "--ensemble", "tiny")
+    assert code == 0, err
+    assert "RSNA, age" not in out
+    for kept in cache_folder().glob("maps-*.npz"):
+        kept.write_bytes(kept.read_bytes()[:300])
+    (tiny.parent / "log.csv").write_text("what,ever\nabc,1\n")
+    output = tmp_path / "report.html"
+    code, _, err = run(capfd, "report", "--data", data, "--ensemble", "tiny", "--output", output)
+    assert code == 0, err
+    assert "Training" not in Page(output.read_text(encoding="utf-8")).headings
+    assert "nan to nan" not in output.read_text(encoding="utf-8")
+
+
+def test_without_a_class_there_is_no_mix(capfd, data):
+    classes = data / "stage_2_detailed_class_info.csv"
+    classes.write_text(classes.read_text().replace("No Lung Opacity / Not Normal", "Normal"))
+    code, out, err = run(capfd, "evaluate", "--data", data, "--ensemble", "tiny")
+    assert code == 0, err
+    assert "| RSNA metric, challenge's mix | – |" in out
+    code, _, err = run(capfd, "tune", "--data", data, "--ensemble", "tiny")
+    assert code == 2
+    assert "lacks one of RSNA's three classes" in err

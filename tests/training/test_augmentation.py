@@ -5,10 +5,12 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
+from lungbox.boxes.geometry import as_boxes
 from lungbox.radiograph import equalise
 from lungbox.training.augmentation import Augmenter
-from lungbox.training.recipe import Augmentation
+from lungbox.training.sections import Augmentation
 
+NONE = as_boxes([])
 OFF = dict(
     flip=0, rotate=0, scale=(1, 1), shift=0, shear=0, gamma=(1, 1),
     clahe=0, blur=0, noise=0, jpeg=0, erase_corner=0,
@@ -29,13 +31,13 @@ def block(side=96):
 
 
 def test_everything_off_is_equalising(image):
-    same, mask = Augmenter(Augmentation(**OFF))(image, image, seed=1)
+    same, mask, _ = Augmenter(Augmentation(**OFF))(image, image, NONE, seed=1)
     assert np.abs(same.astype(int) - equalise(image)).max() <= 2  # a gamma of 1 rounds
     assert np.array_equal(mask, image)
 
 
 def test_flip(image):
-    flipped, mask = Augmenter(Augmentation(**OFF | {"flip": 1}))(image, image, seed=1)
+    flipped, mask, _ = Augmenter(Augmentation(**OFF | {"flip": 1}))(image, image, NONE, seed=1)
     assert np.array_equal(mask, image[:, ::-1])
     assert np.abs(flipped.astype(int) - equalise(image[:, ::-1])).max() <= 2
 
@@ -44,29 +46,36 @@ def test_flip(image):
 def test_image_and_mask_move_together(seed):
     image, mask = block()
     settings = OFF | {"flip": 0.5, "rotate": 10, "scale": (0.85, 1.15), "shift": 0.06, "shear": 4}
-    moved, moved_mask = Augmenter(Augmentation(**settings))(image, mask, seed)
+    augment = Augmenter(Augmentation(**settings))
+    moved, moved_mask, boxes = augment(image, mask, as_boxes([(20, 30, 50, 70)]), seed)
     inside, outside = moved_mask > 250, moved_mask < 5
     assert moved[inside].mean() - moved[outside].mean() > 90
     # The rectangle's edge falls where the mask's does: within a pixel, classes do not mix.
     assert (moved[inside] > 180).mean() > 0.97
+    # The box is the one around the mask: what inference would make of a perfect one.
+    rows, columns = np.nonzero(moved_mask > 127)
+    around = (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)
+    assert boxes[0] == pytest.approx(around, abs=1.5)
 
 
 def test_the_seed_decides_on_any_thread(image):
     augment = Augmenter(Augmentation())
-    expected = [augment(image, image, seed) for seed in range(40)]
+    boxes = as_boxes([(10, 12, 40, 50)])
+    expected = [augment(image, image, boxes, seed) for seed in range(40)]
     with ThreadPoolExecutor(4) as pool:
-        results = list(pool.map(lambda seed: augment(image, image, seed), range(40)))
-    for (a, b), (c, d) in zip(expected, results, strict=True):
+        results = list(pool.map(lambda seed: augment(image, image, boxes, seed), range(40)))
+    for (a, b, e), (c, d, f) in zip(expected, results, strict=True):
+        assert np.array_equal(e, f)
         assert np.array_equal(a, c)
         assert np.array_equal(b, d)
     # A few draw neither movement nor noise, and are then alike.
-    assert len({a.tobytes() for a, _ in expected}) > 30
+    assert len({a.tobytes() for a, *_ in expected}) > 30
 
 
 def test_erasing_touches_one_corner_only(image):
     settings = Augmentation(**OFF | {"erase_corner": 1})
     before = equalise(image)
-    erased, _ = Augmenter(settings)(before, before, seed=3)
+    erased, *_ = Augmenter(settings)(before, before, NONE, seed=3)
     changed = np.abs(erased.astype(int) - before) > 30
     rows, columns = np.flatnonzero(changed.any(axis=1)), np.flatnonzero(changed.any(axis=0))
     assert np.ptp(rows) < 0.27 * 64

@@ -1,6 +1,7 @@
 """What is drawn, how often, and that a batch depends on nothing but seed, epoch and position."""
 
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,8 +9,11 @@ import pytest
 from lungbox import datasets
 from lungbox.datasets.cache import prepare_all
 from lungbox.datasets.phantom import write_rsna
+from lungbox.datasets.types import Dataset
 from lungbox.training.batches import Batches, draw_weights
-from lungbox.training.recipe import Data, Recipe, Stage
+from lungbox.training.recipe import Recipe
+from lungbox.training.sections import Augmentation, Data, Stage
+from lungbox.training.teacher import Teacher
 
 
 @pytest.fixture(scope="module")
@@ -109,12 +113,49 @@ def test_a_fixed_order_takes_every_image_once_and_leaves_it_as_it_is(cache):
     )
     first, later = (Batches(cache, fixed, STAGE, epoch, stride=1) for epoch in (0, 5))
     epochs = [[epoch[step] for step in range(len(epoch))] for epoch in (first, later)]
-    for (a, one), (b, other) in zip(*epochs, strict=True):
+    for (a, one, _), (b, other, _) in zip(*epochs, strict=True):
         assert np.array_equal(a, b)
         assert np.array_equal(one["mask"], other["mask"])
-    seen = np.concatenate([images for images, _ in epochs[0]])[..., 0]
-    assert len(seen) == len(cache) == 15
-    assert len(epochs[0][-1][0]) == 3
+    weights = np.concatenate([weights["mask"] for _, _, weights in epochs[0]])
+    assert weights.tolist() == [1] * 15 + [0]  # the last batch is filled up, and that says nothing
+    seen = np.concatenate([images for images, _, _ in epochs[0]])[:15, ..., 0]
+    assert first.samples == len(cache) == 15
     kept = {image.tobytes() for image in cache.images(slice(None))}
     assert {image.astype(np.uint8).tobytes() for image in seen} == kept
     assert not np.array_equal(seen, cache.images(slice(None)))  # not in the order of the files
+
+
+def test_edges_lie_inside_the_masks_they_belong_to(cache):
+    epoch = Batches(cache, recipe(), STAGE, 0, stride=1, heads=("mask", "edges"))
+    _, targets = epoch[0]
+    assert set(targets) == {"mask", "edges"}
+    opacity, edges = targets["mask"][..., 1], targets["edges"]
+    assert edges.shape == (4, 64, 64, 4)
+    positive = opacity.max(axis=(1, 2)) > 0.5
+    assert np.array_equal(edges.max(axis=(1, 2, 3)) > 0, positive)
+    for image in np.flatnonzero(positive):
+        top, bottom, left, right = (np.argwhere(edges[image, ..., i]) for i in range(4))
+        assert top[:, 0].mean() < bottom[:, 0].mean()
+        assert left[:, 1].mean() < right[:, 1].mean()
+
+
+def test_a_teacher_is_mixed_in_and_stands_alone_without_labels(cache):
+    images = cache.dataset.images
+    opacity = np.full((len(images), 16, 16), 200, np.uint8)
+    teacher = Teacher(opacity, np.full(len(images), 0.9, np.float32), share=0.5)
+    unlabelled = Dataset(tuple(replace(image, uncertain=True) for image in images))
+    settings = recipe().model_copy(update={"augmentation": Augmentation(enabled=False)})
+    for dataset, alone in ((cache.dataset, False), (unlabelled, True)):
+        given = replace(cache, dataset=dataset)
+        taught = Batches(given, settings, STAGE, 0, stride=1, teacher=teacher)
+        plain = Batches(cache, settings, STAGE, 0, stride=1)
+        for step in range(5):
+            _, ours = taught[step]
+            _, readers = plain[step]
+            mask, target = readers["mask"][..., 1], readers["image"]
+            if alone:
+                mask, target = np.full_like(mask, 200 / 255), np.full_like(target, 0.9)
+            else:
+                mask, target = (mask + 200 / 255) / 2, (target + 0.9) / 2
+            assert np.allclose(ours["mask"][..., 1], mask, atol=0.005)
+            assert np.allclose(ours["image"], target, atol=1e-5)

@@ -7,15 +7,17 @@ import numpy as np
 import pytest
 
 from lungbox import architecture
-from lungbox.architecture import heads, registry
 from lungbox.datasets import DatasetError
 from lungbox.datasets.phantom import write_rsna
 from lungbox.errors import LungboxError
 from lungbox.training import fit
+from lungbox.training.job import Job, Progress
 from lungbox.training.optimizer import build_optimizer
-from lungbox.training.recipe import Optimizer, RecipeError, load_recipe
+from lungbox.training.recipe import RecipeError, load_recipe
+from lungbox.training.sections import Optimizer
 from lungbox.weights.files import WeightsError, load_weights
 from tests.conftest import ROOT
+from tests.training.small import registered
 
 RECIPE = """
 name = "phantoms"
@@ -53,33 +55,10 @@ image_size = 64
 """
 
 
-def two_convolutions(image_size: int = 64, dropout: float = 0.1) -> keras.Model:
-    """Learns a little in a second, where the smallest of the real ones takes half a minute."""
-    inputs = keras.Input((image_size, image_size, 1))
-    x = keras.layers.Rescaling(1 / 255)(inputs)
-    x = keras.layers.Conv2D(8, 5, strides=2, padding="same", name="first")(x)
-    x = keras.layers.BatchNormalization(name="norm")(x)
-    x = keras.layers.Dropout(dropout)(keras.layers.ReLU()(x))
-    outputs = keras.layers.Conv2D(2, 5, strides=2, padding="same", name="second")(x)
-    mask = heads.mask(outputs)
-    return keras.Model(inputs, {"mask": mask, "image": heads.image_score(x, mask)})
-
-
-def only_a_mask(image_size: int = 64) -> keras.Model:
-    """Has no image head, as the reference system's networks have none."""
-    whole = two_convolutions(image_size)
-    return keras.Model(whole.input, {"mask": whole.output["mask"]})
-
-
 @pytest.fixture(scope="module", autouse=True)
 def small_networks():
-    """Networks that are registered for these tests alone."""
-    known = dict(registry._NETWORKS)
-    for build in (two_convolutions, only_a_mask):
-        registry.network(encoder="none", stride=4, image_size=64)(build)
-    yield
-    registry._NETWORKS.clear()
-    registry._NETWORKS.update(known)
+    with registered():
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +69,7 @@ def folder(tmp_path_factory):
     return folder
 
 
-class Watcher(fit.Progress):
+class Watcher(Progress):
     """Keeps what it is told, and stops the run after some epochs, as a power cut would."""
 
     def __init__(self, stop_after=99):
@@ -106,8 +85,12 @@ class Watcher(fit.Progress):
 
 
 def run(folder, name, progress):
-    recipe = folder / "recipe.toml"
-    return fit.train(recipe, folder / "data", folder / name, folder / "cache", progress)
+    return train(folder, "recipe.toml", name, progress)
+
+
+def train(folder, recipe, name, progress=None, changes=(), **job):
+    job = Job(folder / recipe, folder / "data", folder / name, folder / "cache", changes, **job)
+    return fit.train(job, progress or Progress())
 
 
 @pytest.fixture(scope="module")
@@ -126,7 +109,7 @@ def test_it_learns_and_leaves_its_folder(folder, undisturbed):
     assert len(watcher.losses) == 3 * 6
     assert watcher.epochs[1].loss < watcher.epochs[0].loss
     left = {item.name for item in path.parent.iterdir()}
-    assert left == {"recipe.toml", "log.csv", "weights.safetensors"}
+    assert left == {"recipe.toml", "log.csv", "tensorboard", "weights.safetensors"}
     assert load_recipe(path.parent / "recipe.toml") == load_recipe(folder / "recipe.toml")
     rows = log(path.parent / "log.csv")
     assert [row["epoch"] for row in rows] == ["1", "2", "3"]
@@ -139,9 +122,7 @@ def test_it_learns_and_leaves_its_folder(folder, undisturbed):
 def test_the_light_network_learns_from_its_pretrained_encoder(folder):
     (folder / "light.toml").write_text(LITE)
     watcher = Watcher()
-    path = fit.train(
-        folder / "light.toml", folder / "data", folder / "light", folder / "cache", watcher
-    )
+    path = train(folder, "light.toml", "light", watcher)
     assert np.mean(watcher.losses[-6:]) < 0.9 * np.mean(watcher.losses[:3])
     load_weights(architecture.build("unet_lite0", 64), path)
 
@@ -175,10 +156,9 @@ def test_another_recipes_folder_is_refused(folder):
 
 def test_a_mistaken_try_does_not_take_the_folder(folder, undisturbed):
     """A recipe that cannot begin, and then the right one, in the same folder."""
-    recipe, arguments = folder / "recipe.toml", (folder / "data", folder / "again")
     with pytest.raises(RecipeError, match="options: two_convolutions refuses them"):
-        fit.train(recipe, *arguments, folder / "cache", fit.Progress(), ["options.dropout=2"])
-    path = fit.train(recipe, *arguments, folder / "cache", fit.Progress())
+        train(folder, "recipe.toml", "again", changes=["options.dropout=2"])
+    path = train(folder, "recipe.toml", "again")
     assert (
         log(path.parent / "log.csv")[-1]["loss"]
         == log(undisturbed[0].parent / "log.csv")[-1]["loss"]
@@ -227,19 +207,16 @@ def test_a_run_killed_between_its_last_epoch_and_its_weights(folder, undisturbed
 )
 def test_mistakes_are_found_before_the_first_epoch(folder, change, fault):
     """And leave no run folder behind that the mended recipe would not fit."""
-    recipe = folder / "wrong.toml"
-    recipe.write_text(RECIPE.replace(*change))
+    (folder / "wrong.toml").write_text(RECIPE.replace(*change))
     with pytest.raises(LungboxError, match=fault):
-        fit.train(recipe, folder / "data", folder / "wrong", folder / "cache", Watcher())
+        train(folder, "wrong.toml", "wrong")
     assert not (folder / "wrong").exists()
 
 
 def test_the_reference_recipe_trains_a_network_without_an_image_head(folder):
     changes = ["architecture=only_a_mask", "encoder_weights=none", "batch_size=5"]
     changes.append("stages=[{ epochs = 2, image_size = 32 }]")
-    recipe, run = ROOT / "recipes/reference.toml", folder / "reference"
-    watcher = Watcher()
-    fit.train(recipe, folder / "data", run, folder / "cache", watcher, changes)
+    run = train(folder, ROOT / "recipes/reference.toml", "reference", changes=changes).parent
     rows = list(csv.DictReader((run / "log.csv").read_text().splitlines()))
     assert [row["image_loss"] for row in rows] == ["nan", "nan"]
     assert float(rows[1]["loss"]) < float(rows[0]["loss"])
@@ -248,14 +225,12 @@ def test_the_reference_recipe_trains_a_network_without_an_image_head(folder):
 
 def test_a_changed_recipe_is_kept_as_it_was_run(folder):
     changes = ["data.samples_per_epoch=16", "seed=6", "stages=[{ epochs = 1, image_size = 32 }]"]
-    recipe = folder / "recipe.toml"
-    arguments = (recipe, folder / "data", folder / "changed", folder / "cache")
-    fit.train(*arguments, Watcher(), changes)
+    train(folder, "recipe.toml", "changed", changes=changes)
     kept = load_recipe(folder / "changed/recipe.toml")
-    assert kept == load_recipe(recipe, changes)
+    assert kept == load_recipe(folder / "recipe.toml", changes)
     assert (kept.seed, kept.data.samples_per_epoch, kept.epochs) == (6, 16, 1)
     with pytest.raises(RecipeError, match="another recipe"):
-        fit.train(*arguments, Watcher())
+        train(folder, "recipe.toml", "changed")
 
 
 def test_a_damaged_state_is_named(folder):
@@ -269,9 +244,7 @@ def test_a_damaged_state_is_named(folder):
 def test_folds_that_are_not_there(folder):
     (folder / "recipe9.toml").write_text(RECIPE.replace("[1, 2, 3, 4]", "[9]"))
     with pytest.raises(DatasetError, match="no image is in the recipe's folds 9"):
-        fit.train(
-            folder / "recipe9.toml", folder / "data", folder / "9", folder / "cache", Watcher()
-        )
+        train(folder, "recipe9.toml", "9")
 
 
 def test_the_encoder_takes_smaller_steps():

@@ -36,6 +36,12 @@ def test_what_follows(tmp_path):
     ("change", "fault"),
     [
         (("epochs = 2", "epoch = 2"), "stages.0"),
+        (("epochs = 2", "epoch = 2"), "did you mean epochs"),
+        (("batch_size = 4", "batch_sise = 4"), "batch_sise: there is no such key; did you mean"),
+        (("[[stages]]", "[optimizer]\nlearning_rat = 1\n[[stages]]"), "did you mean learning_rate"),
+        (("[[stages]]", "[validation]\nfold = 2\n[[stages]]"), "validation.fold 2 is among"),
+        (("[[stages]]", "[validation]\npatience = 2\n[[stages]]"), "patience needs"),
+        (("[[stages]]", "[distillation]\nsharre = 1\nteacher = 'x'\n[[stages]]"), "mean share"),
         (("samples_per_epoch = 8", ""), "samples_per_epoch is missing"),
         (("samples_per_epoch = 8", "samples_per_epoch = 8\norder = 'fixed'"), "a fixed order"),
         (("image_size = 64", "image_size = 50"), "stages.0.image_size"),

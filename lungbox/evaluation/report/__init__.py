@@ -6,6 +6,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from rich.console import Console
 
 from lungbox.engines import EngineName
+from lungbox.errors import LungboxError
 from lungbox.evaluation.assess import assess
 from lungbox.evaluation.report.content import gather
 from lungbox.files import replacing
@@ -25,8 +26,12 @@ def run(
         say: where progress is shown.
 
     Raises:
-        LungboxError: the data is not there, or the weights have seen the fold.
+        LungboxError: the page cannot be written there, the data is not there, or the weights have
+            seen the fold.
     """
+    if output.is_dir():
+        raise LungboxError(f"{output} is a folder; --output is the page's own name")
+    output.parent.mkdir(parents=True, exist_ok=True)  # fails now, not after all the work
     found = assess(data, fold, ensemble, engine, say)
     with say.status("Drawing"):
         content = gather(found)

@@ -14,7 +14,7 @@ from lungbox.boxes import OperatingPoint
 from lungbox.constants import CLASS_NAMES, OPACITY, RESEARCH_USE, RSNA_CLASSES
 from lungbox.evaluation.assess import Assessment, Part
 from lungbox.evaluation.cases import telling_cases
-from lungbox.evaluation.evaluate import all_groups, figures_of
+from lungbox.evaluation.evaluate import all_groups, box_figures_as_it_is, figures_of
 from lungbox.evaluation.figures import Figure
 from lungbox.evaluation.groups import Group, recall_by_size
 from lungbox.evaluation.operating_point import as_toml, in_brief
@@ -75,6 +75,8 @@ class Content:
     warning: str
     headlines: list[tuple[Figure, Figure | None]]
     tables: dict[str, list[Figure]]
+    as_it_is: dict[str, list[Figure]]
+    own: str
     groups: list[Group]
     forest: Plot
     sizes: dict[str, list[Figure]]
@@ -88,7 +90,7 @@ class Content:
 
 def gather(found: Assessment) -> Content:
     """Compute and draw all of it."""
-    tables = {name: figures_of(name, part) for name, part in found.parts.items()}
+    tables = {name: figures_of(name, part.judged) for name, part in found.parts.items()}
     by_name = {figure.name: figure for figure in tables["RSNA"]}
     groups = all_groups(found)
     forest = picture(plots.forest, groups, size=plots.forest_size(groups))
@@ -98,6 +100,8 @@ def gather(found: Assessment) -> Content:
         warning=RESEARCH_USE,
         headlines=[(by_name[name], by_name.get(beside)) for name, beside in _HEADLINES],
         tables=tables,
+        as_it_is=box_figures_as_it_is(found),
+        own=in_brief(found.own),
         groups=groups,
         forest=Plot(forest, "", "In brackets: images with opacity, of all."),
         sizes={name: recall_by_size(part.judged) for name, part in found.parts.items()},
@@ -229,13 +233,19 @@ def _runs(ensemble: str) -> list[Plot]:
     for name in manifest.ensemble(ensemble).members:
         for source in manifest.weights[name].sources:
             log = Path(source.removeprefix("file:")).parent / "log.csv"
-            if source.startswith("file:") and log.is_file():
-                drawn = picture(plots.training, _columns(log), size=plots.WIDE)
+            columns = _columns(log) if source.startswith("file:") else {}
+            if columns:
+                drawn = picture(plots.training, columns, size=plots.WIDE)
                 found.append(Plot(drawn, name, f"losses of {name} by epoch"))
     return found
 
 
 def _columns(log: Path) -> dict[str, list[float]]:
-    with log.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    return {name: [float(row[name] or "nan") for row in rows] for name in rows[0]} if rows else {}
+    """The log's columns; none where it is not one of a run."""
+    try:
+        with log.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+        found = {name: [float(row[name] or "nan") for row in rows] for name in rows[0]}
+    except (OSError, ValueError, TypeError, IndexError):
+        return {}
+    return found if "epoch" in found else {}

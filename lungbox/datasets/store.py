@@ -1,0 +1,166 @@
+"""Prepared images on disk: one growing file of pixels, and a table of which image is where.
+
+Every image is in it once for a size and a way of preparing, whatever data set or fold it is asked
+for with; so what `lungbox prepare` reads serves training and evaluation alike.
+"""
+
+import json
+import os
+import shutil
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from filelock import FileLock
+from numpy.typing import NDArray
+
+from lungbox.datasets.types import DatasetError
+from lungbox.radiograph import RadiographError, prepare, read
+from lungbox.radiograph.prepare import Preparation
+
+# Raise it when `radiograph.read` or `prepare` computes something else: old stores are then left.
+_VERSION = 1
+# After so many images the pixels are on the disk and the table says so: what a kill may cost.
+_AT_ONCE = 128
+
+# A file as it is: its path, its bytes and its time of change.
+Stamp = tuple[str, int, int]
+
+
+def stamp(path: Path) -> Stamp:
+    """What a file's prepared image is kept under; of no use where there is no such file."""
+    try:
+        status = path.stat()
+    except OSError:
+        return str(path.resolve()), -1, -1
+    return str(path.resolve()), status.st_size, status.st_mtime_ns
+
+
+class Store:
+    """The prepared images of one size and way of preparing.
+
+    Args:
+        folder: where stores are kept.
+        image_size: side of the square, in pixels.
+        preparation: see `radiograph.prepare`.
+    """
+
+    def __init__(self, folder: Path, image_size: int, preparation: Preparation) -> None:
+        self.folder = folder / "prepared" / f"{image_size}-{preparation}-{_VERSION}"
+        self._side, self._preparation = image_size, preparation
+        self._pixels, self._table = self.folder / "pixels.bin", self.folder / "rows.jsonl"
+
+    def rows(self) -> dict[Stamp, int]:
+        """Where each image is; without lines of the table that a kill cut off."""
+        found: dict[Stamp, int] = {}
+        try:
+            whole = self._pixels.stat().st_size // self._side**2
+            lines = self._table.read_text(encoding="utf-8").splitlines()
+        except OSError:
+            return found
+        for line in lines:
+            try:
+                path, size, changed, row = json.loads(line)
+            except ValueError:
+                continue
+            if row < whole:
+                found[path, size, changed] = row
+        return found
+
+    def pixels(self) -> NDArray[np.uint8]:
+        """`(rows, S, S)` uint8, memory-mapped."""
+        if not self._pixels.is_file() or self._pixels.stat().st_size < self._side**2:
+            return np.zeros((0, self._side, self._side), np.uint8)
+        rows = self._pixels.stat().st_size // self._side**2
+        return np.memmap(self._pixels, np.uint8, "r", shape=(rows, self._side, self._side))
+
+    def add(
+        self, paths: Sequence[Path], advance: Callable[[], object] = lambda: None
+    ) -> dict[Path, str]:
+        """Read and prepare the files that are not there yet; others may read meanwhile.
+
+        Only one process adds at a time; a second waits, and finds what the first added.
+
+        Args:
+            paths: the files.
+            advance: called once for every file read.
+
+        Returns:
+            Why there is no image of a file; these are tried again each time.
+
+        Raises:
+            DatasetError: the disk has no room for them.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        failed: dict[Path, str] = {}
+        with FileLock(self.folder / ".lock"):
+            there = self.rows()
+            new = [path for path in dict.fromkeys(paths) if stamp(path) not in there]
+            self._check_room(len(new))
+            row = max(there.values(), default=-1) + 1
+            self._pixels.touch()
+            with self._pixels.open("r+b") as file, ThreadPoolExecutor(os.cpu_count()) as pool:
+                for start in range(0, len(new), _AT_ONCE):
+                    part = new[start : start + _AT_ONCE]
+                    self._add_part(part, row + start, _Rows(file), pool, failed, advance)
+        return failed
+
+    def _add_part(
+        self,
+        paths: Sequence[Path],
+        first: int,
+        rows: "_Rows",
+        pool: ThreadPoolExecutor,
+        failed: dict[Path, str],
+        advance: Callable[[], object],
+    ) -> None:
+        def one(path: Path, row: int) -> tuple[Stamp, int] | None:
+            found = stamp(path)  # before it is read, so that a change meanwhile is noticed
+            try:
+                rows.write(row, prepare(read(path).pixels, self._side, self._preparation))
+            except RadiographError as error:
+                failed[path] = str(error)
+                return None
+            finally:
+                advance()
+            return found, row
+
+        done = list(pool.map(one, paths, range(first, first + len(paths))))
+        rows.finish()
+        self._note([image for image in done if image])
+
+    def _note(self, images: list[tuple[Stamp, int]]) -> None:
+        """Say where images are, now that they are on the disk."""
+        with self._table.open("a", encoding="utf-8") as file:
+            # A line that a kill cut off must not take the next with it.
+            file.write("\n" + "\n".join(json.dumps([*of, row]) for of, row in images) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+    def _check_room(self, images: int) -> None:
+        needed, free = images * self._side**2, shutil.disk_usage(self.folder).free
+        if needed > free:
+            raise DatasetError(
+                f"{self.folder}: has {free / 1e9:.1f} GB free, and {images} prepared images need "
+                f"{needed / 1e9:.1f}; make room, or set LUNGBOX_CACHE to another disk"
+            )
+
+
+class _Rows:
+    """The file of pixels, written by several threads."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file, self._lock = file, threading.Lock()
+
+    def write(self, row: int, image: NDArray[np.uint8]) -> None:
+        with self._lock:
+            self._file.seek(row * image.size)
+            self._file.write(np.ascontiguousarray(image).data)
+
+    def finish(self) -> None:
+        """All of it is on the disk."""
+        self._file.flush()
+        os.fsync(self._file.fileno())

@@ -1,0 +1,181 @@
+"""The sections of a recipe: what each key means, and what it may be."""
+
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+from lungbox.radiograph.prepare import Preparation
+
+Share = Annotated[float, Field(ge=0)]
+
+
+def _rising(values: tuple[float, float]) -> tuple[float, float]:
+    if not 0 < values[0] <= values[1]:
+        raise ValueError("two numbers above 0 are needed, the smaller first")
+    return values
+
+
+Range = Annotated[tuple[float, float], AfterValidator(_rising)]
+
+
+class Section(BaseModel):
+    """Keys that are not known are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Data(Section):
+    """Which images are learned from, and how often each is seen.
+
+    Attributes:
+        folds: the folds trained on; every other is never looked at.
+        preparation: see `radiograph.prepare`.
+        order: `drawn` draws an epoch's images by the weights below; `fixed` takes every image
+            once, in an order that is the same in every epoch, as the reference system does.
+        samples_per_epoch: images drawn for one epoch, with replacement across epochs.
+        source_weights: how often an image of a data set is drawn, against the others.
+        category_weights: the same for a class of image, on top.
+        balance: attributes over whose combinations, within a data set, draws are evened out.
+        shape: whether a box is painted as a rectangle or as the ellipse inside it.
+        edges: `soft` paints the share of a mask pixel that is covered, `hard` 1 where its centre
+            is and 0 elsewhere.
+    """
+
+    folds: tuple[int, ...] = Field((1, 2, 3, 4), min_length=1)
+    preparation: Preparation = "equalised"
+    order: Literal["drawn", "fixed"] = "drawn"
+    samples_per_epoch: int | None = Field(None, gt=0)
+    source_weights: dict[str, Share] = {}
+    category_weights: dict[str, Share] = {}
+    balance: tuple[Literal["view", "target"], ...] = ()
+    shape: Literal["rectangle", "ellipse"] = "rectangle"
+    edges: Literal["soft", "hard"] = "soft"
+
+    @model_validator(mode="after")
+    def _drawn_or_fixed(self) -> "Data":
+        weighted = self.source_weights or self.category_weights or self.balance
+        if self.order == "fixed" and (self.samples_per_epoch or weighted):
+            raise ValueError("a fixed order takes every image once: no number and no weights")
+        if self.order == "drawn" and not self.samples_per_epoch:
+            raise ValueError("samples_per_epoch is missing")
+        return self
+
+
+class Augmentation(Section):
+    """Probabilities in 0-1, angles in degrees, shifts as shares of the side.
+
+    Attributes:
+        enabled: whether anything is done at all.
+    """
+
+    enabled: bool = True
+    flip: float = Field(0.5, ge=0, le=1)
+    rotate: float = Field(10, ge=0)
+    scale: Range = (0.85, 1.15)
+    shift: float = Field(0.06, ge=0)
+    shear: float = Field(4, ge=0)
+    gamma: Range = (0.7, 1.4)
+    clahe: float = Field(0.15, ge=0, le=1)
+    blur: float = Field(0.15, ge=0, le=1)
+    noise: float = Field(0.15, ge=0, le=1)
+    jpeg: float = Field(0.2, ge=0, le=1)
+    erase_corner: float = Field(0.4, ge=0, le=1)
+
+
+class Loss(Section):
+    """Weights of the loss's terms.
+
+    Attributes:
+        bce, iou, dice, focal, lovasz: of the mask's, see `metrics.losses.MaskLoss`.
+        over, channels: what overlap is summed over and of, see `metrics.losses.soft_iou`.
+        image: of the image score's binary cross-entropy, where the network has one.
+        edges: of the binary cross-entropy of four more maps, the top, bottom, left and right edges
+            of the boxes, which a head that is only there in training paints (as the challenge's
+            sixth place did).
+        label_smoothing: the image targets become this half away from 0 and 1, so that the score
+            does not saturate on images that are learned by heart.
+    """
+
+    bce: float = Field(0.5, ge=0)
+    iou: float = Field(0.5, ge=0)
+    dice: float = Field(0.0, ge=0)
+    focal: float = Field(0.0, ge=0)
+    lovasz: float = Field(0.0, ge=0)
+    over: Literal["batch", "image"] = "batch"
+    channels: Literal["all", "foreground", "each"] = "foreground"
+    image: float = Field(1.0, ge=0)
+    edges: float = Field(0.0, ge=0)
+    label_smoothing: float = Field(0.0, ge=0, lt=1)
+
+
+class Optimizer(Section):
+    """AdamW under a schedule, and the moving average that is kept.
+
+    Attributes:
+        learning_rate: its height after the warm-up, for decoder and heads.
+        encoder_learning_rate: the same for a pretrained encoder; 0 freezes it, its normalisation
+            too.
+        schedule: after the warm-up, `cosine` falls to 0 at the last step, `constant` stays.
+        warmup: share of all steps over which it rises from 0.
+        weight_decay: decoupled; not on biases and normalisation. 0 makes it Adam.
+        clip_norm: the gradient's largest norm; 0 lets it be.
+        ema: momentum of the moving average of the weights; 0 keeps the last weights.
+    """
+
+    learning_rate: float = Field(1e-3, gt=0)
+    encoder_learning_rate: float = Field(3e-4, ge=0)
+    schedule: Literal["cosine", "constant"] = "cosine"
+    warmup: float = Field(0.05, ge=0, lt=1)
+    weight_decay: float = Field(0.01, ge=0)
+    clip_norm: float = Field(5.0, ge=0)
+    ema: float = Field(0.998, ge=0, lt=1)
+
+
+class Stage(Section):
+    """Some epochs at one image size.
+
+    Attributes:
+        epochs: how many.
+        image_size: side of the square, in pixels.
+        source_weights: how often an image of a data set is drawn, in place of the recipe's own;
+            0 leaves it out.
+    """
+
+    epochs: int = Field(gt=0)
+    image_size: int = Field(gt=0, multiple_of=32)
+    source_weights: dict[str, Share] = {}
+
+
+class Validation(Section):
+    """Scoring on a fold that is not trained on, while training goes on.
+
+    Attributes:
+        fold: that fold; None scores nothing.
+        every: after how many epochs, and after the last.
+        patience: training ends when the metric has not risen for so many scores, and the weights
+            of the best are kept; 0 trains to the end and keeps the last. Where it is not 0, the
+            fold has chosen the weights, which the manifest then says.
+    """
+
+    fold: int | None = Field(None, ge=0)
+    every: int = Field(2, gt=0)
+    patience: int = Field(0, ge=0)
+
+    @model_validator(mode="after")
+    def _patience_needs_a_fold(self) -> "Validation":
+        if self.patience and self.fold is None:
+            raise ValueError("patience needs validation.fold")
+        return self
+
+
+class Distillation(Section):
+    """Learning from an ensemble's masks and image scores.
+
+    Attributes:
+        teacher: the ensemble, a name in the manifest.
+        share: how much of a labelled image's target is the teacher's; the rest is the readers'.
+            An image without labels has the teacher's alone.
+    """
+
+    teacher: str
+    share: float = Field(0.7, gt=0, le=1)

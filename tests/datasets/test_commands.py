@@ -1,0 +1,65 @@
+"""`lungbox prepare`, `folds` and `audit`, from the command line."""
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from lungbox import cli_data, datasets
+from tests.datasets import kaggle
+
+app = typer.Typer()
+for command in (cli_data.prepare, cli_data.folds, cli_data.audit):
+    app.command()(command)
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("LUNGBOX_CACHE", str(tmp_path / "cache"))
+    return kaggle.write_rsna(tmp_path / "data", 5)
+
+
+def run(*arguments):
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def test_prepare_reads_once_and_says_how_fast(folder):
+    first = run("prepare", "--data", folder, "--size", "64")
+    assert first.exit_code == 0, first.output
+    assert "5 images of 64 x 64 pixels, 0.0 MB" in first.stdout
+    assert "5 read in" in first.stdout
+    assert "all 26,684 of RSNA" in first.stdout
+    assert "0.11 GB" in first.stdout
+    again = run("prepare", "--data", folder, "--size", "64")
+    assert "all were there already" in again.stdout
+    other = run("prepare", "--data", folder, "--size", "64", "--preparation", "nearest")
+    assert "5 read in" in other.stdout
+
+
+def test_prepare_names_what_it_cannot_read(folder):
+    path = sorted(folder.rglob("*.dcm"))[2]
+    path.write_bytes(path.read_bytes()[:-800])
+    result = run("prepare", "--data", folder, "--size", "64")
+    assert result.exit_code == 3
+    assert path.name in result.stderr
+    assert "4 images of 64 x 64" in result.stdout
+
+
+def test_folds_are_written_for_others(folder):
+    before = datasets.load(folder)
+    result = run("folds", "--data", folder, "--output", folder / "folds.csv")
+    assert result.exit_code == 0, result.output
+    assert "fold 4: 1 images, 1 patients" in result.stdout
+    lines = (folder / "folds.csv").read_text().splitlines()
+    assert lines[0] == "image_id,source,patient,category,fold"
+    assert [int(line[-1]) for line in lines[1:]] == [image.fold for image in before.images]
+
+
+def test_audit_lists_and_counts(folder):
+    assert run("audit", "--data", folder).stdout.endswith("\n0 faults\n")
+    with (folder / "stage_2_train_labels.csv").open("a") as file:
+        file.write("gone,,,,,0\n0001e1f0-1,5,5,0,9,1\n")
+    result = run("audit", "--data", folder)
+    assert result.exit_code == 3
+    assert "gone: labelled, but there is no image of that name" in result.stdout
+    assert "0001e1f0-1: its box is 0 x 9 pixels; left out" in result.stdout
+    assert "     1 box without area" in result.stdout

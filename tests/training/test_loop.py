@@ -1,0 +1,257 @@
+"""What a run does beside learning: it scores, stops, freezes, paints edges, learns from others."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from safetensors import safe_open
+
+from lungbox import architecture
+from lungbox.datasets import DatasetError
+from lungbox.datasets.phantom import write_rsna
+from lungbox.errors import LungboxError
+from lungbox.training import fit
+from lungbox.training.fit import _best, _has_waited
+from lungbox.training.job import Job, Progress
+from lungbox.training.recipe import load_recipe
+from lungbox.training.tracking import Epoch, read_log
+from lungbox.weights.manifest import load_manifest
+from tests.conftest import ROOT
+from tests.tiny import enter_tiny
+from tests.training.small import registered
+
+RECIPE = """
+name = "loop"
+architecture = "two_convolutions"
+encoder_weights = "none"
+batch_size = 4
+[data]
+folds = [1, 2, 3, 4]
+samples_per_epoch = 8
+[[stages]]
+epochs = 3
+image_size = 32
+"""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small_networks():
+    with registered():
+        yield
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("loop")
+    write_rsna(folder / "data", count=30, size=64)
+    (folder / "recipe.toml").write_text(RECIPE)
+    return folder
+
+
+class Notes(Progress):
+    def __init__(self):
+        self.notes, self.epochs = [], []
+
+    def note(self, sentence):
+        self.notes.append(sentence)
+
+    def epoch(self, epoch):
+        self.epochs.append(epoch)
+
+
+def train(folder, name, *changes, **job):
+    notes = Notes()
+    where = (folder / "recipe.toml", folder / "data", folder / name, folder / "cache")
+    return fit.train(Job(*where, changes, **job), notes), notes
+
+
+def keys(path):
+    with safe_open(path, framework="numpy") as file:
+        return set(file.keys())
+
+
+def test_the_held_out_fold_is_scored_when_it_is_due(folder):
+    path, notes = train(folder, "scored", "validation={ fold = 0, every = 2 }")
+    scores = [epoch.rsna_metric for epoch in notes.epochs]
+    assert np.isnan(scores[0])
+    assert 0 <= scores[1] <= 1
+    assert 0 <= scores[2] <= 1  # the last epoch always is
+    kept = read_log(path.parent)
+    assert [epoch.auc for epoch in kept[1:]] == [epoch.auc for epoch in notes.epochs[1:]]
+    assert kept[0].images_per_second > 0
+    assert kept[2].learning_rate < kept[0].learning_rate or kept[0].learning_rate == 0
+
+
+def test_tensorboard_finds_every_epoch(folder):
+    path, notes = train(folder, "watched")
+    (events,) = (path.parent / "tensorboard").iterdir()
+    found = events.read_bytes()
+    assert found.count(b"mask_loss") == len(notes.epochs) == 3
+    assert b"rsna_metric" not in found  # nothing was scored
+
+
+def test_patience_keeps_the_best_and_says_so(folder, own_home, monkeypatch):
+    """The metric is made to fall, so the first score is the best."""
+    values = iter([0.5, 0.4, 0.3, 0.2, 0.1])
+    monkeypatch.setattr(fit.Validation, "score", lambda _: fit_score(next(values)))
+    path, notes = train(folder, "patient", "validation={ fold = 0, every = 1, patience = 1 }")
+    assert "Stopped early: no better since epoch 1" in notes.notes
+    assert [epoch.epoch for epoch in notes.epochs] == [1, 2]
+    assert {item.name for item in path.parent.iterdir()} == {
+        "recipe.toml", "log.csv", "tensorboard", "weights.safetensors",
+    }  # fmt: skip
+
+
+def fit_score(value):
+    from lungbox.training.validation import Score
+
+    return Score(value, 0.5)
+
+
+def test_who_was_best_and_who_has_waited():
+    recipe = load_recipe(ROOT / "recipes/lite0.toml", ["validation={ fold = 0, patience = 2 }"])
+    nan = float("nan")
+    values = [nan, 0.3, nan, 0.4, nan, 0.4, nan, 0.1]
+    epochs = [Epoch(n + 1, 1, 1, 1, rsna_metric=v) for n, v in enumerate(values)]
+    assert _best(epochs) == 4
+    assert not _has_waited(recipe, epochs[:7])
+    assert _has_waited(recipe, epochs)
+    assert _best(epochs[:1]) == 0
+
+
+def test_edges_are_learned_and_not_kept(folder):
+    plain, _ = train(folder, "plain")
+    path, notes = train(folder, "edges", "loss.edges=0.5")
+    assert notes.epochs[0].edges_loss > 0
+    assert np.isnan(read_log(plain.parent)[0].edges_loss)
+    assert keys(path) == keys(plain)
+
+
+def test_a_frozen_encoder_stays_as_it_was(folder):
+    changes = ("architecture=unet_lite0", "encoder_weights=imagenet")
+    changes += ("optimizer.encoder_learning_rate=0", "stages=[{ epochs = 1, image_size = 32 }]")
+    path, _ = train(folder, "frozen", *changes)
+    fresh = architecture.build("unet_lite0", 32)
+    from lungbox.weights.imagenet import load_encoder
+
+    pretrained = load_encoder(fresh, "EfficientNet-Lite0", None)
+    start = {variable.path: np.asarray(variable) for variable in fresh.weights}
+    moved = 0
+    with safe_open(path, framework="numpy") as file:
+        for key in file.keys():  # noqa: SIM118, it is no dictionary
+            same = np.array_equal(file.get_tensor(key), start[key])
+            if key in pretrained:
+                assert same, key
+            moved += not same
+    assert moved > 10
+
+
+def test_distillation_learns_from_all_images(folder, own_home, tmp_path):
+    enter_tiny(tmp_path)
+    taught = ("distillation={ teacher = 'tiny', share = 0.6 }",)
+    path, _ = train(folder, "student", *taught, unlabelled=folder / "data")
+    assert path.is_file()
+    with pytest.raises(LungboxError, match="no ensemble"):
+        train(folder, "nobody", "distillation={ teacher = 'nobody' }")
+    with pytest.raises(LungboxError, match="only distillation"):
+        train(folder, "alone", unlabelled=folder / "data")
+
+
+def test_a_teacher_that_saw_the_held_out_fold_is_refused(folder, own_home, tmp_path):
+    enter_tiny(tmp_path)  # trained on folds 1 to 4
+    changes = ("data.folds=[0, 1]", "validation.fold=2", "distillation.teacher='tiny'")
+    with pytest.raises(LungboxError, match="tiny, the teacher, was trained on fold 2"):
+        train(folder, "leaks", *changes)
+
+
+def test_a_fold_that_is_not_there_cannot_be_scored(folder):
+    with pytest.raises(DatasetError, match=r"no image is in validation.fold 7"):
+        train(folder, "nowhere", "validation.fold=7")
+
+
+KILLED = """
+import sys
+from pathlib import Path
+from lungbox.frameworks import start_keras
+start_keras()
+import keras
+keras.utils.set_random_seed(0)
+import tensorflow as tf
+tf.config.experimental.enable_op_determinism()
+from lungbox.training import fit
+from lungbox.training.job import Job, Progress
+class Told(Progress):
+    def step(self, loss):
+        print("step", flush=True)
+    def epoch(self, epoch):
+        print("epoch", flush=True)
+folder, name = Path(sys.argv[1]), sys.argv[2]
+job = Job(folder / "recipe.toml", folder / "data", folder / name, folder / "cache",
+          ["options={ dropout = 0.3 }", "validation={ fold = 0, every = 1 }"])
+from tests.training.small import registered
+with registered():
+    fit.train(job, Told())
+"""
+
+
+@pytest.mark.slow
+def test_kill_9_in_an_epoch_and_again_gives_the_same_curve(folder):
+    environment = os.environ | {"KERAS_BACKEND": "tensorflow", "PYTHONPATH": str(ROOT)}
+
+    def start(name):
+        return subprocess.Popen(
+            [sys.executable, "-c", KILLED, folder, name],
+            stdout=subprocess.PIPE,
+            text=True,
+            env=environment,
+        )
+
+    with start("whole") as process:
+        process.communicate(timeout=200)
+    with start("killed") as process:
+        seen = 0
+        for line in process.stdout:
+            seen += line == "epoch\n"
+            if seen == 1 and line == "step\n":
+                process.send_signal(signal.SIGKILL)
+                break
+    time.sleep(0.1)
+    with start("killed") as process:
+        process.communicate(timeout=200)
+    whole, killed = (read_log(folder / name) for name in ("whole", "killed"))
+    assert len(whole) == len(killed) == 3
+    for ours, theirs in zip(killed, whole, strict=True):
+        for key in ("loss", "mask_loss", "image_loss", "rsna_metric", "auc"):
+            assert getattr(ours, key) == pytest.approx(getattr(theirs, key), abs=1e-6)
+
+
+def test_every_fold_is_trained_and_predicted_by_those_who_have_not_seen_it(
+    folder, own_home, tmp_path
+):
+    from rich.console import Console
+
+    from lungbox.training.run import Request, run_all_folds
+
+    request = Request(
+        recipe=folder / "recipe.toml",
+        data=folder / "data",
+        folder=tmp_path / "all",
+        changes=("stages=[{ epochs = 1, image_size = 32 }]",),
+    )
+    name = run_all_folds(request, Console(quiet=True))
+    manifest = load_manifest()
+    members = manifest.ensemble(name).members
+    assert len(members) == 5
+    for fold, member in enumerate(members):
+        assert manifest.weights[member].folds == tuple(k for k in range(5) if k != fold)
+    with np.load(tmp_path / "all/out_of_fold.npz") as kept:
+        assert sorted(kept["identity"]) == [f"phantom-{n:04d}" for n in range(30)]
+        assert all(
+            int(i[-4:]) % 5 == f for i, f in zip(kept["identity"], kept["fold"], strict=True)
+        )
+        assert kept["opacity"].dtype == np.uint8
+        assert kept["opacity"].shape[0] == kept["score"].shape[0] == 30
