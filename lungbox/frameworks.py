@@ -50,6 +50,15 @@ def compile_choice() -> bool | str:
     return "auto" if keras.distribution.list_devices("gpu") else False
 
 
+def devices_in_step() -> int:
+    """How many devices each compute a part of the step that is being traced, whose losses are then
+    added up: those of a TensorFlow strategy. On JAX all compute the step as one."""
+    tensorflow = sys.modules.get("tensorflow")
+    if tensorflow is None or sys.modules["keras"].backend.backend() != "tensorflow":
+        return 1
+    return int(tensorflow.distribute.get_strategy().num_replicas_in_sync)
+
+
 @contextmanager
 def dtype_policy(name: str) -> Iterator[None]:
     """Build networks under a Keras dtype policy, and leave the global one as it was."""

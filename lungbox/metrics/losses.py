@@ -11,6 +11,7 @@ import keras
 from keras import ops
 
 from lungbox.constants import OPACITY
+from lungbox.frameworks import devices_in_step
 from lungbox.metrics.mask_metrics import F1, MeanIoU, PixelAccuracy
 
 Over = Literal["batch", "image"]
@@ -235,13 +236,13 @@ class MaskLoss(keras.losses.Loss):
         Weights in between are not defined: the IoU of a batch has no part for each image.
         """
         if sample_weight is None:
-            return super().__call__(y_true, y_pred)
+            return self.call(y_true, y_pred) / devices_in_step()
         y_true, y_pred = _float32(y_true), _float32(y_pred)
         there = ops.reshape(_float32(sample_weight), (-1, 1, 1, 1))
         # Empty in both, an image has no loss and no part in any overlap; only means have to be
         # taken over fewer.
         share = ops.sum(ops.ones_like(there)) / ops.maximum(ops.sum(there), 1.0)
-        return self._sum(y_true * there, y_pred * there, share)
+        return self._sum(y_true * there, y_pred * there, share) / devices_in_step()
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
         """The loss of a whole batch."""

@@ -13,6 +13,8 @@ from lungbox.training.recipe import Recipe, RecipeError
 from lungbox.weights.imagenet import load_encoder
 
 EDGES = 4
+# Of the images that are there: a last batch may be filled up.
+_MEAN = "mean_with_sample_weight"
 
 
 @dataclass(frozen=True)
@@ -82,8 +84,10 @@ def _compile(model: keras.Model, optimizer: EncoderAdamW, recipe: Recipe) -> Non
             over=settings.over,
             channels=settings.channels,
         ),
-        "image": keras.losses.BinaryCrossentropy(label_smoothing=settings.label_smoothing),
-        "edges": keras.losses.BinaryCrossentropy(),
+        "image": keras.losses.BinaryCrossentropy(
+            label_smoothing=settings.label_smoothing, reduction=_MEAN
+        ),
+        "edges": keras.losses.BinaryCrossentropy(reduction=_MEAN),
     }
     shares = {"mask": 1.0, "image": settings.image, "edges": settings.edges}
     model.compile(
