@@ -1,0 +1,89 @@
+"""What a recipe's ingredients are worth: python -m benchmarks.ablation --data DIR --runs FOLDER.
+
+Short runs of the default's recipe (128 px, four epochs of half the images), whole and with one
+thing taken away, each scored on fold 0 by `evaluate`'s rule (cross-fitted). Short runs rank
+ingredients that show early; those that prevent overfitting need the whole recipe. A run that is
+there already is not run again.
+"""
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+
+from lungbox.evaluation.assess import assess
+from lungbox.evaluation.figures import with_interval
+from lungbox.evaluation.scores import (
+    AGAINST_NORMAL,
+    AGAINST_NOT_NORMAL,
+    AT_MIX,
+    RAW,
+    Judged,
+    rsna_figures,
+)
+from lungbox.frameworks import start_keras
+from lungbox.metrics.bootstrap import Draws, Estimate
+
+RECIPE = Path("recipes/lite0.toml")
+SHORT = ("data.samples_per_epoch=2816", "stages=[{ epochs = 4, image_size = 128 }]")
+WITHOUT: dict[str, tuple[str, ...]] = {
+    "whole": (),
+    "ImageNet's encoder weights": ("encoder_weights=none", "optimizer.encoder_learning_rate=1e-3"),
+    "equalised contrast": ("data.preparation=nearest",),
+    "augmentation": ("augmentation.enabled=false",),
+    "SIIM-COVID's images": ("data.source_weights={ rsna = 1.0, siim = 0.0 }",),
+    "balance of view and target": ("data.balance=[]",),
+    "hard negatives drawn three times": ("data.category_weights={}",),
+    "IoU (cross-entropy alone)": ("loss.iou=0", "loss.bce=1"),
+    "cross-entropy (IoU alone)": ("loss.iou=1", "loss.bce=0"),
+    "image head's loss": ("loss.image=0",),
+    "moving average": ("optimizer.ema=0",),
+    "edge maps' absence (with them)": ("loss.edges=0.5",),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--runs", type=Path, required=True)
+    arguments = parser.parse_args()
+    start_keras()
+    console = Console(stderr=True)
+    print("| without | RSNA metric, raw | difference | challenge's mix | AUC normal | not normal |")
+    print("| --- | --- | --- | --- | --- | --- |")
+    draws: Draws | None = None
+    whole: Estimate | None = None
+    for name, judged in _runs(arguments.data, arguments.runs, console):
+        # The same resamples for all runs, so that differences are paired.
+        draws = draws or Draws.over(judged.outcomes.patients)
+        parts = judged.outcomes.parts
+        raw = draws.ratio(np.nan_to_num(parts), ~np.isnan(parts))
+        whole = whole or raw
+        cells = [name, *_cells(judged, raw - whole)]
+        print("| " + " | ".join(cells) + " |", flush=True)
+
+
+def _runs(data: Path, folder: Path, console: Console) -> Iterator[tuple[str, Judged]]:
+    from lungbox.training.run import Request, run
+
+    for place, (name, changes) in enumerate(WITHOUT.items()):
+        named = (f"name=ablation-{place}", *SHORT, *changes)
+        entered = run(Request(RECIPE, data, folder / str(place), named), console)
+        yield name, assess(data, 0, entered, "auto", console).rsna.judged
+
+
+def _cells(judged: Judged, change: Estimate) -> list[str]:
+    figures = {figure.name: figure for figure in rsna_figures(judged)}
+    return [
+        str(figures[RAW]),
+        with_interval(change.value, *change.interval) if change.value else "",
+        figures[AT_MIX].rounded,
+        figures[AGAINST_NORMAL].rounded,
+        figures[AGAINST_NOT_NORMAL].rounded,
+    ]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,148 @@
+"""How fast a training step is, and whether it waits: python -m benchmarks.training [NETWORK ...].
+
+Each network as `train.py` trains it (a drawn batch of 16 at 128 px, AdamW, moving average, both
+losses), beside the very same network in PyTorch (`pip install 'lungbox[torch]'`; without it those
+rows are left out), and the batches alone: read from the cache, augmented, painted. Medians over
+repeated steps in one run; machines differ, so each row also gives its ratio to Keras' step.
+"""
+
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from importlib.util import find_spec
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from lungbox import architecture, datasets
+from lungbox.datasets.cache import prepare_all
+from lungbox.datasets.phantom import write_rsna
+from lungbox.frameworks import start_keras
+from lungbox.training.recipe import Recipe
+
+NETWORKS = ("unet_lite0", "unet_densenet121")
+SIDE, BATCH, STEPS = 128, 16, 8
+
+
+def main() -> None:
+    start_keras()
+    console = Console(highlight=False)
+    table = Table("network", "what", "images/s", "of Keras' step", title="training on this machine")
+    for name in sys.argv[1:] or NETWORKS:
+        rates = _rates(name)
+        for what, rate in rates.items():
+            table.add_row(name, what, f"{rate:.1f}", f"{rate / rates['step, Keras']:.2f}")
+    console.print(table)
+
+
+def _rates(name: str) -> dict[str, float]:
+    """Images per second of each way, measured in turns so that a busy moment hits all alike."""
+    from lungbox.training.trainee import build_trainee
+
+    recipe = _recipe(name)
+    trainee = build_trainee(recipe, SIDE, steps=1000)
+    with tempfile.TemporaryDirectory() as folder:
+        batches = _batches(recipe, Path(folder), trainee.heads)
+        images, targets = batches[0]
+        ways: dict[str, Callable[[], object]] = {
+            "step, Keras": lambda: trainee.whole.train_on_batch(images, targets),
+            "batches alone": _drawn(batches).__next__,
+        }
+        if find_spec("torch"):
+            ways |= _in_pytorch(name, images, targets)
+        else:
+            Console(stderr=True).print("No PyTorch here: pip install 'lungbox[torch]'")
+        seconds: dict[str, list[float]] = {what: [] for what in ways}
+        for step in range(STEPS + 2):
+            for what, way in ways.items():
+                started = time.perf_counter()
+                way()
+                if step > 1:  # the first ones compile and warm up
+                    seconds[what].append(time.perf_counter() - started)
+    return {what: BATCH / statistics.median(taken) for what, taken in seconds.items()}
+
+
+def _recipe(name: str) -> Recipe:
+    return Recipe(
+        name="benchmark",
+        architecture=name,
+        encoder_weights="none",
+        batch_size=BATCH,
+        data={"samples_per_epoch": BATCH * 64},
+        stages=[{"epochs": 1, "image_size": SIDE}],
+    )
+
+
+def _batches(recipe: Recipe, folder: Path, heads: tuple[str, ...]):
+    from lungbox.training.batches import Batches
+
+    write_rsna(folder / "data", count=64, size=256)
+    cache = prepare_all(datasets.load(folder / "data"), SIDE, folder / "cache")
+    stride = architecture.describe(recipe.architecture).stride
+    return Batches(cache, recipe, recipe.stages[0], 0, stride, heads=heads)
+
+
+def _drawn(batches) -> Iterator[object]:
+    """Batches as `fit` gets them: made ahead by two threads, taken one after the other."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(batches.workers) as pool:
+        while True:
+            yield from pool.map(batches.__getitem__, [step % len(batches) for step in range(256)])
+
+
+def _in_pytorch(name: str, images, targets) -> dict[str, Callable[[], object]]:
+    """The same step in PyTorch: as it comes, and as fast as it goes on a CPU."""
+    import torch
+
+    from benchmarks.torch_twin import Twin, check
+
+    def step(fast: bool) -> Callable[[], object]:
+        model = architecture.build(name, SIDE)
+        twin = Twin(model)
+        difference = check(model, twin)
+        assert difference < 1e-3, f"{name}: the twin differs by {difference}"
+        twin.train()
+        form = torch.channels_last if fast else torch.contiguous_format
+        twin.to(memory_format=form)
+        optimizer = torch.optim.AdamW(twin.parameters(), 1e-3)
+        x = torch.from_numpy(images)
+        truth = {key: torch.from_numpy(value) for key, value in targets.items()}
+
+        def once() -> None:
+            with torch.autocast("cpu", torch.bfloat16, enabled=fast):
+                outputs = twin(x)
+            loss = _loss(outputs, truth)
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(twin.parameters(), 5.0)
+            optimizer.step()
+
+        return once
+
+    return {
+        "step, PyTorch": step(fast=False),
+        "step, PyTorch, channels last, bfloat16": step(fast=True),
+    }
+
+
+def _loss(outputs, truth):
+    """The default recipe's."""
+    from torch.nn import functional as F
+
+    mask = outputs["mask"].float().permute(0, 2, 3, 1)
+    y, p = truth["mask"][..., 1], mask[..., 1]
+    overlap = (y * p).sum()
+    iou = (overlap + 1) / (y.sum() + p.sum() - overlap + 1)
+    loss = 0.5 * F.binary_cross_entropy(mask.clamp(1e-7, 1 - 1e-7), truth["mask"]) + 0.5 * (1 - iou)
+    if "image" in outputs:
+        image = outputs["image"].float().clamp(1e-7, 1 - 1e-7)
+        loss = loss + F.binary_cross_entropy(image, truth["image"])
+    return loss
+
+
+if __name__ == "__main__":
+    main()
