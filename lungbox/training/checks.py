@@ -51,6 +51,7 @@ def check_data(recipe: Recipe, dataset: Dataset) -> None:
         RecipeError: a data set or class is misspelt, or nothing would be drawn in a stage.
     """
     there = {image.source for image in dataset.images}
+    _check("data.sources", recipe.data.sources, _SOURCES)
     _check("data.source_weights", recipe.data.source_weights, _SOURCES)
     categories = {*RSNA_CLASSES, *SIIM_CLASSES, *(image.category for image in dataset.images)}
     _check("data.category_weights", recipe.data.category_weights, categories)

@@ -49,12 +49,15 @@ def read_materials(recipe: Recipe, job: Job, progress: Progress) -> Materials:
 
 def _learned(found: Dataset, recipe: Recipe, job: Job) -> Dataset:
     """The recipe's folds; only a teacher makes use of images that nobody has labelled."""
-    chosen = found.folds(recipe.data.folds)
+    chosen, sources = found.folds(recipe.data.folds), recipe.data.sources
+    if sources:
+        chosen = chosen.where(lambda image: image.source in sources)
     if recipe.distillation is None:
         chosen = chosen.where(lambda image: not image.uncertain)
     if not chosen.images:
         wanted = ", ".join(map(str, recipe.data.folds))
-        raise datasets.DatasetError(f"{job.data}: no image is in the recipe's folds {wanted}")
+        of = f" of {' or '.join(sources)}" if sources else ""
+        raise datasets.DatasetError(f"{job.data}: no image{of} is in the recipe's folds {wanted}")
     return chosen + datasets.load_unlabelled(job.unlabelled) if job.unlabelled else chosen
 
 

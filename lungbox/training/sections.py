@@ -29,6 +29,7 @@ class Data(Section):
 
     Attributes:
         folds: the folds trained on; every other is never looked at.
+        sources: the data sets learned from; all that are there where empty.
         preparation: see `radiograph.prepare`.
         order: `drawn` draws an epoch's images by the weights below; `fixed` takes every image
             once, in an order that is the same in every epoch, as the reference system does.
@@ -42,6 +43,7 @@ class Data(Section):
     """
 
     folds: tuple[int, ...] = Field((1, 2, 3, 4), min_length=1)
+    sources: tuple[str, ...] = ()
     preparation: Preparation = "equalised"
     order: Literal["drawn", "fixed"] = "drawn"
     samples_per_epoch: int | None = Field(None, gt=0)

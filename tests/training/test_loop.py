@@ -168,6 +168,13 @@ def test_a_teacher_that_saw_the_held_out_fold_is_refused(folder, own_home, tmp_p
         train(folder, "leaks", *changes)
 
 
+def test_only_the_chosen_data_sets_are_learned_from(folder):
+    with pytest.raises(DatasetError, match="no image of siim is in the recipe's folds"):
+        train(folder, "others", "data.sources=['siim']")
+    with pytest.raises(LungboxError, match=r"data.sources: rsnaa is not known; did you mean rsna"):
+        train(folder, "misspelt", "data.sources=['rsna', 'rsnaa']")
+
+
 def test_a_fold_that_is_not_there_cannot_be_scored(folder):
     with pytest.raises(DatasetError, match=r"no image is in validation.fold 7"):
         train(folder, "nowhere", "validation.fold=7")
