@@ -90,6 +90,8 @@ class Loss(Section):
     Attributes:
         bce, iou, dice, focal, lovasz: of the mask's, see `metrics.losses.MaskLoss`.
         over, channels: what overlap is summed over and of, see `metrics.losses.soft_iou`.
+        squared: whether the Dice term is V-Net's; without, it is 1 - the soft F1.
+        gamma, alpha: of the focal term.
         image: of the image score's binary cross-entropy, where the network has one.
         edges: of the binary cross-entropy of four more maps, the top, bottom, left and right edges
             of the boxes, which a head that is only there in training paints (as the challenge's
@@ -105,6 +107,9 @@ class Loss(Section):
     lovasz: float = Field(0.0, ge=0)
     over: Literal["batch", "image"] = "batch"
     channels: Literal["all", "foreground", "each"] = "foreground"
+    squared: bool = True
+    gamma: float = Field(2.0, ge=0)
+    alpha: float = Field(0.25, ge=0, le=1)
     image: float = Field(1.0, ge=0)
     edges: float = Field(0.0, ge=0)
     label_smoothing: float = Field(0.0, ge=0, lt=1)

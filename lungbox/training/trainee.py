@@ -83,6 +83,9 @@ def _compile(model: keras.Model, optimizer: EncoderAdamW, recipe: Recipe) -> Non
             lovasz=settings.lovasz,
             over=settings.over,
             channels=settings.channels,
+            squared=settings.squared,
+            gamma=settings.gamma,
+            alpha=settings.alpha,
         ),
         "image": keras.losses.BinaryCrossentropy(
             label_smoothing=settings.label_smoothing, reduction=_MEAN
