@@ -73,6 +73,8 @@ def predict_maps(
         return Maps(dataset, np.zeros((0, 1, 1), np.uint8), np.zeros(0, np.float32))
     prepared = prepare_all(dataset, job.image_size, cache, reading, job.preparation)
     images = prepared.dataset
+    if not len(images):
+        return Maps(images, np.zeros((0, 1, 1), np.uint8), np.zeros(0, np.float32))
     facts = [
         (engine.name, engine.precision),
         [(m.sha256, m.share) for m in job.members],

@@ -10,13 +10,14 @@ import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from itertools import accumulate
-from math import isnan, nan
+from math import isfinite, isnan, nan
 from pathlib import Path
 
 import keras
 import tomli_w
 
 from lungbox import architecture
+from lungbox.errors import LungboxError
 from lungbox.files import replacing
 from lungbox.training.batches import Batches
 from lungbox.training.checks import check_data, check_network, check_teacher
@@ -32,7 +33,7 @@ from lungbox.training.validation import Validation
 from lungbox.weights.files import save_weights
 
 STATE = "state.safetensors"
-BEST = "best.safetensors"
+BEST = "best-{epoch}.safetensors"
 WEIGHTS = "weights.safetensors"
 
 
@@ -52,6 +53,7 @@ def train(job: Job, progress: Progress) -> Path:
     _claim(job.run, recipe, job.recipe)
     if (job.run / WEIGHTS).is_file():
         progress.note(f"{job.run / WEIGHTS} is there already; give another --run to train again")
+        _tidy(job.run)
         return job.run / WEIGHTS
     done = finished_epochs(job.run / STATE)
     log = CsvLog(job.run, done)
@@ -61,14 +63,21 @@ def train(job: Job, progress: Progress) -> Path:
             stack.callback(tracker.close)
         stack.enter_context(distributed(recipe))
         trainee = _train_stages(recipe, materials, job, progress, trackers, log.epochs)
-    if recipe.validation.patience and (job.run / BEST).is_file():
-        with replacing(job.run / WEIGHTS, "wb") as file:
-            file.write((job.run / BEST).read_bytes())
+    best = job.run / BEST.format(epoch=best_epoch(log.epochs))
+    if recipe.validation.patience and best.is_file():
+        best.replace(job.run / WEIGHTS)
     else:
         save_weights(trainee.kept, job.run / WEIGHTS)
-    for name in (STATE, BEST):
-        (job.run / name).unlink(missing_ok=True)
+    _tidy(job.run)
     return job.run / WEIGHTS
+
+
+def _tidy(run: Path, keep: int | None = None) -> None:
+    """Remove what only an unfinished run needs, or all best weights but those of epoch `keep`."""
+    kept = BEST.format(epoch=keep)
+    for path in (*run.glob(BEST.format(epoch="*")), *([] if keep else [run / STATE])):
+        if path.name != kept:
+            path.unlink(missing_ok=True)
 
 
 def _train_stages(
@@ -95,11 +104,11 @@ def _train_stages(
         trainee = build_trainee(recipe, stage.image_size, recipe.epochs * steps)
         load_state(state, trainee.whole, trainee.optimizer)
         scoring = None
-        if materials.held_out:
+        if materials.held_out is not None:
             scoring = Validation(trainee.kept, materials.held_out, recipe.batch_size)
         for epoch in range(done, end):
             if _has_waited(recipe, epochs):
-                progress.note(f"Stopped early: no better since epoch {_best(epochs)}")
+                progress.note(f"Stopped early: no better since epoch {best_epoch(epochs)}")
                 return trainee
             trainee.optimizer.last_epoch = epoch == recipe.epochs - 1
             stride = architecture.describe(recipe.architecture).stride
@@ -108,12 +117,14 @@ def _train_stages(
                 heads=trainee.heads, teacher=materials.teacher,
             )  # fmt: skip
             found = _train_epoch(trainee, batches, epoch + 1, progress)
+            _check_finite(found)
             if scoring and _is_scored(recipe, found.epoch):
-                found = _scored(recipe, found, trainee, scoring, epochs, job.run / BEST)
+                found = _scored(recipe, found, trainee, scoring, epochs, job.run)
             for tracker in trackers:
                 tracker.add(found)
             progress.epoch(found)
             save_state(state, trainee.whole, trainee.optimizer, epoch + 1)
+            _tidy(job.run, keep=best_epoch(epochs) or epoch + 1)
         done = end
     return trainee
 
@@ -141,6 +152,19 @@ def _train_epoch(trainee: Trainee, batches: Batches, epoch: int, progress: Progr
     )
 
 
+def _check_finite(epoch: Epoch) -> None:
+    """Before the last good state is written over.
+
+    Raises:
+        LungboxError: the loss is no number.
+    """
+    if not isfinite(epoch.loss):
+        raise LungboxError(
+            f"the loss is {epoch.loss} in epoch {epoch.epoch}: give a lower "
+            "optimizer.learning_rate; what was learned before it is kept"
+        )
+
+
 def _is_scored(recipe: Recipe, epoch: int) -> bool:
     return epoch % recipe.validation.every == 0 or epoch == recipe.epochs
 
@@ -151,17 +175,17 @@ def _scored(
     trainee: Trainee,
     scoring: Validation,
     earlier: Sequence[Epoch],
-    best: Path,
+    run: Path,
 ) -> Epoch:
     """The epoch with its score; keeps the weights where the recipe is after the best."""
     with averaged(trainee.whole, trainee.optimizer):
         scored = Epoch(**(vars(epoch) | vars(scoring.score())))
-        if recipe.validation.patience and _best([*earlier, scored]) == epoch.epoch:
-            save_weights(trainee.kept, best)
+        if recipe.validation.patience and best_epoch([*earlier, scored]) == epoch.epoch:
+            save_weights(trainee.kept, run / BEST.format(epoch=epoch.epoch))
     return scored
 
 
-def _best(epochs: Sequence[Epoch]) -> int:
+def best_epoch(epochs: Sequence[Epoch]) -> int:
     """The number of the epoch with the highest metric, the earliest of equal ones; 0 for none."""
     scored = [epoch for epoch in epochs if not isnan(epoch.rsna_metric)]
     return max(scored, key=lambda epoch: epoch.rsna_metric).epoch if scored else 0
@@ -169,7 +193,7 @@ def _best(epochs: Sequence[Epoch]) -> int:
 
 def _has_waited(recipe: Recipe, epochs: Sequence[Epoch]) -> bool:
     """Whether the metric has not risen for as many scores as the recipe has patience."""
-    patience, best = recipe.validation.patience, _best(epochs)
+    patience, best = recipe.validation.patience, best_epoch(epochs)
     since = [epoch for epoch in epochs if epoch.epoch > best and not isnan(epoch.rsna_metric)]
     return bool(patience) and len(since) >= patience
 
@@ -179,6 +203,7 @@ def _claim(run: Path, recipe: Recipe, recipe_path: Path) -> None:
     kept = run / "recipe.toml"
     if not any((run / name).exists() for name in (STATE, LOG, WEIGHTS)):
         kept.unlink(missing_ok=True)  # of a run that ended before its first epoch did
+        _tidy(run)
     if kept.is_file() and load_recipe(kept) != recipe:
         raise RecipeError(
             f"{run} holds a run of another recipe; give another --run, or remove that folder"

@@ -32,13 +32,17 @@ def read_materials(recipe: Recipe, job: Job, progress: Progress) -> Materials:
         DatasetError: the data is not there, or none of it is in the recipe's folds.
     """
     found = datasets.load(job.data)
-    learned, scored = _learned(found, recipe, job), _scored(found, recipe, job)
+    learned, scored = _learned(found, recipe, job, progress), _scored(found, recipe, job)
     reading = progress.reading(len(learned) + len(scored))
     size, preparation = recipe.image_size, recipe.data.preparation
     images = prepare_all(learned, size, job.cache, reading, preparation)
     held_out = prepare_all(scored, size, job.cache, reading, preparation) if len(scored) else None
+    if not len(images) or (held_out is not None and not len(held_out)):
+        nothing = images if held_out is None or not len(images) else held_out
+        where, why = nothing.failed[0]
+        raise datasets.DatasetError(f"{job.data}: no image could be read, {where} for one: {why}")
     failed = [*images.failed, *(held_out.failed if held_out else ())]
-    for fault in (*found.faults, *(f"{path}: {why}" for path, why in failed)):
+    for fault in (*learned.faults, *(f"{path}: {why}" for path, why in failed)):
         progress.note(fault)
     if recipe.distillation is None:
         return Materials(images, held_out, None)
@@ -47,7 +51,7 @@ def read_materials(recipe: Recipe, job: Job, progress: Progress) -> Materials:
     return Materials(images, held_out, teacher)
 
 
-def _learned(found: Dataset, recipe: Recipe, job: Job) -> Dataset:
+def _learned(found: Dataset, recipe: Recipe, job: Job, progress: Progress) -> Dataset:
     """The recipe's folds; only a teacher makes use of images that nobody has labelled."""
     chosen, sources = found.folds(recipe.data.folds), recipe.data.sources
     if sources:
@@ -58,7 +62,18 @@ def _learned(found: Dataset, recipe: Recipe, job: Job) -> Dataset:
         wanted = ", ".join(map(str, recipe.data.folds))
         of = f" of {' or '.join(sources)}" if sources else ""
         raise datasets.DatasetError(f"{job.data}: no image{of} is in the recipe's folds {wanted}")
-    return chosen + datasets.load_unlabelled(job.unlabelled) if job.unlabelled else chosen
+    if job.unlabelled is None:
+        return chosen
+    # Of the held-out fold, without their labels, they would be learned by heart all the same.
+    known = {image.identity for image in found.images}
+    more = datasets.load_unlabelled(job.unlabelled)
+    new = more.where(lambda image: image.identity not in known)
+    if len(new) < len(more):
+        progress.note(
+            f"{job.unlabelled}: {len(more) - len(new)} of {len(more)} are in {job.data}, too, and "
+            "left out"
+        )
+    return chosen + new
 
 
 def _scored(found: Dataset, recipe: Recipe, job: Job) -> Dataset:

@@ -45,10 +45,11 @@ def averaged(model: keras.Model, optimizer: EncoderAdamW) -> Iterator[None]:
     if not optimizer.use_ema:
         yield
         return
-    own = [np.asarray(variable) for variable in model.trainable_variables]
+    # Copies: on JAX an array that two variables share is gone once one of them is given away.
+    own = [np.array(variable) for variable in model.trainable_variables]
     averages = optimizer._model_variables_moving_average
     for variable, average in zip(model.trainable_variables, averages, strict=True):
-        variable.assign(average)
+        variable.assign(np.array(average))
     try:
         yield
     finally:

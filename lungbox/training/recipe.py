@@ -1,8 +1,10 @@
 """A training run is a TOML file: these are its keys."""
 
 import math
+import re
 import tomllib
 from collections.abc import Sequence
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,6 +21,7 @@ from lungbox.training.sections import (
     Stage,
     Validation,
 )
+from lungbox.weights.manifest import NAMED
 
 
 class RecipeError(LungboxError):
@@ -64,6 +67,18 @@ class Recipe(Section):
         return self
 
     @model_validator(mode="after")
+    def _parts_fit_together(self) -> "Recipe":
+        if not re.fullmatch(NAMED, self.label):
+            raise ValueError(
+                f"name: {self.label} cannot name a file; fill in all but {{architecture}}"
+            )
+        if self.data.order == "fixed" and any(stage.source_weights for stage in self.stages):
+            raise ValueError("a fixed order takes every image once: no stage has source_weights")
+        if self.distillation and self.loss.edges:
+            raise ValueError("loss.edges: a teacher says nothing of edges")
+        return self
+
+    @model_validator(mode="after")
     def _validation_is_not_trained_on(self) -> "Recipe":
         if self.validation.fold in self.data.folds:
             raise ValueError(f"validation.fold {self.validation.fold} is among data.folds")
@@ -84,6 +99,15 @@ class Recipe(Section):
     def image_size(self) -> int:
         """The largest image size of all stages, which images are cached at."""
         return max(stage.image_size for stage in self.stages)
+
+    def image_size_of(self, epoch: int) -> int:
+        """The image size of an epoch, from 1; the last stage's beyond them all."""
+        for stage, end in zip(
+            self.stages, accumulate(stage.epochs for stage in self.stages), strict=True
+        ):
+            if epoch <= end:
+                return stage.image_size
+        return self.stages[-1].image_size
 
     @property
     def epochs(self) -> int:
@@ -151,16 +175,21 @@ def _section(of: type[BaseModel], part: str) -> type[BaseModel]:
     return of
 
 
-def _set(values: dict[str, Any], change: str) -> None:
+def _set(values: Any, change: str) -> None:
     """Set one key of a recipe's values."""
     key, equals, text = change.partition("=")
     if not equals:
         raise RecipeError(f"--set {change}: give KEY=VALUE, as in batch_size=16")
     *sections, last = key.strip().split(".")
     for section in sections:
-        values = values.setdefault(section, {})
-        if not isinstance(values, dict):
+        if isinstance(values, list) and section.isdigit() and int(section) < len(values):
+            values = values[int(section)]
+        elif isinstance(values, dict):
+            values = values.setdefault(section, {})
+        if not isinstance(values, dict | list):
             raise RecipeError(f"--set {change}: {section} has no keys of its own")
+    if not isinstance(values, dict):
+        raise RecipeError(f"--set {change}: {sections[-1]} is a list; say which of it, from 0")
     try:
         values[last] = tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:

@@ -14,9 +14,9 @@ from lungbox.progress import Bar, bar
 from lungbox.training import fit
 from lungbox.training.job import Job, Progress
 from lungbox.training.out_of_fold import keep_out_of_fold
-from lungbox.training.recipe import Recipe, load_recipe
+from lungbox.training.recipe import Recipe, RecipeError, load_recipe
 from lungbox.training.teacher import folds_seen
-from lungbox.training.tracking import Epoch, WeightsAndBiases
+from lungbox.training.tracking import Epoch, WeightsAndBiases, read_log
 from lungbox.weights.fetch import sha256
 from lungbox.weights.manifest import Ensemble, Weights, enter, enter_ensemble
 
@@ -59,7 +59,8 @@ def run(request: Request, say: Console) -> str:
     trackers = []
     if request.project:
         settings = recipe.model_dump(mode="json")
-        trackers.append(WeightsAndBiases(request.project, folder.name, settings))
+        digest = hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:8]
+        trackers.append(WeightsAndBiases(request.project, f"{recipe.label}-{digest}", settings))
     job = Job(
         recipe=request.recipe,
         data=request.data,
@@ -71,7 +72,7 @@ def run(request: Request, say: Console) -> str:
     )
     with ExitStack() as stack:
         path = fit.train(job, _OnTerminal(say, stack))
-    name = _enter(recipe, request.recipe, path)
+    name = _enter(recipe, request, path)
     say.print(f"Entered as {name}: python inference.py IMAGE_DIR --ensemble {name}", markup=False)
     return name
 
@@ -84,8 +85,18 @@ def run_all_folds(request: Request, say: Console) -> str:
 
     Returns:
         The name of the ensemble of all of them.
+
+    Raises:
+        LungboxError: as `run`, or a network would have seen the fold it is to be asked about.
     """
     recipe = load_recipe(request.recipe, request.changes)
+    if recipe.validation.patience:
+        raise RecipeError("--folds all: without patience, by which each fold would choose weights")
+    if recipe.distillation and folds_seen(recipe.distillation.teacher):
+        raise RecipeError(
+            f"--folds all: {recipe.distillation.teacher}, the teacher, has seen folds that its "
+            "students are to be asked about"
+        )
     folder = request.folder or Path("runs") / recipe.label
     names = []
     for fold in range(FOLDS):
@@ -111,7 +122,7 @@ def run_all_folds(request: Request, say: Console) -> str:
     return name
 
 
-def _enter(recipe: Recipe, recipe_path: Path, path: Path) -> str:
+def _enter(recipe: Recipe, request: Request, path: Path) -> str:
     digest = sha256(path)
     name = f"{recipe.label}-{digest[:8]}"
     folds = set(recipe.data.folds)
@@ -119,17 +130,23 @@ def _enter(recipe: Recipe, recipe_path: Path, path: Path) -> str:
         folds |= folds_seen(recipe.distillation.teacher)
     weights = Weights(
         architecture=recipe.architecture,
-        image_size=recipe.stages[-1].image_size,
+        image_size=_image_size(recipe, path.parent),
         sha256=digest,
         bytes=path.stat().st_size,
         sources=(f"file:{path.resolve()}",),
-        recipe=str(recipe_path),
+        recipe=" ".join([str(request.recipe), *(f"--set {c}" for c in request.changes)]),
         folds=tuple(sorted(folds)),
         selected_on=recipe.validation.fold if recipe.validation.patience else None,
     )
     alone = Ensemble(members=(name,), preparation=recipe.data.preparation, note=_UNTUNED)
     enter(name, weights, alone)
     return name
+
+
+def _image_size(recipe: Recipe, run: Path) -> int:
+    """That of the epoch whose weights were kept: the best, where the recipe was after it."""
+    epoch = fit.best_epoch(read_log(run)) if recipe.validation.patience else 0
+    return recipe.image_size_of(epoch or recipe.epochs)
 
 
 class _OnTerminal(Progress):

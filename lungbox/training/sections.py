@@ -124,7 +124,8 @@ class Optimizer(Section):
             too.
         schedule: after the warm-up, `cosine` falls to 0 at the last step, `constant` stays.
         warmup: share of all steps over which it rises from 0.
-        weight_decay: decoupled; not on biases and normalisation. 0 makes it Adam.
+        weight_decay: decoupled, at `learning_rate` for the encoder too; not on biases and
+            normalisation. 0 makes it Adam.
         clip_norm: the gradient's largest norm; 0 lets it be.
         ema: momentum of the moving average of the weights; 0 keeps the last weights.
     """

@@ -44,6 +44,8 @@ class Teacher:
         """Run the teacher over `dataset`, or read what an earlier run kept."""
         engine = load(settings.teacher, batch_size=8).engine
         maps = predict_maps(dataset, engine, cache, running=running)
+        if maps.dataset.images != dataset.images:
+            raise RecipeError(f"{settings.teacher}, the teacher, cannot read all of the images")
         return cls(maps.opacity, maps.scores, settings.share)
 
     def teach(

@@ -78,7 +78,8 @@ class TensorBoard:
     """Events under `tensorboard/`; on resume, those of epochs that are trained again are purged."""
 
     def __init__(self, run: Path, done: int) -> None:
-        self._writer = SummaryWriter(str(run / EVENTS), purge_step=done + 1 if done else None)
+        begun = (run / EVENTS).is_dir()
+        self._writer = SummaryWriter(str(run / EVENTS), purge_step=done + 1 if begun else None)
 
     def add(self, epoch: Epoch) -> None:
         """See `Tracker.add`."""
@@ -120,7 +121,12 @@ def read_log(run: Path) -> list[Epoch]:
     with path.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     names = list(asdict(Epoch(0, 0, 0, 0)))
-    return [
-        Epoch(int(row["epoch"]), **{name: float(row.get(name) or "nan") for name in names[1:]})
-        for row in rows
-    ]
+    try:
+        return [
+            Epoch(int(row["epoch"]), **{name: float(row.get(name) or "nan") for name in names[1:]})
+            for row in rows
+        ]
+    except (KeyError, TypeError, ValueError) as error:
+        raise LungboxError(
+            f"{path}: is not a run's log ({error}); remove it, or give another --run"
+        ) from error

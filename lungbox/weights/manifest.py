@@ -23,8 +23,8 @@ from lungbox.weights.locks import locked
 
 NAME = "manifest.toml"
 # Names become names of files and folders.
-_NAMED = r"^[A-Za-z0-9_-][A-Za-z0-9._-]*$"
-_Name = Annotated[str, Field(pattern=_NAMED)]
+NAMED = r"^[A-Za-z0-9_-][A-Za-z0-9._-]*$"
+_Name = Annotated[str, Field(pattern=NAMED)]
 _SOURCE = r"^(file|https?|gdrive|hf|kaggle):."
 DEFAULT = "default"
 _NAMES_ARE = "a name is letters, digits, '-', '_' and '.', and does not begin with '.'"
@@ -225,7 +225,7 @@ def check_name(name: str) -> None:
     Raises:
         ManifestError: it cannot be a name, or is one of Lungbox's own.
     """
-    if not re.fullmatch(_NAMED, name) or name.endswith("\n"):
+    if not re.fullmatch(NAMED, name) or name.endswith("\n"):
         raise ManifestError(f"{name!r} cannot be the name of an entry: {_NAMES_ARE}")
     shipped = read_manifest(shipped_path())
     if name in shipped.weights or name in shipped.ensembles:

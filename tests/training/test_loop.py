@@ -1,6 +1,7 @@
 """What a run does beside learning: it scores, stops, freezes, paints edges, learns from others."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -8,6 +9,7 @@ import time
 
 import numpy as np
 import pytest
+from rich.console import Console
 from safetensors import safe_open
 
 from lungbox import architecture
@@ -15,10 +17,12 @@ from lungbox.datasets import DatasetError
 from lungbox.datasets.phantom import write_rsna
 from lungbox.errors import LungboxError
 from lungbox.training import fit
-from lungbox.training.fit import _best, _has_waited
+from lungbox.training.fit import _has_waited, best_epoch
 from lungbox.training.job import Job, Progress
 from lungbox.training.recipe import load_recipe
+from lungbox.training.run import Request, run, run_all_folds
 from lungbox.training.tracking import Epoch, read_log
+from lungbox.training.validation import Score
 from lungbox.weights.manifest import load_manifest
 from tests.conftest import ROOT
 from tests.tiny import enter_tiny
@@ -97,7 +101,7 @@ def test_tensorboard_finds_every_epoch(folder):
 def test_patience_keeps_the_best_and_says_so(folder, own_home, monkeypatch):
     """The metric is made to fall, so the first score is the best."""
     values = iter([0.5, 0.4, 0.3, 0.2, 0.1])
-    monkeypatch.setattr(fit.Validation, "score", lambda _: fit_score(next(values)))
+    monkeypatch.setattr(fit.Validation, "score", lambda _: Score(next(values), 0.5))
     path, notes = train(folder, "patient", "validation={ fold = 0, every = 1, patience = 1 }")
     assert "Stopped early: no better since epoch 1" in notes.notes
     assert [epoch.epoch for epoch in notes.epochs] == [1, 2]
@@ -106,21 +110,15 @@ def test_patience_keeps_the_best_and_says_so(folder, own_home, monkeypatch):
     }  # fmt: skip
 
 
-def fit_score(value):
-    from lungbox.training.validation import Score
-
-    return Score(value, 0.5)
-
-
 def test_who_was_best_and_who_has_waited():
     recipe = load_recipe(ROOT / "recipes/lite0.toml", ["validation={ fold = 0, patience = 2 }"])
     nan = float("nan")
     values = [nan, 0.3, nan, 0.4, nan, 0.4, nan, 0.1]
     epochs = [Epoch(n + 1, 1, 1, 1, rsna_metric=v) for n, v in enumerate(values)]
-    assert _best(epochs) == 4
+    assert best_epoch(epochs) == 4
     assert not _has_waited(recipe, epochs[:7])
     assert _has_waited(recipe, epochs)
-    assert _best(epochs[:1]) == 0
+    assert best_epoch(epochs[:1]) == 0
 
 
 def test_edges_are_learned_and_not_kept(folder):
@@ -152,13 +150,81 @@ def test_a_frozen_encoder_stays_as_it_was(folder):
 
 def test_distillation_learns_from_all_images(folder, own_home, tmp_path):
     enter_tiny(tmp_path)
+    more = tmp_path / "more"
+    more.mkdir()
+    for number, path in enumerate(sorted((folder / "data/images").iterdir())[:5]):
+        shutil.copyfile(path, more / f"new-{number}.png")
+        shutil.copyfile(path, more / path.name)  # known, perhaps of the held-out fold
+    (more / "broken.png").write_bytes(b"no picture")
     taught = ("distillation={ teacher = 'tiny', share = 0.6 }",)
-    path, _ = train(folder, "student", *taught, unlabelled=folder / "data")
+    path, notes = train(folder, "student", *taught, unlabelled=more)
     assert path.is_file()
+    assert any("5 of 10 are in" in note and "left out" in note for note in notes.notes)
+    assert any("broken.png" in note for note in notes.notes)
     with pytest.raises(LungboxError, match="no ensemble"):
         train(folder, "nobody", "distillation={ teacher = 'nobody' }")
     with pytest.raises(LungboxError, match="only distillation"):
-        train(folder, "alone", unlabelled=folder / "data")
+        train(folder, "alone", unlabelled=more)
+
+
+def test_what_would_fool_oneself_is_refused_before_the_first_fold(folder, own_home, tmp_path):
+    enter_tiny(tmp_path)
+    for changes, fault in (
+        (("validation={ fold = 0, patience = 1 }",), "without patience"),
+        (("distillation.teacher='tiny'",), "has seen folds"),
+    ):
+        request = Request(folder / "recipe.toml", folder / "data", tmp_path / "run", changes)
+        with pytest.raises(LungboxError, match=fault):
+            run_all_folds(request, Console(quiet=True))
+        assert not (tmp_path / "run").exists()
+
+
+def test_a_loss_that_is_no_number_leaves_the_last_good_state(folder):
+    with pytest.raises(LungboxError, match="the loss is nan in epoch 1: give a lower"):
+        train(folder, "burst", "optimizer.learning_rate=1e30", "optimizer.warmup=0")
+    assert not (folder / "burst/state.safetensors").exists()
+
+
+def test_the_size_of_the_best_epoch_is_entered(folder, own_home, monkeypatch):
+    values = iter([0.5, 0.1, 0.1, 0.1])
+    monkeypatch.setattr(fit.Validation, "score", lambda _: Score(next(values), 0.5))
+    stages = "stages=[{ epochs = 1, image_size = 32 }, { epochs = 2, image_size = 64 }]"
+    changes = (stages, "validation={ fold = 0, every = 1, patience = 3 }")
+    request = Request(folder / "recipe.toml", folder / "data", folder / "sizes", changes)
+    name = run(request, Console(quiet=True))
+    weights = load_manifest().weights[name]
+    assert (weights.image_size, weights.selected_on) == (32, 0)
+    assert "--set stages=" in weights.recipe
+    assert not list((folder / "sizes").glob("best-*"))
+
+
+def test_a_held_out_fold_that_cannot_be_read_is_said(folder, tmp_path):
+    shutil.copytree(folder / "data/images", tmp_path / "data/images")
+    for table in (folder / "data").glob("*.csv"):
+        shutil.copyfile(table, tmp_path / "data" / table.name)
+    for number in range(0, 30, 5):
+        image = tmp_path / f"data/images/phantom-{number:04d}.png"
+        image.write_bytes(image.read_bytes()[:200])  # its header is whole
+    job = Job(
+        folder / "recipe.toml", tmp_path / "data", tmp_path / "run", tmp_path / "cache",
+        ["validation.fold=0"],
+    )  # fmt: skip
+    with pytest.raises(DatasetError, match="no image could be read"):
+        fit.train(job, Progress())
+
+
+@pytest.mark.slow
+def test_on_jax_the_average_is_scored_while_training_goes_on(folder):
+    code = KILLED.replace(
+        "import tensorflow as tf\ntf.config.experimental.enable_op_determinism()", ""
+    )
+    environment = os.environ | {"KERAS_BACKEND": "jax", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-c", code, folder, "jax"],
+        capture_output=True, text=True, timeout=250, env=environment, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-1500:]
+    assert all(epoch.rsna_metric >= 0 for epoch in read_log(folder / "jax"))
 
 
 def test_a_teacher_that_saw_the_held_out_fold_is_refused(folder, own_home, tmp_path):
@@ -239,10 +305,6 @@ def test_kill_9_in_an_epoch_and_again_gives_the_same_curve(folder):
 def test_every_fold_is_trained_and_predicted_by_those_who_have_not_seen_it(
     folder, own_home, tmp_path
 ):
-    from rich.console import Console
-
-    from lungbox.training.run import Request, run_all_folds
-
     request = Request(
         recipe=folder / "recipe.toml",
         data=folder / "data",

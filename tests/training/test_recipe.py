@@ -42,6 +42,8 @@ def test_what_follows(tmp_path):
         (("[[stages]]", "[validation]\nfold = 2\n[[stages]]"), "validation.fold 2 is among"),
         (("[[stages]]", "[validation]\npatience = 2\n[[stages]]"), "patience needs"),
         (("[[stages]]", "[distillation]\nsharre = 1\nteacher = 'x'\n[[stages]]"), "mean share"),
+        (('name = "x"', 'name = "{arch}-x"'), "cannot name a file"),
+        (("[[stages]]", "[loss]\nedges = 1\n[distillation]\nteacher = 'x'\n[[stages]]"), "edges"),
         (("samples_per_epoch = 8", ""), "samples_per_epoch is missing"),
         (("samples_per_epoch = 8", "samples_per_epoch = 8\norder = 'fixed'"), "a fixed order"),
         (("image_size = 64", "image_size = 50"), "stages.0.image_size"),
@@ -95,3 +97,11 @@ def test_what_cannot_be_set_is_named(tmp_path, change, fault):
     path.write_text(MINIMAL)
     with pytest.raises(RecipeError, match=fault):
         load_recipe(path, [change])
+
+
+def test_an_item_of_a_list_is_set_by_its_number(tmp_path):
+    path = tmp_path / "r.toml"
+    path.write_text(MINIMAL)
+    assert load_recipe(path, ["stages.0.epochs=7"]).epochs == 7
+    with pytest.raises(RecipeError, match="is a list"):
+        load_recipe(path, ["stages.epochs=7"])
