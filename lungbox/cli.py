@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 import typer
 from rich.console import Console
 
-from lungbox import __version__, cli_data, cli_weights
+from lungbox import __version__, cli_data, cli_export, cli_weights
 from lungbox.errors import LungboxError
 
 app = typer.Typer(
@@ -26,6 +26,7 @@ app.add_typer(cli_weights.app, name="weights")
 app.command()(cli_data.prepare)
 app.command()(cli_data.folds)
 app.command()(cli_data.audit)
+app.command()(cli_export.export)
 _say = Console(stderr=True, highlight=False, soft_wrap=True)
 
 # Options that several commands have.

@@ -28,10 +28,11 @@ ROOMS = [
     ["overlay"],
     ["journal"],
     ["results"],
+    ["export"],
     ["evaluation"],
     ["training"],
     ["folder_run"],
-    ["cli_weights", "cli_data"],
+    ["cli_weights", "cli_data", "cli_export"],
     ["cli"],
 ]
 LEVEL = {room: level for level, rooms in enumerate(ROOMS) for room in rooms}
@@ -63,7 +64,13 @@ def test_imports_point_only_backwards(path):
 
 
 def test_tensorflow_is_named_only_where_it_may_be():
-    allowed = {"engines/openvino.py", "training/tensorflow_cpu.py", "training/devices.py"}
+    allowed = {
+        "engines/openvino.py",
+        "export/convert.py",
+        "export/runtimes.py",
+        "training/tensorflow_cpu.py",
+        "training/devices.py",
+    }
     naming = {
         path.relative_to(PACKAGE).as_posix()
         for path in modules()

@@ -1,0 +1,147 @@
+"""A Keras network as a file of another format, its metadata attached."""
+
+import sys
+import tempfile
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+from keras import KerasTensor, layers, ops
+
+from lungbox import __version__
+from lungbox.export.types import IMAGE, INPUT, MASK, METADATA, Format
+
+_OPSET = 18
+NETWORK_XML = "network.xml"
+
+
+def write(form: Format, network: keras.Model, path: Path, batch: int | None, text: str) -> None:
+    """Write a network.
+
+    Args:
+        form: the format.
+        network: of `(B, S, S, 1)` gray 0-255 to `mask` and `image`.
+        path: the file or folder to make; it is not there yet.
+        batch: images in one batch; None for any number.
+        text: the metadata, JSON on one line.
+    """
+    _WRITERS[form](network, path, batch, text)
+
+
+def _savedmodel(network: keras.Model, path: Path, batch: int | None, text: str) -> None:
+    archive = keras.export.ExportArchive()
+    archive.track(network)
+    shape = (batch, *network.input_shape[1:])
+    archive.add_endpoint(
+        "serve",
+        lambda radiograph: _outputs(network, ops.cast(radiograph, "float32")),
+        input_signature=[keras.InputSpec(shape=shape, dtype="uint8", name=INPUT)],
+    )
+    archive.write_out(str(path), verbose=False)
+    # The place a SavedModel has for what is not its graph's.
+    (path / "assets.extra").mkdir()
+    (path / "assets.extra" / f"{METADATA}.json").write_text(text, encoding="utf-8")
+
+
+def _litert(network: keras.Model, path: Path, batch: int | None, text: str) -> None:
+    import tensorflow as tf
+
+    # By way of a SavedModel: from a function the converter takes the variables without values.
+    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+        saved = Path(folder) / "network"
+        _savedmodel(_without_antialias(network), saved, batch, text)
+        converter = tf.lite.TFLiteConverter.from_saved_model(
+            str(saved), signature_keys=["serving_default"]
+        )
+        path.write_bytes(converter.convert())
+    # LiteRT's own way: files that go with a network are a zip archive behind it.
+    with zipfile.ZipFile(path, "a") as behind:
+        behind.writestr(f"{METADATA}.json", text)
+
+
+def _onnx(network: keras.Model, path: Path, batch: int | None, text: str) -> None:
+    import onnx
+    import tf2onnx
+
+    function, signature = _traced(network, batch)
+    model, _ = tf2onnx.convert.from_function(function, input_signature=signature, opset=_OPSET)
+    model.producer_name, model.producer_version = "lungbox", __version__
+    onnx.helper.set_model_props(model, {METADATA: text})
+    onnx.checker.check_model(model)
+    onnx.save(model, str(path))
+
+
+def _openvino(network: keras.Model, path: Path, batch: int | None, text: str) -> None:
+    import openvino
+
+    if sys.version_info >= (3, 13):
+        import tensorflow as tf
+
+        from lungbox.engines.openvino import _mend_converter
+
+        _mend_converter(tf.__version__)
+    function, _ = _traced(network, batch)
+    model = openvino.convert_model(function)
+    # Beside these the converter has named them after its own operations.
+    for name in (MASK, IMAGE):
+        model.output(name).tensor.set_names({name})
+    model.inputs[0].tensor.set_names({INPUT})
+    model.set_rt_info(text, METADATA)
+    path.mkdir()
+    openvino.save_model(model, path / NETWORK_XML, compress_to_fp16=False)
+
+
+_WRITERS: dict[Format, Callable[[keras.Model, Path, int | None, str], None]] = {
+    "onnx": _onnx,
+    "openvino": _openvino,
+    "savedmodel": _savedmodel,
+    "litert": _litert,
+}
+
+
+def _traced(network: keras.Model, batch: int | None) -> tuple[Any, list[Any]]:
+    """The network as a TensorFlow function of 8-bit pixels, and its signature."""
+    import tensorflow as tf
+
+    convertible = _without_antialias(network)
+    signature = [tf.TensorSpec((batch, *network.input_shape[1:]), tf.uint8, name=INPUT)]
+
+    @tf.function(input_signature=signature)
+    def forward(radiograph: Any) -> Any:
+        return _outputs(convertible, tf.cast(radiograph, tf.float32))
+
+    return forward, signature
+
+
+def _outputs(network: keras.Model, images: Any) -> dict[str, Any]:
+    found = network(images, training=False)
+    return {MASK: found[MASK], IMAGE: found[IMAGE]}
+
+
+def _without_antialias(network: keras.Model) -> keras.Model:
+    """The same network, of the same layers, but antialiased resizing is two products of matrices:
+    no converter knows TensorFlow's operation for it."""
+
+    def replaced(layer: layers.Layer) -> layers.Layer:
+        if isinstance(layer, layers.Resizing) and layer.antialias:
+            return _Antialiased(network.input_shape[1], layer.height, name=layer.name)
+        return layer
+
+    return keras.models.clone_model(network, clone_function=replaced)
+
+
+class _Antialiased(layers.Layer):
+    """Resizes `(B, N, N, 1)` to `(B, side, side, 1)`, which is linear in rows and in columns."""
+
+    def __init__(self, old: int, side: int, name: str) -> None:
+        super().__init__(name=name, dtype="float32", trainable=False)
+        rows = np.eye(old, dtype=np.float32)[None, ..., None]
+        resized = ops.image.resize(rows, (side, old), antialias=True)
+        self._matrix = ops.convert_to_numpy(resized)[0, ..., 0]
+
+    def call(self, inputs: KerasTensor) -> KerasTensor:
+        rows = ops.matmul(self._matrix, inputs[..., 0])
+        return ops.matmul(rows, self._matrix.T)[..., None]
