@@ -13,6 +13,7 @@ import typer
 from rich.console import Console
 
 from lungbox import __version__, cli_data, cli_export, cli_weights
+from lungbox.cli_common import OK, SOME_FAILED, STOPPED, WRONG_USE, DataOption, say
 from lungbox.errors import LungboxError
 
 app = typer.Typer(
@@ -27,10 +28,8 @@ app.command()(cli_data.prepare)
 app.command()(cli_data.folds)
 app.command()(cli_data.audit)
 app.command()(cli_export.export)
-_say = Console(stderr=True, highlight=False, soft_wrap=True)
 
 # Options that several commands have.
-DataOption = Annotated[Path, typer.Option(help="Folder of labelled radiographs.")]
 EnsembleOption = Annotated[str, typer.Option(help="A name in the manifest.")]
 EngineOption = Annotated[
     Literal["auto", "keras", "openvino"], typer.Option(help="What runs the networks.")
@@ -46,10 +45,6 @@ SetOption = Annotated[
 WandbOption = Annotated[
     str, typer.Option(help="Also show the run on Weights & Biases, in this project.")
 ]
-
-# Exit codes: all read; nothing to do or wrong use; some files failed and the rest is written;
-# stopped by Ctrl-C, which is the command line library's own.
-OK, WRONG_USE, SOME_FAILED, STOPPED = 0, 2, 3, 130
 
 
 def main(arguments: list[str] | None = None, door: str = "") -> None:
@@ -73,15 +68,15 @@ def main(arguments: list[str] | None = None, door: str = "") -> None:
         called = Path(sys.argv[0]).name
         command(arguments, prog_name="python -m lungbox" if called == "__main__.py" else called)
     except LungboxError as error:
-        _say.print(f"lungbox: {error}", markup=False)
+        say.print(f"lungbox: {error}", markup=False)
         sys.exit(WRONG_USE)
     except OSError as error:
         # A folder that cannot be made, a full disk: never a file that is merely read.
-        _say.print(f"lungbox: {error.filename or ''}: {error.strerror}", markup=False)
+        say.print(f"lungbox: {error.filename or ''}: {error.strerror}", markup=False)
         sys.exit(WRONG_USE)
     except SystemExit as end:
         if end.code == STOPPED:
-            _say.print("Stopped; the same command continues where it was.")
+            say.print("Stopped; the same command continues where it was.")
         raise
 
 
@@ -133,7 +128,7 @@ def predict(
             members=members,
             batch_size=batch_size,
         ),
-        _say,
+        say,
     )
     if totals.failed:
         raise typer.Exit(SOME_FAILED)
@@ -159,7 +154,7 @@ def train(
     from lungbox.training.run import run as run_once
 
     request = Request(recipe, data, run, tuple(changes or ()), project=wandb)
-    (run_all_folds if folds == "all" else run_once)(request, _say)
+    (run_all_folds if folds == "all" else run_once)(request, say)
 
 
 @app.command()
@@ -185,7 +180,7 @@ def distill(
     from lungbox.training.run import run as run_once
 
     taught = (f"distillation.teacher='{teacher}'", f"distillation.share={share}")
-    run_once(Request(recipe, data, run, (*(changes or ()), *taught), unlabelled, wandb), _say)
+    run_once(Request(recipe, data, run, (*(changes or ()), *taught), unlabelled, wandb), say)
 
 
 @app.command()
@@ -198,7 +193,7 @@ def evaluate(
     """Score an ensemble on a fold it was not trained on, and choose its operating point."""
     from lungbox.evaluation import evaluate as evaluation
 
-    evaluation.run(data, fold, ensemble, engine, _say)
+    evaluation.run(data, fold, ensemble, engine, say)
 
 
 @app.command()
@@ -212,7 +207,7 @@ def report(
     """Write one HTML page about an ensemble on a fold it was not trained on."""
     from lungbox.evaluation import report as page
 
-    page.run(data, fold, ensemble, engine, output, _say)
+    page.run(data, fold, ensemble, engine, output, say)
 
 
 @app.command()
@@ -228,7 +223,7 @@ def tune(
     """Choose the operating point of an ensemble, and say what it is worth on unseen patients."""
     from lungbox.evaluation import tune as tuning
 
-    tuning.run(data, fold, ensemble, engine, save, _say)
+    tuning.run(data, fold, ensemble, engine, save, say)
 
 
 @app.command()

@@ -5,17 +5,12 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
-from rich.console import Console
 
-_say = Console(stderr=True, highlight=False, soft_wrap=True)
-# As `lungbox predict`'s for files that could not be read, while all else is done.
-_SOME_FAULTS = 3
-
-Data = Annotated[Path, typer.Option(help="Folder of labelled radiographs.")]
+from lungbox.cli_common import SOME_FAILED, DataOption, say
 
 
 def prepare(
-    data: Data,
+    data: DataOption,
     size: Annotated[int, typer.Option(min=8, help="Side of the square, in pixels.")] = 256,
     preparation: Annotated[
         Literal["equalised", "nearest"],
@@ -29,11 +24,11 @@ def prepare(
     from lungbox.paths import cache_folder
     from lungbox.progress import bar
 
-    dataset = datasets.load(data, _say)
+    dataset = datasets.load(data, say)
     there = len(dataset) - missing(dataset, size, cache_folder(), preparation)
     read = 0
     start = time.perf_counter()
-    with bar(_say, "Preparing", len(dataset), done=there) as progress:
+    with bar(say, "Preparing", len(dataset), done=there) as progress:
 
         def advance() -> None:
             nonlocal read
@@ -43,7 +38,7 @@ def prepare(
         cache = prepare_all(dataset, size, cache_folder(), advance, preparation)
     seconds = time.perf_counter() - start
     for path, reason in cache.failed:
-        _say.print(f"{path}: {reason}", markup=False)
+        say.print(f"{path}: {reason}", markup=False)
     here, all_of_rsna = len(cache) * size**2, ALL_IMAGES * size**2
     print(f"{len(cache)} images of {size} x {size} pixels, {here / 1e6:.1f} MB in {cache_folder()}")
     if read:
@@ -56,11 +51,11 @@ def prepare(
     else:
         print(f"all were there already; all {ALL_IMAGES:,} of RSNA take {all_of_rsna / 1e9:.2f} GB")
     if cache.failed:
-        raise typer.Exit(_SOME_FAULTS)
+        raise typer.Exit(SOME_FAILED)
 
 
 def folds(
-    data: Data,
+    data: DataOption,
     output: Annotated[Path, typer.Option(help="The table.")] = Path("folds.csv"),
 ) -> None:
     """Write the fold of every image, so that others can use the same."""
@@ -68,7 +63,7 @@ def folds(
     from lungbox.constants import FOLDS
     from lungbox.datasets.folds import write_folds
 
-    dataset = datasets.load(data, _say)
+    dataset = datasets.load(data, say)
     write_folds(dataset, output)
     for fold in range(FOLDS):
         of_fold = dataset.folds([fold])
@@ -76,15 +71,15 @@ def folds(
         positive = sum(image.target for image in of_fold.images)
         said = f"{len(of_fold)} images, {len(patients)} patients, {positive} with boxes"
         print(f"fold {fold}: {said}")
-    _say.print(f"Written to {output}; as folds.csv in {data} it is used from now on.", markup=False)
+    say.print(f"Written to {output}; as folds.csv in {data} it is used from now on.", markup=False)
 
 
-def audit(data: Data) -> None:
+def audit(data: DataOption) -> None:
     """List what is wrong with labels and files, and what becomes of it."""
     from lungbox import datasets
     from lungbox.datasets.audit import count
 
-    dataset = datasets.load(data, _say)
+    dataset = datasets.load(data, say)
     for fault in dataset.faults:
         print(fault)
     boxes = sum(len(image.boxes) for image in dataset.images)
@@ -95,4 +90,4 @@ def audit(data: Data) -> None:
     for kind, number in count(dataset.faults):
         print(f"{number:6} {kind}")
     if dataset.faults:
-        raise typer.Exit(_SOME_FAULTS)
+        raise typer.Exit(SOME_FAILED)

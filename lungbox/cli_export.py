@@ -4,12 +4,10 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
-from rich.console import Console
 
+from lungbox.cli_common import say
 from lungbox.errors import LungboxError
 from lungbox.progress import downloads
-
-_say = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 def export(
@@ -30,9 +28,9 @@ def export(
     from lungbox.export import export as export_one
 
     batch = _batch(batch_size)
-    with downloads(_say) as watch:
+    with downloads(say) as watch:
         made = export_one(name, form, output, batch, watch)
-    _say.print(
+    say.print(
         f"{made.path} ({made.bytes / 1e6:.1f} MB) and {made.metadata.name}; on {made.images} "
         f"radiographs its boxes are Keras's, its probabilities within {made.difference:.1g}.",
         markup=False,

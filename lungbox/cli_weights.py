@@ -7,6 +7,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from lungbox.cli_common import say
 from lungbox.errors import LungboxError
 from lungbox.progress import downloads
 
@@ -14,7 +15,6 @@ app = typer.Typer(
     no_args_is_help=True,
     help="Weight files: list, fetch, verify, add, remove, convert, bundle.",
 )
-_say = Console(stderr=True, highlight=False, soft_wrap=True)
 
 Replace = Annotated[
     bool, typer.Option("--replace", help="In place of a file entered under this name earlier.")
@@ -64,19 +64,19 @@ def fetch(names: Names = None) -> None:
     wanted = members_of(names) if names else [n for n, w in manifest.weights.items() if w.sources]
     missing = unpublished({name: manifest.file(name) for name in wanted})
     reasons = []
-    with downloads(_say) as watch:
+    with downloads(say) as watch:
         for name in wanted:
             if name in missing:
                 continue
             try:
                 path = fetch_one(name, manifest.file(name), watch)
-                _say.print(f"{name}: {path}", markup=False)
+                say.print(f"{name}: {path}", markup=False)
             except WeightsError as error:
                 reasons.append(str(error))
     if missing:
         reasons.append(explain_unpublished(missing))
     for reason in reasons:
-        _say.print(f"lungbox: {reason}", markup=False)
+        say.print(f"lungbox: {reason}", markup=False)
     if reasons:
         raise typer.Exit(2)
 
@@ -111,7 +111,7 @@ def add(
 
     _start()
     kept = add_one(name, file, architecture, image_size, replace, _folds(folds))
-    _say.print(f"{name}: {kept}", markup=False)
+    say.print(f"{name}: {kept}", markup=False)
 
 
 @app.command()
@@ -127,7 +127,7 @@ def remove(name: Annotated[str, typer.Argument(help="Weights or an ensemble.")])
         done.append("pinned hash forgotten")
     done += [f"{path} stays" for path in removed.kept]
     said = f"{name}: {', '.join(done)}" if done else f"nothing to remove: {name} {removed.whose}"
-    _say.print(said, markup=False)
+    say.print(said, markup=False)
 
 
 @app.command()
@@ -142,7 +142,7 @@ def convert(
     from lungbox.weights.collection import convert as convert_one
 
     entered = convert_one(file, architecture, name, replace)
-    _say.print(f"Entered as {entered}: python inference.py IMAGE_DIR --ensemble {entered}")
+    say.print(f"Entered as {entered}: python inference.py IMAGE_DIR --ensemble {entered}")
 
 
 @app.command()
@@ -155,7 +155,7 @@ def bundle(
     from lungbox.weights.bundle import bundle as make
     from lungbox.weights.bundle import own_wheel
 
-    with downloads(_say) as watch:
+    with downloads(say) as watch:
         files = make(folder, names, wheels, watch)
     said = f"{_files(len(files), 'weight file')} in {folder}/. There: set LUNGBOX_BUNDLE to it"
     if wheels:
@@ -163,7 +163,7 @@ def bundle(
             f", and pip install --no-index --find-links {folder.name}/wheels "
             f"-r {folder.name}/requirements.txt" + (" lungbox" if own_wheel(folder) else "")
         )
-    _say.print(said, markup=False)
+    say.print(said, markup=False)
 
 
 def _files(count: int, what: str) -> str:

@@ -33,7 +33,7 @@ def start_keras() -> None:
             f"KERAS_BACKEND={backend} is not there; Lungbox runs on {' or '.join(BACKENDS)}, "
             "which have to be installed"
         )
-    with _silent_standard_error():
+    with silent_standard_error():
         import keras
 
         # The first operation makes the backend look for its devices.
@@ -73,7 +73,8 @@ def dtype_policy(name: str) -> Iterator[None]:
 
 
 @contextmanager
-def _silent_standard_error() -> Iterator[None]:
+def silent_standard_error() -> Iterator[None]:
+    """Inside, nothing reaches standard error, not even from libraries that write past Python."""
     sys.stderr.flush()
     kept = os.dup(2)
     try:

@@ -32,6 +32,7 @@ ROOMS = [
     ["evaluation"],
     ["training"],
     ["folder_run"],
+    ["cli_common"],
     ["cli_weights", "cli_data", "cli_export"],
     ["cli"],
 ]

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from lungbox.boxes import Boxes, geometry
+from lungbox.constants import SIIM_CLASSES
 from lungbox.datasets.tables import number
 from lungbox.datasets.types import Dataset, Fault
 
@@ -86,6 +87,16 @@ def check_class(written: str, known: Sequence[str], where: str, faults: list[Fau
     if written and written not in known:
         said = f"its class {written} is not known; kept as it is (known: {', '.join(known)})"
         faults.append(Fault("unknown class", where, said))
+
+
+def siim_positive(
+    category: str, boxes: Sequence[BoxLabel], where: str, faults: list[Fault]
+) -> bool:
+    """Whether SIIM-COVID's class `category` is a positive study's; boxes on another are a fault."""
+    positive = category != SIIM_CLASSES[0]
+    if boxes and not positive:
+        faults.append(Fault("box without target", where, f"{category}, but has a box"))
+    return positive
 
 
 def torn_patients(dataset: Dataset) -> list[Fault]:

@@ -6,7 +6,7 @@ from pathlib import Path
 from rich.console import Console
 
 from lungbox.constants import SIIM_CLASSES
-from lungbox.datasets.audit import BoxLabel, check_class
+from lungbox.datasets.audit import BoxLabel, check_class, siim_positive
 from lungbox.datasets.images import find_images
 from lungbox.datasets.join import Label, join
 from lungbox.datasets.tables import Row, fold, number, read_table
@@ -66,13 +66,11 @@ def _label(row: Row, boxes: list[BoxLabel], faults: list[Fault]) -> Label | None
         return None
     category = row.get("class")
     check_class(category, SIIM_CLASSES, where, faults)
-    if boxes and category == SIIM_CLASSES[0]:
-        faults.append(Fault("box without target", where, f"{category}, but has a box"))
     return Label(
         identity=name,
         where=row.where,
         boxes=boxes,
-        positive=category != SIIM_CLASSES[0],
+        positive=siim_positive(category, boxes, where, faults),
         space=(width, height),
         category=category,
         patient=row.get("group", name),

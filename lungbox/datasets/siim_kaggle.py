@@ -6,7 +6,7 @@ from pathlib import Path
 from rich.console import Console
 
 from lungbox.constants import SIIM_CLASSES
-from lungbox.datasets.audit import BoxLabel
+from lungbox.datasets.audit import BoxLabel, siim_positive
 from lungbox.datasets.images import find_images
 from lungbox.datasets.join import Label, join
 from lungbox.datasets.tables import Row, number, read_table
@@ -58,13 +58,11 @@ def _label(row: Row, studies: dict[str, str], faults: list[Fault]) -> Label:
         faults.append(Fault("image without class", where, said))
     category = studies.get(study, "")
     boxes = _boxes(row.get("boxes"), where)
-    if boxes and category == SIIM_CLASSES[0]:
-        faults.append(Fault("box without target", where, f"{category}, but has a box"))
     return Label(
         identity=name,
         where=row.where,
         boxes=boxes,
-        positive=category != SIIM_CLASSES[0],
+        positive=siim_positive(category, boxes, where, faults),
         category=category,
         study=study,
     )

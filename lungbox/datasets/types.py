@@ -90,5 +90,9 @@ class Dataset:
         wanted = set(folds)
         return self.where(lambda image: image.fold in wanted)
 
+    def of_source(self, source: str) -> "Dataset":
+        """The images of one data set."""
+        return self.where(lambda image: image.source == source)
+
     def __add__(self, other: "Dataset") -> "Dataset":
         return Dataset(self.images + other.images, self.faults + other.faults)

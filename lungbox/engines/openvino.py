@@ -127,11 +127,11 @@ def _traced(network: Any, job: Job) -> openvino.Model:
         return network(images, training=False)
 
     if sys.version_info >= (3, 13):
-        _mend_converter(tf.__version__)
+        mend_converter(tf.__version__)
     return openvino.convert_model(forward)
 
 
-def _mend_converter(version: str) -> None:
+def mend_converter(version: str) -> None:
     """OpenVINO's converter learns TensorFlow's version by importing it with `exec` and deleting the
     name afterwards; since Python 3.13 (PEP 667) it is not there to be deleted."""
     from openvino.frontend.tensorflow import utils

@@ -1,6 +1,6 @@
 """Everything `lungbox evaluate` and `lungbox report` say comes from here: an ensemble on a fold."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,9 +9,11 @@ from rich.console import Console
 from lungbox.boxes import OperatingPoint
 from lungbox.datasets.types import Dataset
 from lungbox.engines import Engine, EngineName
+from lungbox.evaluation.figures import Figure
+from lungbox.evaluation.groups import Group, groups, whole
 from lungbox.evaluation.maps import Maps, predict_maps
 from lungbox.evaluation.operating_point import CrossFit, Grid, cross_fit
-from lungbox.evaluation.scores import Judged, judge
+from lungbox.evaluation.scores import Judged, judge, rsna_figures, siim_figures
 from lungbox.evaluation.unseen import unseen_images
 from lungbox.paths import cache_folder
 from lungbox.pipeline import load
@@ -64,9 +66,7 @@ class Assessment:
         return {name: part for name, part in named.items() if part}
 
 
-def assess(
-    data: Path, fold: int, ensemble: str, engine: EngineName, say: Console, grid: Grid | None = None
-) -> Assessment:
+def assess(data: Path, fold: int, ensemble: str, engine: EngineName, say: Console) -> Assessment:
     """Predict a fold, choose operating points, judge.
 
     Args:
@@ -75,17 +75,14 @@ def assess(
         ensemble: a name in the manifest.
         engine: what runs it.
         say: where progress is shown.
-        grid: the operating points tried.
 
     Raises:
         LungboxError: the data is not there, or the weights have seen the fold.
     """
     images = unseen_images(ensemble, data, fold)
     running = load(ensemble, engine, batch_size=8).engine
-    rsna, siim = (
-        maps_shown(images.where(_is_from(source)), running, say) for source in ("rsna", "siim")
-    )
-    fitted = cross_fit(rsna, grid or Grid())
+    rsna, siim = (maps_shown(images.of_source(source), running, say) for source in ("rsna", "siim"))
+    fitted = cross_fit(rsna, Grid())
     own = load_manifest().ensemble(ensemble).point
 
     def part(maps: Maps, points: Sequence[OperatingPoint]) -> Part:
@@ -109,5 +106,21 @@ def maps_shown(dataset: Dataset, engine: Engine, say: Console) -> Maps:
         return predict_maps(dataset, engine, cache_folder(), running=progress.advance)
 
 
-def _is_from(source: str) -> Callable[..., bool]:
-    return lambda image: image.source == source
+def figures_of(name: str, judged: Judged) -> list[Figure]:
+    """The figures a data set is judged by."""
+    return rsna_figures(judged) if name == "RSNA" else siim_figures(judged)
+
+
+def box_figures_as_it_is(found: Assessment) -> dict[str, list[Figure]]:
+    """The figures of boxes, at the ensemble's own point, by data set."""
+    return {
+        name: [figure for figure in figures_of(name, part.as_it_is) if "AUC" not in figure.name]
+        for name, part in found.parts.items()
+    }
+
+
+def all_groups(found: Assessment) -> list[Group]:
+    """Data sets as a whole, then the groups within each."""
+    wholes = [whole(part.judged, "data set", name) for name, part in found.parts.items()]
+    within = [(name, group) for name, part in found.parts.items() for group in groups(part.judged)]
+    return wholes + [group.under(name) for name, group in within]

@@ -5,12 +5,18 @@ from pathlib import Path
 from rich.console import Console
 
 from lungbox.engines import EngineName
-from lungbox.evaluation.assess import Assessment, Part, assess
+from lungbox.evaluation.assess import (
+    Assessment,
+    Part,
+    all_groups,
+    assess,
+    box_figures_as_it_is,
+    figures_of,
+)
 from lungbox.evaluation.cases import telling_cases
 from lungbox.evaluation.figures import Figure
-from lungbox.evaluation.groups import Group, groups, recall_by_size, whole
+from lungbox.evaluation.groups import recall_by_size
 from lungbox.evaluation.operating_point import CrossFit, as_toml, in_brief
-from lungbox.evaluation.scores import Judged, rsna_figures, siim_figures
 
 _CASES = 5
 
@@ -35,26 +41,6 @@ def run(data: Path, fold: int, ensemble: str, engine: EngineName, say: Console) 
         parts.append(_figures(f"## {name}, recall of boxes by their share of the image", sizes))
         parts.append(_cases(name, part))
     print("\n".join([*parts, _chosen(found.fitted)]))
-
-
-def figures_of(name: str, judged: Judged) -> list[Figure]:
-    """The figures a data set is judged by."""
-    return rsna_figures(judged) if name == "RSNA" else siim_figures(judged)
-
-
-def box_figures_as_it_is(found: Assessment) -> dict[str, list[Figure]]:
-    """The figures of boxes, at the ensemble's own point, by data set."""
-    return {
-        name: [figure for figure in figures_of(name, part.as_it_is) if "AUC" not in figure.name]
-        for name, part in found.parts.items()
-    }
-
-
-def all_groups(found: Assessment) -> list[Group]:
-    """Data sets as a whole, then the groups within each."""
-    wholes = [whole(part.judged, "data set", name) for name, part in found.parts.items()]
-    within = [(name, group) for name, part in found.parts.items() for group in groups(part.judged)]
-    return wholes + [group.under(name) for name, group in within]
 
 
 def _figures(title: str, figures: list[Figure]) -> str:

@@ -35,6 +35,11 @@ class Figure:
         """From an estimate."""
         return cls(name, estimate.value, *estimate.interval, images)
 
+    @classmethod
+    def undefined(cls, name: str, images: int) -> "Figure":
+        """A figure that these images cannot have."""
+        return cls(name, math.nan, math.nan, math.nan, images)
+
     def __str__(self) -> str:
         return with_interval(self.value, self.low, self.high)
 
@@ -107,7 +112,7 @@ class Outcomes:
         rows = np.ones(len(counts), bool) if chosen is None else chosen
         if not self.truths[rows].any():
             # It could only be 0 or undefined, which would say nothing.
-            return Figure(name, math.nan, math.nan, math.nan, int(rows.sum()))
+            return Figure.undefined(name, int(rows.sum()))
         return self._ratio(name, counts * np.nan_to_num(self.parts), counts, rows)
 
     def recalls(self) -> list[Figure]:

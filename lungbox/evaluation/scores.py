@@ -1,6 +1,5 @@
 """Figures of an ensemble on a labelled data set, with 95 % intervals by bootstrap over patients."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -84,7 +83,7 @@ def _at_mix(judged: Judged) -> Figure:
     """NaN where one of the classes has no image: no weights make the challenge's mix then."""
     if has_mix(judged.dataset):
         return judged.outcomes.rsna_metric(AT_MIX, mix_weights(judged.dataset))
-    return Figure(AT_MIX, math.nan, math.nan, math.nan, len(judged.dataset))
+    return Figure.undefined(AT_MIX, len(judged.dataset))
 
 
 def siim_figures(judged: Judged) -> list[Figure]:

@@ -135,7 +135,7 @@ def _both_maps(
     data: Path, fold: int, ensemble: str, engine: EngineName, say: Console
 ) -> tuple[Maps, Maps]:
     """RSNA's images of the fold, read as they are, and mirrored as well."""
-    dataset = unseen_images(ensemble, data, fold).where(lambda image: image.source == "rsna")
+    dataset = unseen_images(ensemble, data, fold).of_source("rsna")
     if not has_mix(dataset):
         raise DatasetError(
             f"{data}: fold {fold} lacks one of RSNA's three classes, so there is no challenge's "

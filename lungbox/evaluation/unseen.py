@@ -26,7 +26,7 @@ def unseen_images(ensemble: str, data: Path, fold: int) -> Dataset:
     for member in manifest.ensemble(ensemble).members:
         _check_unseen(member, manifest.seen_by(member), fold)
     images = datasets.load(data).folds([fold]).where(lambda image: not image.uncertain)
-    rsna = images.where(lambda image: image.source == "rsna")
+    rsna = images.of_source("rsna")
     if not rsna.images:
         raise DatasetError(f"{data}: has no RSNA image in fold {fold}, whose metric this is")
     if not all(image.category for image in rsna.images):

@@ -80,9 +80,9 @@ def _openvino(network: keras.Model, path: Path, batch: int | None, text: str) ->
     if sys.version_info >= (3, 13):
         import tensorflow as tf
 
-        from lungbox.engines.openvino import _mend_converter
+        from lungbox.engines.openvino import mend_converter
 
-        _mend_converter(tf.__version__)
+        mend_converter(tf.__version__)
     function, _ = _traced(network, batch)
     model = openvino.convert_model(function)
     # Beside these the converter has named them after its own operations.

@@ -12,7 +12,7 @@ from lungbox.boxes import OperatingPoint
 from lungbox.engines import Job
 from lungbox.export.metadata import describe
 from lungbox.export.types import ExportError, Format, Kind, kind
-from lungbox.frameworks import _silent_standard_error, compile_choice, start_keras
+from lungbox.frameworks import compile_choice, silent_standard_error, start_keras
 from lungbox.pipeline import open_ensemble
 from lungbox.weights.fetch import Watch
 
@@ -126,7 +126,7 @@ def _write_verified(
     network.compile(jit_compile=compile_choice())
     try:
         # They tell the world how they are getting on; what goes wrong still arrives.
-        with _silent_standard_error():
+        with silent_standard_error():
             write(form, network, path, batch, json.dumps(described))
             run = open_file(form, path)
     except Exception as error:  # converters raise anything, and what they miss differs by network

@@ -1,8 +1,8 @@
 """The training loop, read from top to bottom.
 
 A run is a folder: `recipe.toml` (what was asked), `log.csv` (a row an epoch) and `tensorboard/`,
-`state.safetensors` (where it stands, until it ends), `best.safetensors` (where the recipe has
-patience) and `weights.safetensors` (what it was for).
+`state.safetensors` (where it stands, until it ends), `best-EPOCH.safetensors` (where the recipe
+has patience) and `weights.safetensors` (what it was for).
 """
 
 import shutil
@@ -95,6 +95,7 @@ def _train_stages(
     state = job.run / STATE
     steps, done = recipe.steps_per_epoch(len(materials.images)), finished_epochs(state)
     progress.training(recipe.epochs * steps, done * steps, recipe.batch_size)
+    stride = architecture.describe(recipe.architecture).stride
     ends = list(accumulate(stage.epochs for stage in recipe.stages))
     for stage, end in zip(recipe.stages, ends, strict=True):
         # The last stage is entered even where all its epochs are done: its weights are not saved.
@@ -111,7 +112,6 @@ def _train_stages(
                 progress.note(f"Stopped early: no better since epoch {best_epoch(epochs)}")
                 return trainee
             trainee.optimizer.last_epoch = epoch == recipe.epochs - 1
-            stride = architecture.describe(recipe.architecture).stride
             batches = Batches(
                 materials.images, recipe, stage, epoch, stride,
                 heads=trainee.heads, teacher=materials.teacher,

@@ -84,5 +84,5 @@ def _scored(found: Dataset, recipe: Recipe, job: Job) -> Dataset:
     certain = found.folds([fold]).where(lambda image: not image.uncertain)
     if not certain.images:
         raise datasets.DatasetError(f"{job.data}: no image is in validation.fold {fold}")
-    rsna = certain.where(lambda image: image.source == "rsna")
+    rsna = certain.of_source("rsna")
     return rsna if rsna.images else certain

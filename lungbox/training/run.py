@@ -109,7 +109,6 @@ def run_all_folds(request: Request, say: Console) -> str:
             request,
             folder=folder / f"fold-{fold}",
             changes=(*request.changes, *changes),
-            project=request.project,
         )
         names.append(run(one, say))
     path = keep_out_of_fold(names, request.data, folder / "out_of_fold.npz", say)

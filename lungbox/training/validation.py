@@ -8,6 +8,7 @@ import numpy as np
 
 from lungbox.architecture.ensemble import average
 from lungbox.datasets.cache import Cache
+from lungbox.engines.base import padded
 from lungbox.evaluation.maps import Maps, levels
 from lungbox.evaluation.operating_point import Grid, cross_fit, image_scores, mix_weights
 from lungbox.metrics import auc, rsna_score
@@ -56,8 +57,7 @@ class Validation:
         for first in range(0, len(self._images), self._batch_size):
             batch = self._images.images(slice(first, first + self._batch_size))
             sized = np.stack([resize_area(image, side, side) for image in batch])
-            missing = self._batch_size - len(sized)
-            full = np.pad(sized, ((0, missing), (0, 0), (0, 0)))[..., None].astype(np.float32)
+            full = padded(sized, self._batch_size)[..., None].astype(np.float32)
             output = self._model.predict_on_batch(full)
             opacity.append(levels(np.asarray(output["mask"])[: len(sized)]))
             scores.append(np.asarray(output["image"])[: len(sized), 0])

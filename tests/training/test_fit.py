@@ -17,7 +17,8 @@ from lungbox.training.recipe import RecipeError, load_recipe
 from lungbox.training.sections import Optimizer
 from lungbox.weights.files import WeightsError, load_weights
 from tests.conftest import ROOT
-from tests.training.small import registered
+
+pytestmark = pytest.mark.usefixtures("small_networks")
 
 RECIPE = """
 name = "phantoms"
@@ -53,12 +54,6 @@ warmup = 0
 epochs = 2
 image_size = 64
 """
-
-
-@pytest.fixture(scope="module", autouse=True)
-def small_networks():
-    with registered():
-        yield
 
 
 @pytest.fixture(scope="module")

@@ -26,7 +26,8 @@ from lungbox.training.validation import Score
 from lungbox.weights.manifest import load_manifest
 from tests.conftest import ROOT
 from tests.tiny import enter_tiny
-from tests.training.small import registered
+
+pytestmark = pytest.mark.usefixtures("small_networks")
 
 RECIPE = """
 name = "loop"
@@ -40,12 +41,6 @@ samples_per_epoch = 8
 epochs = 3
 image_size = 32
 """
-
-
-@pytest.fixture(scope="module", autouse=True)
-def small_networks():
-    with registered():
-        yield
 
 
 @pytest.fixture(scope="module")

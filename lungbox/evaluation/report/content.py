@@ -3,7 +3,7 @@
 import base64
 import csv
 import io
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -12,9 +12,14 @@ import numpy as np
 from lungbox import __version__, overlay
 from lungbox.boxes import OperatingPoint
 from lungbox.constants import CLASS_NAMES, OPACITY, RESEARCH_USE, RSNA_CLASSES
-from lungbox.evaluation.assess import Assessment, Part
+from lungbox.evaluation.assess import (
+    Assessment,
+    Part,
+    all_groups,
+    box_figures_as_it_is,
+    figures_of,
+)
 from lungbox.evaluation.cases import telling_cases
-from lungbox.evaluation.evaluate import all_groups, box_figures_as_it_is, figures_of
 from lungbox.evaluation.figures import Figure
 from lungbox.evaluation.groups import Group, recall_by_size
 from lungbox.evaluation.operating_point import as_toml, in_brief
@@ -172,7 +177,7 @@ def _roc_curves(found: Assessment) -> dict[str, RocCurve]:
 
 def _ungated(part: Part, point: OperatingPoint) -> DetectionCurve:
     """Every box at the point's values but for its gate."""
-    open_point = OperatingPoint(**(vars(point) | {"gate": 0.0}))
+    open_point = replace(point, gate=0.0)
     images = part.maps.dataset.images
     found = [part.maps.boxes(row, open_point) for row in range(len(images))]
     boxes = [of_image for of_image, _ in found]
