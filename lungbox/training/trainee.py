@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import keras
+import numpy as np
 from keras import layers
 
 from lungbox import architecture
@@ -100,6 +101,15 @@ def _compile(model: keras.Model, optimizer: EncoderAdamW, recipe: Recipe) -> Non
         jit_compile=compile_choice(),
     )
     optimizer.build(model.trainable_variables)
+    _build_losses(model)
+
+
+def _build_losses(model: keras.Model) -> None:
+    """Build them now: `fit` would do it from a first batch, and hand out that epoch's batches in
+    another order then (Keras 3.15 keeps those it had made ready and begins with them)."""
+    nothing = {head: np.zeros((1, *y.shape[1:]), np.float32) for head, y in model.output.items()}
+    model.compute_loss(y=nothing, y_pred=nothing)
+    model.reset_metrics()
 
 
 def _freeze(model: keras.Model, pretrained: frozenset[str]) -> None:

@@ -248,8 +248,9 @@ from lungbox.frameworks import start_keras
 start_keras()
 import keras
 keras.utils.set_random_seed(0)
-import tensorflow as tf
-tf.config.experimental.enable_op_determinism()
+if keras.backend.backend() == "tensorflow":
+    import tensorflow as tf
+    tf.config.experimental.enable_op_determinism()
 from lungbox.training import fit
 from lungbox.training.job import Job, Progress
 class Told(Progress):
@@ -267,8 +268,10 @@ with registered():
 
 
 @pytest.mark.slow
-def test_kill_9_in_an_epoch_and_again_gives_the_same_curve(folder):
-    environment = os.environ | {"KERAS_BACKEND": "tensorflow", "PYTHONPATH": str(ROOT)}
+@pytest.mark.parametrize("backend", ["tensorflow", "jax"])
+def test_kill_9_in_an_epoch_and_again_gives_the_same_curve(folder, backend):
+    pytest.importorskip(backend)
+    environment = os.environ | {"KERAS_BACKEND": backend, "PYTHONPATH": str(ROOT)}
 
     def start(name):
         return subprocess.Popen(
@@ -278,9 +281,9 @@ def test_kill_9_in_an_epoch_and_again_gives_the_same_curve(folder):
             env=environment,
         )
 
-    with start("whole") as process:
+    with start(f"{backend}-whole") as process:
         process.communicate(timeout=200)
-    with start("killed") as process:
+    with start(f"{backend}-killed") as process:
         seen = 0
         for line in process.stdout:
             seen += line == "epoch\n"
@@ -288,9 +291,9 @@ def test_kill_9_in_an_epoch_and_again_gives_the_same_curve(folder):
                 process.send_signal(signal.SIGKILL)
                 break
     time.sleep(0.1)
-    with start("killed") as process:
+    with start(f"{backend}-killed") as process:
         process.communicate(timeout=200)
-    whole, killed = (read_log(folder / name) for name in ("whole", "killed"))
+    whole, killed = (read_log(folder / f"{backend}-{name}") for name in ("whole", "killed"))
     assert len(whole) == len(killed) == 3
     for ours, theirs in zip(killed, whole, strict=True):
         for key in ("loss", "mask_loss", "image_loss", "rsna_metric", "auc"):
