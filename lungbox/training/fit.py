@@ -1,11 +1,5 @@
-"""The training loop, read from top to bottom.
+"""The training loop, read from top to bottom; what it leaves is in `folder.RunFolder`."""
 
-A run is a folder: `recipe.toml` (what was asked), `log.csv` (a row an epoch) and `tensorboard/`,
-`state.safetensors` (where it stands, until it ends), `best-EPOCH.safetensors` (where the recipe
-has patience) and `weights.safetensors` (what it was for).
-"""
-
-import shutil
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -14,34 +8,29 @@ from math import isfinite, isnan, nan
 from pathlib import Path
 
 import keras
-import tomli_w
 
 from lungbox import architecture
 from lungbox.errors import LungboxError
-from lungbox.files import replacing
 from lungbox.training.batches import Batches
 from lungbox.training.checks import check_data, check_network, check_teacher
 from lungbox.training.devices import distributed
+from lungbox.training.folder import RunFolder
 from lungbox.training.job import Job, Progress
 from lungbox.training.materials import Materials, read_materials
 from lungbox.training.optimizer import averaged
-from lungbox.training.recipe import Recipe, RecipeError, load_recipe
+from lungbox.training.recipe import Recipe, load_recipe
 from lungbox.training.state import finished_epochs, load_state, save_state
-from lungbox.training.tracking import LOG, CsvLog, Epoch, TensorBoard, Tracker
+from lungbox.training.tracking import CsvLog, Epoch, TensorBoard, Tracker
 from lungbox.training.trainee import Trainee, build_trainee
 from lungbox.training.validation import Validation
 from lungbox.weights.files import save_weights
-
-STATE = "state.safetensors"
-BEST = "best-{epoch}.safetensors"
-WEIGHTS = "weights.safetensors"
 
 
 def train(job: Job, progress: Progress) -> Path:
     """Train what a recipe describes, or continue it, and return the weights' path.
 
     Raises:
-        RecipeError: the recipe is wrong, or the folder holds a run of another recipe.
+        RecipeError: the recipe is wrong, or the folder holds another run.
         DatasetError: the data is not there.
         WeightsError: the encoder's weights are not there.
     """
@@ -50,40 +39,33 @@ def train(job: Job, progress: Progress) -> Path:
     check_teacher(recipe, job.unlabelled)
     materials = read_materials(recipe, job, progress)
     check_data(recipe, materials.images.dataset)
-    _claim(job.run, recipe, job.recipe)
-    if (job.run / WEIGHTS).is_file():
-        progress.note(f"{job.run / WEIGHTS} is there already; give another --run to train again")
-        _tidy(job.run)
-        return job.run / WEIGHTS
-    done = finished_epochs(job.run / STATE)
+    folder = RunFolder(job.run)
+    folder.claim(recipe, job.recipe, materials)
+    if folder.weights.is_file():
+        progress.note(f"{folder.weights} is there already; give another --run to train again")
+        folder.tidy()
+        return folder.weights
+    done = finished_epochs(folder.state)
     log = CsvLog(job.run, done)
     with ExitStack() as stack:
         trackers: list[Tracker] = [log, TensorBoard(job.run, done), *job.trackers]
         for tracker in trackers:
             stack.callback(tracker.close)
         stack.enter_context(distributed(recipe))
-        trainee = _train_stages(recipe, materials, job, progress, trackers, log.epochs)
-    best = job.run / BEST.format(epoch=best_epoch(log.epochs))
+        trainee = _train_stages(recipe, materials, folder, progress, trackers, log.epochs)
+    best = folder.best(best_epoch(log.epochs))
     if recipe.validation.patience and best.is_file():
-        best.replace(job.run / WEIGHTS)
+        best.replace(folder.weights)
     else:
-        save_weights(trainee.kept, job.run / WEIGHTS)
-    _tidy(job.run)
-    return job.run / WEIGHTS
-
-
-def _tidy(run: Path, keep: int | None = None) -> None:
-    """Remove what only an unfinished run needs, or all best weights but those of epoch `keep`."""
-    kept = BEST.format(epoch=keep)
-    for path in (*run.glob(BEST.format(epoch="*")), *([] if keep else [run / STATE])):
-        if path.name != kept:
-            path.unlink(missing_ok=True)
+        save_weights(trainee.kept, folder.weights)
+    folder.tidy()
+    return folder.weights
 
 
 def _train_stages(
     recipe: Recipe,
     materials: Materials,
-    job: Job,
+    folder: RunFolder,
     progress: Progress,
     trackers: Sequence[Tracker],
     epochs: Sequence[Epoch],
@@ -92,7 +74,7 @@ def _train_stages(
 
     `epochs` are those that have finished; it grows.
     """
-    state = job.run / STATE
+    state = folder.state
     steps, done = recipe.steps_per_epoch(len(materials.images)), finished_epochs(state)
     progress.training(recipe.epochs * steps, done * steps, recipe.batch_size)
     stride = architecture.describe(recipe.architecture).stride
@@ -119,12 +101,12 @@ def _train_stages(
             found = _train_epoch(trainee, batches, epoch + 1, progress)
             _check_finite(found)
             if scoring and _is_scored(recipe, found.epoch):
-                found = _scored(recipe, found, trainee, scoring, epochs, job.run)
+                found = _scored(recipe, found, trainee, scoring, epochs, folder)
             for tracker in trackers:
                 tracker.add(found)
             progress.epoch(found)
             save_state(state, trainee.whole, trainee.optimizer, epoch + 1)
-            _tidy(job.run, keep=best_epoch(epochs) or epoch + 1)
+            folder.tidy(keep=best_epoch(epochs) or epoch + 1)
         done = end
     return trainee
 
@@ -175,13 +157,13 @@ def _scored(
     trainee: Trainee,
     scoring: Validation,
     earlier: Sequence[Epoch],
-    run: Path,
+    folder: RunFolder,
 ) -> Epoch:
     """The epoch with its score; keeps the weights where the recipe is after the best."""
     with averaged(trainee.whole, trainee.optimizer):
         scored = Epoch(**(vars(epoch) | vars(scoring.score())))
         if recipe.validation.patience and best_epoch([*earlier, scored]) == epoch.epoch:
-            save_weights(trainee.kept, run / BEST.format(epoch=epoch.epoch))
+            save_weights(trainee.kept, folder.best(epoch.epoch))
     return scored
 
 
@@ -196,23 +178,3 @@ def _has_waited(recipe: Recipe, epochs: Sequence[Epoch]) -> bool:
     patience, best = recipe.validation.patience, best_epoch(epochs)
     since = [epoch for epoch in epochs if epoch.epoch > best and not isnan(epoch.rsna_metric)]
     return bool(patience) and len(since) >= patience
-
-
-def _claim(run: Path, recipe: Recipe, recipe_path: Path) -> None:
-    """Make `run` the folder of this recipe, or refuse it."""
-    kept = run / "recipe.toml"
-    if not any((run / name).exists() for name in (STATE, LOG, WEIGHTS)):
-        kept.unlink(missing_ok=True)  # of a run that ended before its first epoch did
-        _tidy(run)
-    if kept.is_file() and load_recipe(kept) != recipe:
-        raise RecipeError(
-            f"{run} holds a run of another recipe; give another --run, or remove that folder"
-        )
-    run.mkdir(parents=True, exist_ok=True)
-    if kept.is_file():
-        return
-    if load_recipe(recipe_path) == recipe:
-        shutil.copyfile(recipe_path, kept)  # with its comments
-    else:
-        with replacing(kept, "wb") as file:
-            tomli_w.dump(recipe.model_dump(mode="json", exclude_unset=True), file)

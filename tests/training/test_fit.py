@@ -104,7 +104,7 @@ def test_it_learns_and_leaves_its_folder(folder, undisturbed):
     assert len(watcher.losses) == 3 * 6
     assert watcher.epochs[1].loss < watcher.epochs[0].loss
     left = {item.name for item in path.parent.iterdir()}
-    assert left == {"recipe.toml", "log.csv", "tensorboard", "weights.safetensors"}
+    assert left == {"recipe.toml", "images.csv", "log.csv", "tensorboard", "weights.safetensors"}
     assert load_recipe(path.parent / "recipe.toml") == load_recipe(folder / "recipe.toml")
     rows = log(path.parent / "log.csv")
     assert [row["epoch"] for row in rows] == ["1", "2", "3"]
@@ -139,6 +139,20 @@ def test_a_stopped_run_continues_after_its_last_epoch(folder, undisturbed):
     for again, first in zip(watcher.epochs, whole.epochs[1:], strict=True):
         assert again.loss == pytest.approx(first.loss, rel=1e-5)
     assert [row["epoch"] for row in log(path.parent / "log.csv")] == ["1", "2", "3"]
+
+
+def test_other_images_are_another_run(folder, tmp_path):
+    """They would be drawn in another order, and the run be neither the one nor the other."""
+    with pytest.raises(KeyboardInterrupt):
+        run(folder, "fewer", Watcher(stop_after=1))
+    rows = log(folder / "fewer/images.csv")
+    assert {row["use"] for row in rows} == {"trained on"}
+    assert {row["fold"] for row in rows} == {"1", "2", "3", "4"}
+    write_rsna(tmp_path / "data", count=18, size=64)
+    (tmp_path / "recipe.toml").write_text(RECIPE)
+    (folder / "fewer").rename(tmp_path / "fewer")
+    with pytest.raises(RecipeError, match="learns from other images than these"):
+        run(tmp_path, "fewer", Watcher())
 
 
 def test_another_recipes_folder_is_refused(folder):

@@ -101,7 +101,7 @@ def test_patience_keeps_the_best_and_says_so(folder, own_home, monkeypatch):
     assert "Stopped early: no better since epoch 1" in notes.notes
     assert [epoch.epoch for epoch in notes.epochs] == [1, 2]
     assert {item.name for item in path.parent.iterdir()} == {
-        "recipe.toml", "log.csv", "tensorboard", "weights.safetensors",
+        "recipe.toml", "images.csv", "log.csv", "tensorboard", "weights.safetensors",
     }  # fmt: skip
 
 
