@@ -1,9 +1,12 @@
 """Several networks as one: their masks brought to one size and averaged."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import keras
+import numpy as np
 from keras import KerasTensor, layers, ops
+from numpy.typing import NDArray
 
 from lungbox.architecture.heads import certain_pixels
 
@@ -53,15 +56,42 @@ def _named(model: keras.Model, index: int) -> keras.Model:
 
 
 def _smaller(images: KerasTensor, side: int, index: int) -> KerasTensor:
-    """Area averages where they are whole pixels, antialiased interpolation elsewhere."""
     factor, rest = divmod(images.shape[1], side)
     if (factor, rest) == (1, 0):
         return images
     if rest == 0:
         return layers.AveragePooling2D(factor, name=f"smaller{index}", dtype="float32")(images)
-    return layers.Resizing(side, side, antialias=True, name=f"smaller{index}", dtype="float32")(
-        images
-    )
+    return AreaAverages(side, name=f"smaller{index}", dtype="float32")(images)
+
+
+class AreaAverages(layers.Layer):
+    """`(B, N, N, 1)` to `(B, side, side, 1)`, each pixel the mean of the square it covers, which
+    `radiograph.resize_area` makes as well.
+
+    As two products of matrices, for Keras has no such layer, and its antialiased `Resizing` is an
+    operation of TensorFlow's that no converter knows.
+    """
+
+    def __init__(self, side: int, **kwargs: Any) -> None:
+        super().__init__(trainable=False, **kwargs)
+        self.side = side
+
+    def call(self, inputs: KerasTensor) -> KerasTensor:
+        shares = _shares(inputs.shape[1], self.side)
+        rows = ops.matmul(shares, inputs[..., 0])
+        return ops.matmul(rows, shares.T)[..., None]
+
+    def get_config(self) -> dict[str, Any]:
+        return super().get_config() | {"side": self.side}
+
+
+def _shares(old: int, new: int) -> NDArray[np.float32]:
+    """`(new, old)`: how much of each new pixel each old one covers; rows sum to 1."""
+    edges = np.arange(new + 1) * (old / new)
+    pixels = np.arange(old)
+    starts = np.maximum(edges[:-1, None], pixels)
+    ends = np.minimum(edges[1:, None], pixels + 1)
+    return (np.maximum(ends - starts, 0) * (new / old)).astype(np.float32)
 
 
 def _larger(mask: KerasTensor, side: int, index: int) -> KerasTensor:

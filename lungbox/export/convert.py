@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import keras
-import numpy as np
-from keras import KerasTensor, layers, ops
+from keras import ops
 
 from lungbox import __version__
 from lungbox.export.types import IMAGE, INPUT, MASK, METADATA, Format
@@ -52,7 +51,7 @@ def _litert(network: keras.Model, path: Path, batch: int | None, text: str) -> N
     # By way of a SavedModel: from a function the converter takes the variables without values.
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         saved = Path(folder) / "network"
-        _savedmodel(_without_antialias(network), saved, batch, text)
+        _savedmodel(network, saved, batch, text)
         converter = tf.lite.TFLiteConverter.from_saved_model(
             str(saved), signature_keys=["serving_default"]
         )
@@ -106,12 +105,11 @@ def _traced(network: keras.Model, batch: int | None) -> tuple[Any, list[Any]]:
     """The network as a TensorFlow function of 8-bit pixels, and its signature."""
     import tensorflow as tf
 
-    convertible = _without_antialias(network)
     signature = [tf.TensorSpec((batch, *network.input_shape[1:]), tf.uint8, name=INPUT)]
 
     @tf.function(input_signature=signature)
     def forward(radiograph: Any) -> Any:
-        return _outputs(convertible, tf.cast(radiograph, tf.float32))
+        return _outputs(network, tf.cast(radiograph, tf.float32))
 
     return forward, signature
 
@@ -119,29 +117,3 @@ def _traced(network: keras.Model, batch: int | None) -> tuple[Any, list[Any]]:
 def _outputs(network: keras.Model, images: Any) -> dict[str, Any]:
     found = network(images, training=False)
     return {MASK: found[MASK], IMAGE: found[IMAGE]}
-
-
-def _without_antialias(network: keras.Model) -> keras.Model:
-    """The same network, of the same layers, but antialiased resizing is two products of matrices:
-    no converter knows TensorFlow's operation for it."""
-
-    def replaced(layer: layers.Layer) -> layers.Layer:
-        if isinstance(layer, layers.Resizing) and layer.antialias:
-            return _Antialiased(network.input_shape[1], layer.height, name=layer.name)
-        return layer
-
-    return keras.models.clone_model(network, clone_function=replaced)
-
-
-class _Antialiased(layers.Layer):
-    """Resizes `(B, N, N, 1)` to `(B, side, side, 1)`, which is linear in rows and in columns."""
-
-    def __init__(self, old: int, side: int, name: str) -> None:
-        super().__init__(name=name, dtype="float32", trainable=False)
-        rows = np.eye(old, dtype=np.float32)[None, ..., None]
-        resized = ops.image.resize(rows, (side, old), antialias=True)
-        self._matrix = ops.convert_to_numpy(resized)[0, ..., 0]
-
-    def call(self, inputs: KerasTensor) -> KerasTensor:
-        rows = ops.matmul(self._matrix, inputs[..., 0])
-        return ops.matmul(rows, self._matrix.T)[..., None]

@@ -1,10 +1,11 @@
 """Averaging networks: shares, sizes, and members without an image head."""
 
+import cv2
 import keras
 import numpy as np
 import pytest
 
-from lungbox.architecture.ensemble import average
+from lungbox.architecture.ensemble import AreaAverages, average
 
 
 def constant(side, stride, opacity, image=None, name="constant"):
@@ -42,6 +43,15 @@ def test_members_of_other_sizes_are_brought_to_the_largest():
     outputs = run(model, 64)
     assert outputs["mask"].shape == (2, 32, 32, 2)
     assert outputs["mask"][..., 1] == pytest.approx(0.4)
+
+
+@pytest.mark.parametrize(("old", "new"), [(96, 64), (256, 160), (224, 128), (97, 32)])
+def test_smaller_images_are_area_averages(old, new):
+    """As OpenCV has them, in the same way as radiographs were made smaller for training."""
+    images = np.random.default_rng(old).integers(0, 256, (2, old, old)).astype(np.float32)
+    ours = keras.ops.convert_to_numpy(AreaAverages(new)(images[..., None]))[..., 0]
+    theirs = np.stack([cv2.resize(x, (new, new), interpolation=cv2.INTER_AREA) for x in images])
+    np.testing.assert_allclose(ours, theirs, atol=1e-3)
 
 
 def test_a_member_without_image_head_gives_its_most_certain_pixels():

@@ -7,6 +7,7 @@ import pytest
 
 from lungbox.datasets.phantom import draw
 from lungbox.engines import EngineError, Job, Member, ask, start
+from lungbox.radiograph import resize_area
 from lungbox.weights.fetch import sha256
 from lungbox.weights.manifest import Weights
 from tests.tiny import SIDE, save_tiny
@@ -61,8 +62,13 @@ def test_results_are_not_overwritten_by_the_next_batch(engine, images):
     assert np.array_equal(masks, kept)
 
 
-def test_openvino_and_keras_agree(members, images):
-    job = Job("two", members, batch_size=4)
+@pytest.mark.parametrize("side", [SIDE, SIDE // 2, 3 * SIDE // 2])
+def test_openvino_and_keras_agree(members, images, side):
+    """Also where a member reads images of another size, a half or two thirds of the largest."""
+    first, second = members
+    other_size = second.weights.model_copy(update={"image_size": side})
+    job = Job("two", (first, replace(second, weights=other_size)), batch_size=4)
+    images = np.stack([resize_area(image, job.image_size, job.image_size) for image in images])
     one, other = (start(name, job).predict(images) for name in ("keras", "openvino"))
     for first, second in ((one.masks, other.masks), (one.scores, other.scores)):
         assert np.abs(first - second).max() < 1e-5

@@ -31,7 +31,7 @@ from lungbox.weights.manifest import Ensemble, Weights, enter
 from tests.conftest import ROOT
 from tests.tiny import SIDE, save_tiny
 
-# No multiple of the other member's, which is then antialiased.
+# No multiple of the other member's.
 LARGE = 96
 SNIPPETS = dict(
     re.findall(
