@@ -11,7 +11,7 @@ from rich.console import Console
 
 from lungbox import __version__, overlay
 from lungbox.constants import RESEARCH_USE
-from lungbox.engines import EngineName, start
+from lungbox.engines import EngineName, PrecisionName, computed_by, start
 from lungbox.errors import LungboxError
 from lungbox.files import replacing
 from lungbox.folder import Source, gather
@@ -46,6 +46,7 @@ class Request:
     ensemble: str
     output: Path
     engine: EngineName
+    precision: PrecisionName
     ids: Path | None
     submission_size: int | None
     overlays: bool
@@ -95,7 +96,9 @@ def _read_all(
 
 def _detector(request: Request, batch_size: int, say: Console) -> Detector:
     with downloads(say) as watch:
-        job, point = open_ensemble(request.ensemble, batch_size, watch, request.members)
+        job, point = open_ensemble(
+            request.ensemble, batch_size, watch, request.members, request.precision
+        )
     with say.status("Starting the networks; the first time they are converted for this machine"):
         return Detector(request.ensemble, start(request.engine, job), point)
 
@@ -121,7 +124,7 @@ def _settings(request: Request, detector: Detector) -> dict[str, object]:
         "version": __version__,
         "images": str(request.images.resolve()),
         "members": [(m.sha256, m.share) for m in detector.engine.job.members],
-        "engine": (detector.engine.name, detector.engine.precision),
+        "engine": computed_by(detector.engine),
         "preparation": (detector.engine.job.preparation, detector.engine.job.flip),
         "point": vars(detector.point),
         "pictures": (request.overlays, request.members),

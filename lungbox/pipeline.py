@@ -3,7 +3,7 @@
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from os import cpu_count
 from pathlib import Path
@@ -12,11 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lungbox.boxes import OperatingPoint, regions
-from lungbox.engines import Engine, EngineName, Job, ask, members, start
+from lungbox.engines import Engine, EngineName, Int8, Job, PrecisionName, ask, members, start
 from lungbox.findings import Findings, opacities
 from lungbox.folder import Source
 from lungbox.radiograph import Radiograph, RadiographError, identity, prepare, read
-from lungbox.weights.fetch import Watch, fetch_all
+from lungbox.weights.entries import Precision, Precisions
+from lungbox.weights.fetch import INT8, Watch, fetch, fetch_all
+from lungbox.weights.files import WeightsError
 from lungbox.weights.manifest import DEFAULT, load_manifest
 
 _LONGEST_WAIT = 32
@@ -136,20 +138,26 @@ class Detector:
         )
 
 
-def load(ensemble: str = DEFAULT, engine: EngineName = "auto", batch_size: int = 1) -> Detector:
+def load(
+    ensemble: str = DEFAULT,
+    engine: EngineName = "auto",
+    batch_size: int = 1,
+    precision: PrecisionName = "auto",
+) -> Detector:
     """Make an ensemble ready to read radiographs.
 
     Args:
         ensemble: a name in the manifest.
         engine: `keras`, `openvino`, or `auto`, the fastest that is installed.
         batch_size: images run at once; more than one only helps `predict_all`.
+        precision: the type it computes in; `auto` is the fastest that leaves the boxes as they are.
 
     Raises:
         ManifestError: no ensemble has that name.
         WeightsError: its weights cannot be had, or do not fit.
         EngineError: the engine cannot run here.
     """
-    job, point = open_ensemble(ensemble, batch_size)
+    job, point = open_ensemble(ensemble, batch_size, precision=precision)
     return Detector(ensemble, start(engine, job), point)
 
 
@@ -158,6 +166,7 @@ def open_ensemble(
     batch_size: int,
     watch: Watch = lambda _: lambda *_: None,
     keep_members: bool = False,
+    precision: PrecisionName = "auto",
 ) -> tuple[Job, OperatingPoint]:
     """What an engine needs to run an ensemble, its weights fetched, and its operating point.
 
@@ -166,17 +175,45 @@ def open_ensemble(
         batch_size: images run at once.
         watch: see `weights.fetch`.
         keep_members: whether each member's masks are wanted, too.
+        precision: the type it is to compute in; `auto` leaves that to the engine, among those
+            that the manifest says leave the boxes as they are.
 
     Raises:
         ManifestError: no ensemble has that name.
-        WeightsError: its weights cannot be had.
+        WeightsError: its weights cannot be had, or not in that precision.
     """
     manifest = load_manifest()
     ensemble = manifest.ensemble(name)
     paths = fetch_all(ensemble.members, manifest, watch)
     found = members(ensemble, manifest.weights, paths)
     job = Job(name, found, batch_size, ensemble.preparation, keep_members, ensemble.flip)
-    return job, ensemble.point
+    return _in_precision(job, manifest.precisions.get(name), precision, watch), ensemble.point
+
+
+def _in_precision(job: Job, known: Precisions | None, asked: PrecisionName, watch: Watch) -> Job:
+    """The job with the types it may compute in."""
+    if known and not known.of(job.members):
+        known = None  # of other weights than these
+    permitted: tuple[Precision, ...] = ("float32",)
+    if asked != "auto":
+        permitted = (asked,)
+    elif known:
+        permitted = known.passed()
+    if "int8" not in permitted:
+        return replace(job, precisions=permitted)
+    if known is None or known.int8 is None:
+        raise WeightsError(
+            f"{job.ensemble} is not there in 8-bit integers; make it: python -m lungbox quantise "
+            f"{job.ensemble} --data DIR"
+        )
+    try:
+        path = fetch(job.ensemble + INT8, known.int8, watch)
+    except WeightsError:
+        if asked == "int8":
+            raise
+        rest = tuple(other for other in permitted if other != "int8")
+        return replace(job, precisions=rest)
+    return replace(job, precisions=permitted, int8=Int8(path, known.int8.sha256))
 
 
 @dataclass(frozen=True)

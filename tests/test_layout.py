@@ -30,10 +30,11 @@ ROOMS = [
     ["results"],
     ["export"],
     ["evaluation"],
+    ["quantise"],
     ["training"],
     ["folder_run"],
     ["cli_common"],
-    ["cli_weights", "cli_data", "cli_export"],
+    ["cli_weights", "cli_data", "cli_export", "cli_quantise"],
     ["cli"],
 ]
 LEVEL = {room: level for level, rooms in enumerate(ROOMS) for room in rooms}

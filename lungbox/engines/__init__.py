@@ -3,7 +3,18 @@
 from importlib.util import find_spec
 from typing import Literal
 
-from lungbox.engines.base import Engine, EngineError, Job, Member, Prediction, ask, members
+from lungbox.engines.base import (
+    Engine,
+    EngineError,
+    Int8,
+    Job,
+    Member,
+    Prediction,
+    ask,
+    computed_by,
+    members,
+)
+from lungbox.engines.precision import PRECISIONS, PrecisionName
 from lungbox.errors import hint
 from lungbox.frameworks import start_keras
 
@@ -12,13 +23,17 @@ ENGINES: tuple[EngineName, ...] = ("auto", "keras", "openvino")
 
 __all__ = [
     "ENGINES",
+    "PRECISIONS",
     "Engine",
     "EngineError",
     "EngineName",
+    "Int8",
     "Job",
     "Member",
+    "PrecisionName",
     "Prediction",
     "ask",
+    "computed_by",
     "members",
     "start",
 ]

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from lungbox.errors import LungboxError
 from lungbox.radiograph.prepare import Preparation
+from lungbox.weights.entries import Precision
 from lungbox.weights.fetch import sha256
 from lungbox.weights.manifest import Ensemble, Weights
 
@@ -30,6 +31,14 @@ class Member:
 
 
 @dataclass(frozen=True)
+class Int8:
+    """An ensemble as one network of 8-bit integers: its checked file, see `openvino.save_int8`."""
+
+    path: Path
+    sha256: str
+
+
+@dataclass(frozen=True)
 class Job:
     """What an engine is to run.
 
@@ -40,6 +49,8 @@ class Job:
         preparation: how radiographs become its input.
         keep_members: whether each member's masks are wanted, too.
         flip: whether each radiograph is also read mirrored, see `ask`.
+        precisions: the types it may compute in; an engine takes the fastest that it can.
+        int8: what it runs in 8-bit integers; None where it may not.
     """
 
     ensemble: str
@@ -48,6 +59,8 @@ class Job:
     preparation: Preparation = "equalised"
     keep_members: bool = False
     flip: bool = False
+    precisions: tuple[Precision, ...] = ("float32",)
+    int8: Int8 | None = None
 
     @property
     def image_size(self) -> int:
@@ -79,7 +92,7 @@ class Engine(Protocol):
     """
 
     name: str
-    precision: str
+    precision: Precision
     job: Job
 
     def predict(self, images: NDArray[np.uint8]) -> Prediction:
@@ -89,6 +102,14 @@ class Engine(Protocol):
 
 class EngineError(LungboxError):
     """An engine cannot run here; the message says why and which can."""
+
+
+def computed_by(engine: Engine) -> list[str]:
+    """What, beside its job's members, decides an engine's answers to the last bit."""
+    found = [engine.name, engine.precision]
+    if engine.precision == "int8" and engine.job.int8:
+        found.append(engine.job.int8.sha256)
+    return found
 
 
 def ask(engine: Engine, images: NDArray[np.uint8]) -> Prediction:

@@ -6,21 +6,22 @@ from numpy.typing import NDArray
 
 from lungbox import architecture
 from lungbox.architecture.ensemble import average
-from lungbox.engines.base import Job, Prediction, padded
+from lungbox.engines.base import EngineError, Job, Prediction, padded
 from lungbox.frameworks import compile_choice, dtype_policy
+from lungbox.weights.entries import Precision
 from lungbox.weights.files import load_weights
 from lungbox.weights.keras2 import load_keras2
 
 
 class KerasEngine:
-    """Runs an ensemble in float32 through Keras."""
+    """Runs an ensemble through Keras, in float32 or bfloat16."""
 
     name = "keras"
-    precision = "float32"
 
     def __init__(self, job: Job) -> None:
         self.job = job
-        self._model = build(job)
+        self.precision = _precision(job)
+        self._model = build(job, self.precision)
         self._model.compile(jit_compile=compile_choice())
 
     def predict(self, images: NDArray[np.uint8]) -> Prediction:
@@ -31,13 +32,22 @@ class KerasEngine:
         return Prediction(kept["mask"], kept["image"][:, 0], kept.get("members"))
 
 
-def build(job: Job) -> keras.Model:
+def _precision(job: Job) -> Precision:
+    if job.precisions == ("int8",):
+        raise EngineError("8-bit integers are OpenVINO's alone; use --engine openvino")
+    if len(job.precisions) == 1:
+        return job.precisions[0]
+    faster = "bfloat16" in job.precisions and keras.distribution.list_devices("gpu")
+    return "bfloat16" if faster else "float32"
+
+
+def build(job: Job, precision: Precision = "float32") -> keras.Model:
     """The job's ensemble as one Keras network, its weights loaded.
 
     Raises:
         WeightsError: a file does not fit its network.
     """
-    with dtype_policy("float32"):
+    with dtype_policy("mixed_bfloat16" if precision == "bfloat16" else precision):
         networks = []
         for member in job.members:
             network = architecture.build(member.weights.architecture, member.weights.image_size)

@@ -1,7 +1,7 @@
 """The OpenVINO engine: the fastest on a CPU.
 
 The network is converted once and kept in the cache folder; after that neither Keras nor
-TensorFlow is imported.
+TensorFlow is imported. A network of 8-bit integers comes as a file and is converted nowhere.
 """
 
 import hashlib
@@ -15,30 +15,42 @@ from typing import Any
 import numpy as np
 import openvino
 from numpy.typing import NDArray
+from safetensors.numpy import save
 
-from lungbox.engines.base import EngineError, Job, Prediction, padded
+from lungbox.engines.base import EngineError, Int8, Job, Prediction, padded
+from lungbox.engines.precision import fastest
+from lungbox.files import replacing
 from lungbox.frameworks import start_keras
 from lungbox.paths import cache_folder
+from lungbox.weights.entries import Precision
+from lungbox.weights.files import WeightsError, read_tensors
 
 _XML = "network.xml"
 # By the number of their dimensions, see `architecture.ensemble.average`.
 _OUTPUTS = {2: "image", 4: "mask", 5: "members"}
 _NETWORKS = Path(__file__).parent.parent / "architecture"
+# OpenVINO's names of them. Without the hint it takes bfloat16 where the CPU has it. A network of
+# 8-bit integers computes in float32 what is not quantised.
+_HINTS: dict[Precision, str] = {"float32": "f32", "bfloat16": "bf16", "int8": "f32"}
 
 
 class OpenVinoEngine:
-    """Runs an ensemble in float32 through OpenVINO on the CPU."""
+    """Runs an ensemble through OpenVINO on the CPU."""
 
     name = "openvino"
-    precision = "float32"
 
     def __init__(self, job: Job) -> None:
         self.job = job
-        network = _converted(job)
+        only_one = len(job.precisions) == 1
+        self.precision = job.precisions[0] if only_one else fastest(job.precisions)
+        in_8_bits = job.int8 if self.precision == "int8" else None
+        network = load_int8(in_8_bits) if in_8_bits else converted(job)
         # Static: the fastest code for the one shape there will be.
         network.reshape([job.batch_size, job.image_size, job.image_size, 1])
-        # Without the hint OpenVINO computes in bfloat16 where the CPU has it.
-        hints = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
+        hints = {
+            "PERFORMANCE_HINT": "LATENCY",
+            "INFERENCE_PRECISION_HINT": _HINTS[self.precision],
+        }
         try:
             compiled = openvino.Core().compile_model(network, "CPU", hints)
             self._request = compiled.create_infer_request()
@@ -62,8 +74,36 @@ class OpenVinoEngine:
         return self._request.get_tensor(name).data[:count].copy()
 
 
-def _converted(job: Job) -> openvino.Model:
-    """The job's network for any batch size, from the cache or converted into it."""
+def save_int8(network: openvino.Model, path: Path) -> None:
+    """Write a quantised network as one file, atomically: a safetensors file of two arrays of bytes,
+    OpenVINO's `xml` and `bin`, so that it is fetched and checked like any other."""
+    with tempfile.TemporaryDirectory() as folder:
+        openvino.save_model(network, Path(folder) / _XML, compress_to_fp16=False)
+        parts = {
+            name: np.fromfile((Path(folder) / _XML).with_suffix(f".{name}"), np.uint8)
+            for name in ("xml", "bin")
+        }
+    with replacing(path, "wb") as file:
+        file.write(save(parts))
+
+
+def load_int8(file: Int8) -> openvino.Model:
+    """The network that `save_int8` wrote, for any batch size.
+
+    Raises:
+        WeightsError: the file is none, or of a version that this OpenVINO cannot read.
+    """
+    parts = read_tensors(file.path)
+    try:
+        return openvino.Core().read_model(parts["xml"].tobytes(), openvino.Tensor(parts["bin"]))
+    except (KeyError, RuntimeError) as error:
+        raise WeightsError(
+            f"{file.path}: OpenVINO {openvino.__version__} cannot read it; use --precision float32"
+        ) from error
+
+
+def converted(job: Job) -> openvino.Model:
+    """The job's network in float32, for any batch size, from the cache or converted into it."""
     folder = cache_folder() / "openvino" / _key(job)
     if (folder / _XML).is_file():
         try:

@@ -8,7 +8,7 @@ from rich.console import Console
 
 from lungbox.boxes import OperatingPoint
 from lungbox.datasets.types import Dataset
-from lungbox.engines import Engine, EngineName
+from lungbox.engines import Engine, EngineName, PrecisionName
 from lungbox.evaluation.figures import Figure
 from lungbox.evaluation.groups import Group, groups, whole
 from lungbox.evaluation.maps import Maps, predict_maps
@@ -66,7 +66,14 @@ class Assessment:
         return {name: part for name, part in named.items() if part}
 
 
-def assess(data: Path, fold: int, ensemble: str, engine: EngineName, say: Console) -> Assessment:
+def assess(
+    data: Path,
+    fold: int,
+    ensemble: str,
+    engine: EngineName,
+    say: Console,
+    precision: PrecisionName = "float32",
+) -> Assessment:
     """Predict a fold, choose operating points, judge.
 
     Args:
@@ -75,12 +82,13 @@ def assess(data: Path, fold: int, ensemble: str, engine: EngineName, say: Consol
         ensemble: a name in the manifest.
         engine: what runs it.
         say: where progress is shown.
+        precision: the type it computes in.
 
     Raises:
         LungboxError: the data is not there, or the weights have seen the fold.
     """
     images = unseen_images(ensemble, data, fold)
-    running = load(ensemble, engine, batch_size=8).engine
+    running = load(ensemble, engine, batch_size=8, precision=precision).engine
     rsna, siim = (maps_shown(images.of_source(source), running, say) for source in ("rsna", "siim"))
     fitted = cross_fit(rsna, Grid())
     own = load_manifest().ensemble(ensemble).point

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from lungbox.engines import EngineName
+from lungbox.engines import EngineName, PrecisionName
 from lungbox.evaluation.assess import (
     Assessment,
     Part,
@@ -21,7 +21,14 @@ from lungbox.evaluation.operating_point import CrossFit, as_toml, in_brief
 _CASES = 5
 
 
-def run(data: Path, fold: int, ensemble: str, engine: EngineName, say: Console) -> None:
+def run(
+    data: Path,
+    fold: int,
+    ensemble: str,
+    engine: EngineName,
+    say: Console,
+    precision: PrecisionName = "float32",
+) -> None:
     """Print tables of figures, the images that say most, and the operating point that fits best.
 
     The RSNA figures are cross-fitted: the boxes of each patient come from the operating point
@@ -30,7 +37,7 @@ def run(data: Path, fold: int, ensemble: str, engine: EngineName, say: Console) 
     Raises:
         LungboxError: the data is not there, or the weights have seen the fold.
     """
-    found = assess(data, fold, ensemble, engine, say)
+    found = assess(data, fold, ensemble, engine, say, precision)
     parts = [f"# {ensemble}, fold {fold}\n"]
     for name, part in found.parts.items():
         title = f"## {name}, {len(part.maps.dataset)} images"

@@ -15,7 +15,7 @@ from lungbox.boxes.regions import OperatingPoint
 from lungbox.constants import OPACITY
 from lungbox.datasets.cache import prepare_all
 from lungbox.datasets.types import Dataset
-from lungbox.engines import Engine, ask
+from lungbox.engines import Engine, ask, computed_by
 from lungbox.files import replacing
 
 _LEVELS = 255
@@ -76,7 +76,7 @@ def predict_maps(
     if not len(images):
         return Maps(images, np.zeros((0, 1, 1), np.uint8), np.zeros(0, np.float32))
     facts = [
-        (engine.name, engine.precision),
+        computed_by(engine),
         [(m.sha256, m.share) for m in job.members],
         prepared.key,
         job.flip,

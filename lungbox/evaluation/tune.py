@@ -141,7 +141,7 @@ def _both_maps(
             f"{data}: fold {fold} lacks one of RSNA's three classes, so there is no challenge's "
             "mix to tune for"
         )
-    started = load(ensemble, engine, batch_size=8).engine
+    started = load(ensemble, engine, batch_size=8, precision="float32").engine
 
     def maps(flip: bool) -> Maps:
         reading: Engine = started

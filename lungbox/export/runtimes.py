@@ -11,6 +11,7 @@ from lungbox.engines import Job, Prediction
 from lungbox.engines.base import padded
 from lungbox.export.convert import NETWORK_XML
 from lungbox.export.types import IMAGE, INPUT, MASK, Format
+from lungbox.weights.entries import Precision
 
 # `(B, S, S, 1)` uint8 to `mask` and `image`.
 Run = Callable[[NDArray[np.uint8]], dict[str, Any]]
@@ -26,7 +27,7 @@ class Runner:
         job: what it runs.
     """
 
-    precision = "float32"
+    precision: Precision = "float32"
 
     def __init__(self, name: str, job: Job, run: Run, batch: int | None) -> None:
         self.name, self.job = name, job

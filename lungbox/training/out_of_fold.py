@@ -27,7 +27,7 @@ def keep_out_of_fold(names: Sequence[str], data: Path, path: Path, say: Console)
     for fold, name in enumerate(names):
         of_fold = found.folds([fold])
         if of_fold.images:
-            maps = maps_shown(of_fold, load(name, batch_size=8).engine, say)
+            maps = maps_shown(of_fold, load(name, batch_size=8, precision="float32").engine, say)
             parts.append((fold, maps))
     images = [image for _, maps in parts for image in maps.dataset.images]
     with replacing(path, "wb") as file:

@@ -42,7 +42,7 @@ class Teacher:
         running: Callable[[int], object] = lambda _: None,
     ) -> "Teacher":
         """Run the teacher over `dataset`, or read what an earlier run kept."""
-        engine = load(settings.teacher, batch_size=8).engine
+        engine = load(settings.teacher, batch_size=8, precision="float32").engine
         maps = predict_maps(dataset, engine, cache, running=running)
         if maps.dataset.images != dataset.images:
             raise RecipeError(f"{settings.teacher}, the teacher, cannot read all of the images")

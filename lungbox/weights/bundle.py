@@ -9,7 +9,8 @@ from lungbox.errors import LungboxError
 from lungbox.paths import requirements_file, shipped_checkpoints
 from lungbox.weights import pins
 from lungbox.weights.collection import members_of
-from lungbox.weights.fetch import Watch, cached, fetch_all
+from lungbox.weights.entries import Precisions
+from lungbox.weights.fetch import INT8, Watch, cached, fetch, fetch_all
 from lungbox.weights.files import WeightsError
 from lungbox.weights.manifest import (
     NAME,
@@ -61,6 +62,7 @@ def bundle(
         if not weights.sha256 and (pin := pins.expected(name, weights)):
             source = f"file:{copied[-1].name}" if pin.local else pin.source
             pinned[name] = pins.Pin(pin.sha256, pin.bytes, source)
+    copied += [_copy_int8(folder, name, manifest, watch) for name in _with_int8(names, manifest)]
     pins.write(folder / pins.NAME, pins.read(folder / pins.NAME) | pinned)
     _write_entries(folder, manifest, names, files)
     shutil.copyfile(requirements_file(), folder / "requirements.txt")
@@ -98,8 +100,42 @@ def _write_entries(folder: Path, manifest: Manifest, names: list[str], files: li
         for name in names
         if name in manifest.ensembles and name not in shipped.ensembles
     }
-    both = Manifest(weights=earlier.weights | weights, ensembles=earlier.ensembles | ensembles)
+    precisions = {
+        name: _portable_int8(name, manifest.precisions[name])
+        for name in names
+        if name in manifest.precisions
+    }
+    both = Manifest(
+        weights=earlier.weights | weights,
+        ensembles=earlier.ensembles | ensembles,
+        precisions=earlier.precisions | precisions,
+    )
     write_manifest(both, folder / NAME)
+
+
+def _with_int8(names: list[str], manifest: Manifest) -> list[str]:
+    """The ensembles among `names` that have a network of 8-bit integers."""
+    known = manifest.precisions
+    return [name for name in names if name in known and known[name].int8 is not None]
+
+
+def _copy_int8(folder: Path, name: str, manifest: Manifest, watch: Watch) -> Path:
+    int8 = manifest.precisions[name].int8
+    assert int8 is not None
+    source = fetch(name + INT8, int8, watch)
+    target = folder / cached(name + INT8, int8).name
+    if source.resolve() != target.resolve():
+        shutil.copyfile(source, target)
+    return target
+
+
+def _portable_int8(name: str, entry: Precisions) -> Precisions:
+    """As `_portable`."""
+    if entry.int8 is None:
+        return entry
+    remote = tuple(source for source in entry.int8.sources if not source.startswith("file:"))
+    sources = (f"file:{cached(name + INT8, entry.int8).name}", *remote)
+    return entry.model_copy(update={"int8": entry.int8.model_copy(update={"sources": sources})})
 
 
 def _portable(name: str, weights: Weights) -> Weights:

@@ -235,6 +235,7 @@ def _remove_entry(name: str) -> None:
             Manifest(
                 weights={key: value for key, value in own.weights.items() if key != name},
                 ensembles={key: value for key, value in own.ensembles.items() if key != name},
+                precisions={key: value for key, value in own.precisions.items() if key != name},
             )
         )
 

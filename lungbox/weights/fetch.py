@@ -4,16 +4,17 @@ import hashlib
 import os
 import shutil
 import tomllib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from lungbox.paths import bundle_folders, shipped_checkpoints, weights_cache
 from lungbox.weights import pins
 from lungbox.weights.content import ENDINGS, fault_of_content
 from lungbox.weights.download import Advance, SourceError
+from lungbox.weights.entries import Quantised
 from lungbox.weights.files import WeightsError
 from lungbox.weights.locks import locked
-from lungbox.weights.manifest import Manifest, Weights
+from lungbox.weights.manifest import File, Manifest, Weights
 from lungbox.weights.sources import retrieve
 from lungbox.weights.structure import fault_of_structure
 
@@ -21,11 +22,13 @@ from lungbox.weights.structure import fault_of_structure
 Watch = Callable[[str], Advance]
 
 OFFLINE = "LUNGBOX_OFFLINE"
+# What follows an ensemble's name in that of its network of 8-bit integers.
+INT8 = "-int8"
 # Nothing Lungbox knows comes near it; a source of unknown size that sends more is at fault.
 _LARGEST = 4 << 30
 
 
-def fetch(name: str, weights: Weights, watch: Watch = lambda _: lambda *_: None) -> Path:
+def fetch(name: str, weights: File, watch: Watch = lambda _: lambda *_: None) -> Path:
     """The checked file of `weights`, from this machine or the first source that gives it.
 
     A hash that is not known yet is pinned at the first download, and the file refused if it ever
@@ -74,7 +77,7 @@ def fetch_all(
     return [fetch(name, weights, watch) for name, weights in wanted]
 
 
-def unpublished(wanted: dict[str, Weights]) -> dict[str, Weights]:
+def unpublished(wanted: Mapping[str, File]) -> dict[str, File]:
     """Those entries that have no source, and no right file on this machine."""
     return {
         name: weights
@@ -83,13 +86,13 @@ def unpublished(wanted: dict[str, Weights]) -> dict[str, Weights]:
     }
 
 
-def explain_unpublished(missing: dict[str, Weights]) -> str:
+def explain_unpublished(missing: Mapping[str, File]) -> str:
     """What to do about entries that are not published, all together."""
     reasons = [reason for name, weights in missing.items() for reason in _search(name, weights)[1]]
     return _how_to_train(missing, reasons)
 
 
-def _search(name: str, weights: Weights) -> tuple[Path | None, list[str]]:
+def _search(name: str, weights: File) -> tuple[Path | None, list[str]]:
     """The right file on this machine, and what is wrong with those looked at before it."""
     expected = pins.expected(name, weights)
     reasons: list[str] = []
@@ -103,8 +106,14 @@ def _search(name: str, weights: Weights) -> tuple[Path | None, list[str]]:
     return None, reasons
 
 
-def _by_hand(name: str, weights: Weights) -> str:
+def _by_hand(name: str, weights: File) -> str:
     """The closing line of a failure: what can be done."""
+    if isinstance(weights, Quantised):
+        ensemble = name.removesuffix(INT8)
+        return (
+            f"Make it here: python -m lungbox quantise {ensemble} --data DIR; or run with "
+            "--precision float32"
+        )
     add = f"python -m lungbox weights add {name} FILE"
     if all(source.startswith("file:") for source in weights.sources):
         return f"Enter it from where it is now: {add}"
@@ -116,11 +125,15 @@ def _by_hand(name: str, weights: Weights) -> str:
     return f"Or fetch it by hand and enter it: {add}"
 
 
-def _how_to_train(missing: dict[str, Weights], reasons: list[str]) -> str:
+def _how_to_train(missing: Mapping[str, File], reasons: list[str]) -> str:
     """What to say of entries that are not published: what is wrong, and the commands."""
     found = [f"  {reason}" for reason in reasons]
     first = f"the weights {', '.join(missing)} are not published"
-    trained = {name: weights for name, weights in missing.items() if weights.recipe}
+    trained = {
+        name: weights
+        for name, weights in missing.items()
+        if isinstance(weights, Weights) and weights.recipe
+    }
     if not trained:
         return "\n".join([first, *found])
     training = [f"  python train.py {weights.recipe} --data DIR" for weights in trained.values()]
@@ -148,12 +161,12 @@ def offline() -> bool:
     return os.environ.get(OFFLINE, "0") not in ("", "0")
 
 
-def local(name: str, weights: Weights) -> Path | None:
+def local(name: str, weights: File) -> Path | None:
     """Where the file is on this machine, right or wrong; None where it is not."""
     return next((path for path, _ in _here(name, weights) if path.is_file()), None)
 
 
-def cached(name: str, weights: Weights) -> Path:
+def cached(name: str, weights: File) -> Path:
     """Where the file is kept once it is fetched: a name that changes with what is expected."""
     identity = weights.sha256 or "\n".join(weights.sources)
     digest = hashlib.sha256(identity.encode()).hexdigest()[:12]
@@ -166,7 +179,7 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def fault(path: Path, name: str, weights: Weights, expected: pins.Pin | None) -> str:
+def fault(path: Path, name: str, weights: File, expected: pins.Pin | None) -> str:
     """What is wrong with a file that should be `weights`; empty where it is right."""
     size = path.stat().st_size
     if expected is None:
@@ -178,7 +191,7 @@ def fault(path: Path, name: str, weights: Weights, expected: pins.Pin | None) ->
     return ""
 
 
-def _here(name: str, weights: Weights) -> list[tuple[Path, bool]]:
+def _here(name: str, weights: File) -> list[tuple[Path, bool]]:
     """Places on this machine, and whether the entry names them: its files, bundles, the cache."""
     target = cached(name, weights)
     files = [Path(s.removeprefix("file:")) for s in weights.sources if s.startswith("file:")]
@@ -186,7 +199,7 @@ def _here(name: str, weights: Weights) -> list[tuple[Path, bool]]:
     return [*((path, True) for path in files), *((path, False) for path in kept)]
 
 
-def _try(name: str, weights: Weights, source: str, target: Path, watch: Watch) -> str:
+def _try(name: str, weights: File, source: str, target: Path, watch: Watch) -> str:
     """Fetch `source` into `target`; returns why that failed, empty where it did not."""
     if offline():
         return f"not tried, for {OFFLINE} is set"

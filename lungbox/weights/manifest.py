@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import tomli_w
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from lungbox.boxes import OperatingPoint
 from lungbox.errors import LungboxError, hint
@@ -19,13 +19,13 @@ from lungbox.files import replacing
 from lungbox.paths import bundle_folders, data_folder, shipped_checkpoints
 from lungbox.radiograph.prepare import Preparation
 from lungbox.weights.content import Format
+from lungbox.weights.entries import Entry, Precisions, Quantised, Source
 from lungbox.weights.locks import locked
 
 NAME = "manifest.toml"
 # Names become names of files and folders.
 NAMED = r"^[A-Za-z0-9_-][A-Za-z0-9._-]*$"
 _Name = Annotated[str, Field(pattern=NAMED)]
-_SOURCE = r"^(file|https?|gdrive|hf|kaggle):."
 DEFAULT = "default"
 _NAMES_ARE = "a name is letters, digits, '-', '_' and '.', and does not begin with '.'"
 
@@ -34,11 +34,7 @@ class ManifestError(LungboxError):
     """The manifest is wrong, or does not know a name; the message says which and what to do."""
 
 
-class _Entry(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Weights(_Entry):
+class Weights(Entry):
     """One weight file.
 
     Attributes:
@@ -62,7 +58,7 @@ class Weights(_Entry):
     sha256: Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")] = ""
     bytes: int = Field(0, ge=0)
     format: Format = "safetensors"
-    sources: tuple[Annotated[str, Field(pattern=_SOURCE)], ...] = ()
+    sources: tuple[Source, ...] = ()
     recipe: str = ""
     trained_on: str = ""
     folds: tuple[int, ...] | None = None
@@ -70,7 +66,7 @@ class Weights(_Entry):
     licence: str = ""
 
 
-class Ensemble(_Entry):
+class Ensemble(Entry):
     """Weight files whose masks are averaged, and how the average becomes boxes.
 
     Attributes:
@@ -120,11 +116,23 @@ class Ensemble(_Entry):
         )
 
 
-class Manifest(_Entry):
-    """What a manifest file holds."""
+# What can be fetched.
+File = Weights | Quantised
 
-    weights: dict[_Name, Weights] = {}
-    ensembles: dict[_Name, Ensemble] = {}
+
+class Manifest(Entry):
+    """What a manifest file holds.
+
+    Attributes:
+        weights: weight files by name.
+        ensembles: by name.
+        precisions: what is known of ensembles in other precisions, by the ensemble's name. The
+            user's own go before Lungbox's.
+    """
+
+    weights: dict[_Name, Weights] = Field({})
+    ensembles: dict[_Name, Ensemble] = Field({})
+    precisions: dict[_Name, Precisions] = Field({})
 
     def file(self, name: str) -> Weights:
         """The weight file called `name`.
@@ -168,6 +176,7 @@ def load_manifest() -> Manifest:
     """
     shipped = read_manifest(shipped_path())
     weights, ensembles = dict(shipped.weights), dict(shipped.ensembles)
+    precisions: dict[str, Precisions] = {}
     for path in (own_path(), *_bundled()):
         other = read_manifest(path)
         taken = (set(shipped.weights) & set(other.weights)) | (
@@ -179,6 +188,7 @@ def load_manifest() -> Manifest:
             )
         weights = other.weights | weights
         ensembles = other.ensembles | ensembles
+        precisions = other.precisions | precisions
     for name, ensemble in ensembles.items():
         for member in ensemble.members:
             if member not in weights:
@@ -187,7 +197,8 @@ def load_manifest() -> Manifest:
                     f"python -m lungbox weights add {member} FILE --architecture NETWORK, or "
                     f"remove the ensemble: python -m lungbox weights remove {name}"
                 )
-    return Manifest(weights=weights, ensembles=ensembles)
+    precisions = shipped.precisions | precisions
+    return Manifest(weights=weights, ensembles=ensembles, precisions=precisions)
 
 
 def read_manifest(path: Path) -> Manifest:
@@ -201,7 +212,8 @@ def read_manifest(path: Path) -> Manifest:
         name: entry.model_copy(update={"sources": _placed(entry.sources, path.parent)})
         for name, entry in manifest.weights.items()
     }
-    return manifest.model_copy(update={"weights": placed})
+    known = {name: _placed_int8(entry, path.parent) for name, entry in manifest.precisions.items()}
+    return manifest.model_copy(update={"weights": placed, "precisions": known})
 
 
 def read_as_written(path: Path) -> Manifest:
@@ -250,13 +262,24 @@ def enter_ensemble(name: str, ensemble: Ensemble) -> None:
     _add(name, {}, ensemble)
 
 
+def enter_precisions(name: str, precisions: Precisions) -> None:
+    """Enter what is known of the ensemble called `name`, one of Lungbox's own or not, into the
+    user's own manifest, or replace it there."""
+    with locked(own_path()):
+        own = read_manifest(own_path())
+        known = own.precisions | {name: precisions}
+        write_manifest(own.model_copy(update={"precisions": known}))
+
+
 def _add(name: str, weights: dict[str, Weights], ensemble: Ensemble) -> None:
     check_name(name)
     with locked(own_path()):
         own = read_manifest(own_path())
-        write_manifest(
-            Manifest(weights=own.weights | weights, ensembles=own.ensembles | {name: ensemble})
-        )
+        entered = {
+            "weights": own.weights | weights,
+            "ensembles": own.ensembles | {name: ensemble},
+        }
+        write_manifest(own.model_copy(update=entered))
 
 
 def write_manifest(manifest: Manifest, path: Path | None = None) -> None:
@@ -281,6 +304,13 @@ def _bundled() -> list[Path]:
         if not folder.is_dir():
             raise ManifestError(f"LUNGBOX_BUNDLE names {folder}, and there is no such folder")
     return [folder / NAME for folder in bundle_folders()]
+
+
+def _placed_int8(entry: Precisions, folder: Path) -> Precisions:
+    if entry.int8 is None:
+        return entry
+    int8 = entry.int8.model_copy(update={"sources": _placed(entry.int8.sources, folder)})
+    return entry.model_copy(update={"int8": int8})
 
 
 def _placed(sources: tuple[str, ...], folder: Path) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from lungbox.files import replacing
 from lungbox.paths import bundle_folders, data_folder
 from lungbox.weights.files import WeightsError
 from lungbox.weights.locks import locked
-from lungbox.weights.manifest import Weights
+from lungbox.weights.manifest import File
 
 NAME = "pins.json"
 _REMOTE = ("https:", "http:", "gdrive:", "hf:", "kaggle:")
@@ -54,7 +54,7 @@ class Pin:
         )
 
 
-def expected(name: str, weights: Weights) -> Pin | None:
+def expected(name: str, weights: File) -> Pin | None:
     """What the file of an entry has to be; None where nobody knows yet."""
     if weights.sha256:
         return Pin(weights.sha256, weights.bytes)
