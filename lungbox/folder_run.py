@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from lungbox import __version__, overlay
+from lungbox import __version__
 from lungbox.constants import RESEARCH_USE
 from lungbox.engines import EngineName, PrecisionName, computed_by, start
 from lungbox.errors import LungboxError
@@ -147,6 +147,8 @@ def _draw(outcome: Outcome, request: Request, members: list[str], say: Console) 
     findings, radiograph, mask = outcome.findings, outcome.radiograph, outcome.mask
     if findings is None or radiograph is None or mask is None:
         return
+    from lungbox import overlay  # what it draws with takes a while to import
+
     try:
         if request.overlays:
             picture = overlay.draw(radiograph.pixels, mask, findings)

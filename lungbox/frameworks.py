@@ -40,6 +40,16 @@ def start_keras() -> None:
         keras.ops.zeros(1)
 
 
+def silence_openvino() -> None:
+    """Call before `import openvino`: nobody is told that it was imported.
+
+    It would tell Intel, through Google Analytics, at every import. It knows how to go without the
+    package it does that with.
+    """
+    if "openvino" not in sys.modules:
+        sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+
+
 def compile_choice() -> bool | str:
     """What Keras' `jit_compile` should be: its own choice, except on a CPU under TensorFlow, whose
     XLA runs convolutions ten times slower there than oneDNN does."""

@@ -1,12 +1,12 @@
 """From an averaged mask to boxes: connected regions, small ones dropped, boxes shrunk."""
 
-from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from dataclasses import dataclass, replace
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from skimage.measure import label, regionprops
 
+from lungbox.boxes.components import Region, components
 from lungbox.boxes.geometry import Boxes, as_boxes, scale, shrink
 from lungbox.constants import (
     BACKGROUND,
@@ -107,11 +107,11 @@ def candidates(mask: NDArray[np.floating], point: OperatingPoint) -> Candidates:
     """
     painted, opacity = _painted(mask, point), mask[..., OPACITY]
     height, width = painted.shape
-    found = regionprops(_labelled(painted, point.split), intensity_image=opacity)
-    boxes = [_extent(region, point.extent) for region in found]
+    found = _halves(painted) if point.split else components(painted)
+    boxes = [_extent(region, opacity, point.extent) for region in found]
     return Candidates(
         boxes=as_boxes(boxes),
-        areas=np.array([region.area_bbox / painted.size for region in found]),
+        areas=np.array([region.area_box / painted.size for region in found]),
         confidences=np.array(
             [_confidences(region, opacity) for region in found], np.float32
         ).reshape(-1, len(CONFIDENCES)),
@@ -155,22 +155,25 @@ def _painted(mask: NDArray[np.floating], point: OperatingPoint) -> NDArray[np.bo
     return mask[..., OPACITY] >= point.threshold
 
 
-def _labelled(painted: NDArray[np.bool_], split: bool) -> NDArray[np.int64]:
-    """Connected regions, diagonal neighbours included, numbered from 1."""
-    if not split:
-        return label(painted, connectivity=2)
+def _halves(painted: NDArray[np.bool_]) -> list[Region]:
+    """The regions of the left half, then those of the right."""
     middle = painted.shape[1] // 2
-    left, right = (label(half, connectivity=2) for half in np.split(painted, [middle], axis=1))
-    return np.concatenate([left, np.where(right, right + left.max(initial=0), 0)], axis=1)
+    left, right = (np.ascontiguousarray(half) for half in np.split(painted, [middle], axis=1))
+    moved = (
+        replace(region, left=region.left + middle, right=region.right + middle)
+        for region in components(right)
+    )
+    return [*components(left), *moved]
 
 
-def _extent(region: Any, extent: Extent) -> tuple[float, float, float, float]:
-    top, left, bottom, right = region.bbox
+def _extent(
+    region: Region, opacity: NDArray[np.floating], extent: Extent
+) -> tuple[float, float, float, float]:
     if extent == "all":
-        return left, top, right, bottom
-    mass = np.where(region.image, region.image_intensity, 0)
+        return region.left, region.top, region.right, region.bottom
+    mass = np.where(region.image, region.of(opacity), 0)
     (x1, x2), (y1, y2) = _percentiles(mass.sum(axis=0)), _percentiles(mass.sum(axis=1))
-    return left + x1, top + y1, left + x2, top + y2
+    return region.left + x1, region.top + y1, region.left + x2, region.top + y2
 
 
 def _percentiles(mass: NDArray[np.floating]) -> tuple[float, float]:
@@ -182,9 +185,10 @@ def _percentiles(mass: NDArray[np.floating]) -> tuple[float, float]:
     return float(start), float(end)
 
 
-def _confidences(region: Any, opacity: NDArray[np.floating]) -> tuple[float, float, float]:
-    top, left, bottom, right = region.bbox
-    values = (region.intensity_mean, region.intensity_max, opacity[top:bottom, left:right].mean())
+def _confidences(region: Region, opacity: NDArray[np.floating]) -> tuple[float, float, float]:
+    in_box = region.of(opacity)
+    inside = in_box[region.image]
+    values = (inside.mean(), inside.max(), in_box.mean())
     mean, peak, box = (min(1.0, max(0.0, float(value))) for value in values)
     return mean, peak, box
 
@@ -194,12 +198,13 @@ def _reference_boxes(painted: NDArray[np.bool_]) -> tuple[Boxes, NDArray[np.floa
     rows, columns = (np.arange(RSNA_SIZE) * side // RSNA_SIZE for side in painted.shape)
     enlarged = painted[np.ix_(rows, columns)]
     boxes, scores = [], []
-    for region in regionprops(label(enlarged, connectivity=2)):
-        top, left, bottom, right = region.bbox
-        if region.area_bbox <= REFERENCE_MIN_BOX_AREA:
+    for region in components(enlarged):
+        if region.area_box <= REFERENCE_MIN_BOX_AREA:
             continue
-        scores.append(enlarged[top:bottom, left:right].mean())
-        across = int((right - left) * REFERENCE_SHRINK)
-        down = int((bottom - top) * REFERENCE_SHRINK)
-        boxes.append((left + across, top + down, right - across, bottom - down))
+        scores.append(region.of(enlarged).mean())
+        across = int((region.right - region.left) * REFERENCE_SHRINK)
+        down = int((region.bottom - region.top) * REFERENCE_SHRINK)
+        boxes.append(
+            (region.left + across, region.top + down, region.right - across, region.bottom - down)
+        )
     return as_boxes(boxes), np.array(scores, np.float32)

@@ -13,17 +13,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import openvino
 from numpy.typing import NDArray
 from safetensors.numpy import save
 
 from lungbox.engines.base import EngineError, Int8, Job, Prediction, padded
 from lungbox.engines.precision import fastest
 from lungbox.files import replacing
-from lungbox.frameworks import start_keras
+from lungbox.frameworks import silence_openvino, start_keras
 from lungbox.paths import cache_folder
 from lungbox.weights.entries import Precision
 from lungbox.weights.files import WeightsError, read_tensors
+
+silence_openvino()
+import openvino  # noqa: E402
 
 _XML = "network.xml"
 # By the number of their dimensions, see `architecture.ensemble.average`.

@@ -74,7 +74,7 @@ def _onnx(network: keras.Model, path: Path, batch: int | None, text: str) -> Non
 
 
 def _openvino(network: keras.Model, path: Path, batch: int | None, text: str) -> None:
-    import openvino
+    from lungbox.engines.openvino import openvino
 
     if sys.version_info >= (3, 13):
         import tensorflow as tf

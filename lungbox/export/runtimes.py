@@ -82,7 +82,7 @@ def _onnx(path: Path) -> Run:
 
 
 def _openvino(path: Path) -> Run:
-    import openvino
+    from lungbox.engines.openvino import openvino
 
     # Without the hint OpenVINO computes in bfloat16 where the CPU has it.
     hints = {"INFERENCE_PRECISION_HINT": "f32"}

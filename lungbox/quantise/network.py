@@ -15,11 +15,11 @@ from io import StringIO
 from typing import Any
 
 import numpy as np
-import openvino
 from numpy.typing import NDArray
 
 from lungbox.constants import OPACITY
 from lungbox.engines import EngineError
+from lungbox.engines.openvino import openvino
 
 # Of opacity maps with those of float32, the mean over the images; see `agreement`.
 LEAST_AGREEMENT = 0.96

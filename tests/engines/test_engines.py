@@ -1,5 +1,8 @@
 """Engines give the same answers, whatever the batch."""
 
+import os
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -10,6 +13,7 @@ from lungbox.engines import EngineError, Job, Member, ask, start
 from lungbox.radiograph import resize_area
 from lungbox.weights.fetch import sha256
 from lungbox.weights.manifest import Weights
+from tests.conftest import ROOT
 from tests.tiny import SIDE, save_tiny
 
 
@@ -72,6 +76,18 @@ def test_openvino_and_keras_agree(members, images, side):
     one, other = (start(name, job).predict(images) for name in ("keras", "openvino"))
     for first, second in ((one.masks, other.masks), (one.scores, other.scores)):
         assert np.abs(first - second).max() < 1e-5
+
+
+def test_openvino_tells_nobody(tmp_path):
+    """By itself it reports every import to Intel, through Google Analytics, and leaves an identity
+    in the user's home folder."""
+    code = "import lungbox.quantise.network, sys; print(sys.modules['openvino_telemetry'])"
+    environment = os.environ | {"HOME": str(tmp_path), "CI": "", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "None\n"
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("name", ["keras", "openvino"])

@@ -4,14 +4,13 @@ import json
 from dataclasses import replace
 
 import numpy as np
-import openvino
 import pytest
 
 from lungbox import cli
 from lungbox.datasets.phantom import draw, write_rsna
 from lungbox.datasets.rsna import IMAGE_FOLDERS
 from lungbox.engines import EngineError, precision, start
-from lungbox.engines.openvino import converted
+from lungbox.engines.openvino import converted, openvino
 from lungbox.errors import LungboxError
 from lungbox.paths import data_folder
 from lungbox.pipeline import open_ensemble
