@@ -19,7 +19,7 @@ from pydicom.uid import (
 )
 
 from lungbox.datasets.phantom import draw
-from lungbox.radiograph import RadiographError, read, size
+from lungbox.radiograph import RadiographError, dicom, grayscale, read, size
 from tests import dicoms
 
 CHEST = draw(64, 2, np.random.default_rng(7)).pixels
@@ -45,6 +45,38 @@ def test_twelve_bits_in_every_lossless_syntax(tmp_path, syntax):
 def test_lossy_syntaxes_come_close(tmp_path, syntax):
     pixels = read(dicoms.write(dicoms.dataset(CHEST), tmp_path / "chest.dcm", syntax)).pixels
     assert np.abs(pixels.astype(int) - CHEST).mean() < 3
+
+
+@pytest.mark.parametrize("photometric", ["MONOCHROME1", "MONOCHROME2"])
+@pytest.mark.parametrize(
+    "header",
+    [
+        {},
+        {"RescaleSlope": 1, "RescaleIntercept": 0},
+        {"RescaleSlope": 2, "RescaleIntercept": -3},
+        {"WindowCenter": 100, "WindowWidth": 80},
+        {"WindowCenter": 100, "WindowWidth": 0},
+        {"PixelPaddingValue": 0},
+        {"BitsStored": 7, "HighBit": 6},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, JPEGBaseline8Bit])
+def test_the_short_way_of_eight_bits_is_the_long_one(
+    tmp_path, monkeypatch, syntax, header, photometric
+):
+    """Gray levels that stand for themselves are not looked up, and gray JPEG not decoded by way
+    of pydicom."""
+    values = np.random.default_rng(1).integers(0, 128, (48, 32)).astype(np.uint8)
+    ds = dicoms.dataset(values)
+    ds.PhotometricInterpretation = photometric
+    for name, value in header.items():
+        setattr(ds, name, value)
+    path = dicoms.write(ds, tmp_path / "a.dcm", syntax)
+    short = read(path).pixels
+    monkeypatch.setattr(grayscale, "is_gray_already", lambda _: False)
+    monkeypatch.setattr(dicom, "_gray_jpeg", lambda _: None)
+    assert np.array_equal(short, read(path).pixels)
 
 
 @pytest.mark.skipif(find_spec("libjpeg") is not None, reason="the GPL decoder is installed")
