@@ -6,10 +6,8 @@ rows are left out), and the batches alone: read from the cache, augmented, paint
 repeated steps in one run; machines differ, so each row also gives its ratio to Keras' step.
 """
 
-import statistics
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
@@ -18,6 +16,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.turns import in_turns
 from lungbox import architecture, datasets
 from lungbox.datasets.cache import prepare_all
 from lungbox.datasets.phantom import write_rsna
@@ -41,7 +40,7 @@ def main() -> None:
 
 
 def _rates(name: str) -> dict[str, float]:
-    """Images per second of each way, measured in turns so that a busy moment hits all alike."""
+    """Images per second of each way."""
     from lungbox.training.trainee import build_trainee
 
     recipe = _recipe(name)
@@ -57,17 +56,9 @@ def _rates(name: str) -> dict[str, float]:
             ways |= _in_pytorch(name, images, targets)
         else:
             Console(stderr=True).print("No PyTorch here: pip install 'lungbox[torch]'")
-        seconds: dict[str, list[float]] = {what: [] for what in ways}
-        for step in range(STEPS + 2):
-            for what, way in ways.items():
-                started = time.perf_counter()
-                way()
-                if step > 1:  # the first ones compile and warm up
-                    seconds[what].append(time.perf_counter() - started)
+        seconds = in_turns(ways, STEPS)
     made = {"batches alone": AHEAD * BATCH}
-    return {
-        what: made.get(what, BATCH) / statistics.median(taken) for what, taken in seconds.items()
-    }
+    return {what: made.get(what, BATCH) / taken for what, taken in seconds.items()}
 
 
 def _recipe(name: str) -> Recipe:

@@ -1,19 +1,26 @@
 """From files to findings: reading ahead, batching, bad files set aside."""
 
-from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from itertools import islice
-from os import cpu_count
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lungbox.boxes import OperatingPoint, regions
-from lungbox.engines import Engine, EngineName, Int8, Job, PrecisionName, ask, members, start
+from lungbox.engines import (
+    Engine,
+    EngineName,
+    Int8,
+    Job,
+    PrecisionName,
+    Prediction,
+    ask,
+    members,
+    start,
+)
 from lungbox.findings import Findings, opacities
+from lungbox.flow import Finished, Stages, through
 from lungbox.folder import Source
 from lungbox.radiograph import Radiograph, RadiographError, identity, prepare, read
 from lungbox.weights.entries import Precision, Precisions
@@ -21,7 +28,8 @@ from lungbox.weights.fetch import INT8, Watch, fetch, fetch_all
 from lungbox.weights.files import WeightsError
 from lungbox.weights.manifest import DEFAULT, load_manifest
 
-_LONGEST_WAIT = 32
+# Batches of files that are on their way at once.
+_AHEAD, _AHEAD_WITH_PIXELS = 6, 3
 
 
 @dataclass(frozen=True)
@@ -81,38 +89,28 @@ class Detector:
     ) -> Iterator[Outcome]:
         """What becomes of each file, in order; a file that cannot be read stops nothing.
 
-        Files are read and prepared ahead in threads, never more than a few batches of them, so
-        memory does not grow with their number.
+        Files are read and prepared ahead in threads, and run as they come, never more than a few
+        batches of them at once, so memory does not grow with their number; see `flow`.
 
         Args:
             sources: the files.
             keep_radiographs: hand on their pixels, for pictures.
         """
-        batch: list[_Read | Outcome] = []
-        waiting = 0
-        for item in _read_ahead(sources, self.engine.job, keep_radiographs):
-            batch.append(item)
-            waiting += isinstance(item, _Read)
-            # Files that cannot be read wait with the others, but not for long.
-            if waiting == self._batch_size or len(batch) == _LONGEST_WAIT:
-                yield from self._finish(batch)
-                batch, waiting = [], 0
-        yield from self._finish(batch)
+        stages: Stages[Source, _Read, Prediction, Outcome] = Stages(
+            read=lambda source: _try_to_read(source, self.engine.job, keep_radiographs),
+            run=lambda batch: ask(self.engine, np.stack([item.prepared for item in batch])),
+            finish=self._outcomes,
+        )
+        # Pixels of whole radiographs take a hundred times the memory of prepared ones.
+        batches = _AHEAD_WITH_PIXELS if keep_radiographs else _AHEAD
+        yield from through(sources, stages, self._batch_size, batches * self._batch_size)
 
     @property
     def _batch_size(self) -> int:
         return self.engine.job.batch_size
 
-    def _finish(self, batch: "list[_Read | Outcome]") -> Iterator[Outcome]:
-        """Run what could be read; what could not keeps its place between them."""
-        judged = iter(self._judge([item for item in batch if isinstance(item, _Read)]))
-        for item in batch:
-            yield next(judged) if isinstance(item, _Read) else item
-
-    def _judge(self, batch: "list[_Read]") -> list[Outcome]:
-        if not batch:
-            return []
-        masks, scores, members = ask(self.engine, np.stack([item.prepared for item in batch]))
+    def _outcomes(self, batch: "list[_Read]", predicted: Prediction) -> list[Outcome]:
+        masks, scores, members = predicted
         return [
             Outcome(
                 source=item.source,
@@ -238,33 +236,13 @@ def _read(source: Source, job: Job, keep: bool) -> _Read:
     )
 
 
-def _try_to_read(source: Source, job: Job, keep: bool) -> _Read | Outcome:
+def _try_to_read(source: Source, job: Job, keep: bool) -> _Read | Finished[Outcome]:
     try:
         return _read(source, job, keep)
     except RadiographError as error:
-        return Outcome(source, reason=str(error))
+        reason = str(error)
     except MemoryError:
-        return Outcome(source, reason="there is not enough memory to decode it")
+        reason = "there is not enough memory to decode it"
     except Exception as error:  # one file must never stop the others
-        return Outcome(source, reason=f"it cannot be read ({type(error).__name__}: {error})")
-
-
-def _read_ahead(sources: Iterable[Source], job: Job, keep: bool) -> Iterator[_Read | Outcome]:
-    """Read in threads, in order, at most two batches ahead."""
-    threads = cpu_count() or 1
-    remaining = iter(sources)
-    with ThreadPoolExecutor(threads) as pool:
-        futures: deque[Future[_Read | Outcome]] = deque()
-
-        def fill(count: int) -> None:
-            for source in islice(remaining, count):
-                futures.append(pool.submit(_try_to_read, source, job, keep))
-
-        try:
-            fill(2 * job.batch_size + threads)
-            while futures:
-                yield futures.popleft().result()
-                fill(1)
-        finally:
-            for future in futures:
-                future.cancel()
+        reason = f"it cannot be read ({type(error).__name__}: {error})"
+    return Finished(Outcome(source, reason=reason))

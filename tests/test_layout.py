@@ -23,7 +23,7 @@ ROOMS = [
     ["weights"],
     ["architecture_table"],
     ["engines"],
-    ["folder"],
+    ["folder", "flow"],
     ["pipeline"],
     ["overlay"],
     ["journal"],

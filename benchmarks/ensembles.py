@@ -1,0 +1,41 @@
+"""Ensembles whose speed is of interest and whose weights are not: random ones, as real files."""
+
+from pathlib import Path
+
+import keras
+
+from lungbox import architecture
+from lungbox.engines import Job, Member
+from lungbox.weights.files import save_weights
+from lungbox.weights.manifest import Weights
+
+FOUR = ("unet_resnet152", "unet_densenet121", "unet_vgg19_attention", "aspp_resnet152")
+REFERENCE = tuple(f"{name}_reference" for name in FOUR)
+# Networks and the side of their input, in pixels.
+ENSEMBLES: dict[str, tuple[tuple[str, ...], int]] = {
+    "lite0": (("unet_lite0",), 256),
+    "four": (FOUR, 128),
+    "reference": (REFERENCE, 128),
+}
+
+
+def write_weights(name: str, folder: Path) -> list[Path]:
+    """Write random weights of each network of an ensemble, unless they are there."""
+    networks, side = ENSEMBLES[name]
+    paths = [folder / f"{network}.safetensors" for network in networks]
+    folder.mkdir(parents=True, exist_ok=True)
+    for network, path in zip(networks, paths, strict=True):
+        if not path.is_file():
+            keras.utils.set_random_seed(0)
+            save_weights(architecture.build(network, side), path)
+    return paths
+
+
+def random_job(name: str, folder: Path, batch_size: int) -> Job:
+    """An ensemble of `ENSEMBLES` with random weights, kept in `folder`, for engines."""
+    networks, side = ENSEMBLES[name]
+    members = [
+        Member(network, Weights(architecture=network, image_size=side), path, 1 / len(networks))
+        for network, path in zip(networks, write_weights(name, folder), strict=True)
+    ]
+    return Job(name, tuple(members), batch_size)

@@ -1,0 +1,146 @@
+"""Whole processes, as a user starts them: python -m benchmarks.process IMAGE_DIR [--growth].
+
+Radiographs of IMAGE_DIR become 184 JPEG DICOMs of 1024 x 1024 pixels, which are boxed by the
+default, by the four networks (random weights) and in the reference system's way; cold (nothing is
+cached), then warm. Also one image, warm; the parts alone; and with `--growth` 100, 1,000 and 10,000
+files. Seconds and the peak of memory of the process, each in turn, in one run.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.dicoms import write_dicoms
+from benchmarks.ensembles import ENSEMBLES, write_weights
+
+FILES, ROUNDS = 184, 3
+GROWTH = (100, 1_000, 10_000)
+_PREDICT = ("-m", "lungbox", "predict")
+
+
+@dataclass(frozen=True)
+class Took:
+    """What a process took: seconds, and megabytes at its peak."""
+
+    seconds: float
+    megabytes: float
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("images", type=Path)
+    parser.add_argument("--growth", action="store_true")
+    arguments = parser.parse_args()
+    console = Console(highlight=False)
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder)
+        write_dicoms(arguments.images, place / "many", FILES)
+        write_dicoms(arguments.images, place / "one", 1)
+        _enter_four(place)
+        if arguments.growth:
+            _growth(place, console)
+        else:
+            _whole(place, console)
+
+
+def _whole(place: Path, console: Console) -> None:
+    commands = {
+        f"reference's way, {FILES} files": _reference(place),
+        f"four, {FILES} files": _predict(place, "many", "four-random"),
+        f"default, float32, {FILES} files": _predict(place, "many", "default", "float32"),
+        f"default, {FILES} files": _predict(place, "many", "default"),
+        "default, one file": _predict(place, "one", "default"),
+    }
+    cold = {name: _run(command, place) for name, command in commands.items()}
+    warm: dict[str, list[Took]] = {name: [] for name in commands}
+    for _ in range(ROUNDS):
+        for name, command in commands.items():
+            warm[name].append(_run(command, place))
+    slowest = statistics.median(took.seconds for took in next(iter(warm.values())))
+    table = Table("", "cold, s", "warm, s", "of the reference's", "peak, MB", title="processes")
+    for name, found in warm.items():
+        seconds = statistics.median(took.seconds for took in found)
+        peak = max(took.megabytes for took in found)
+        table.add_row(
+            name, f"{cold[name].seconds:.1f}", f"{seconds:.2f}", f"1/{slowest / seconds:.1f}",
+            f"{peak:.0f}",
+        )  # fmt: skip
+    console.print(table)
+
+
+def _growth(place: Path, console: Console) -> None:
+    _run(_predict(place, "one", "default"), place)  # converts the network
+    table = Table("files", "seconds", "ms a file", "peak, MB", title="the default, warm")
+    for count in GROWTH:
+        _copies(place / "many", place / "grown", count)
+        took = _run(_predict(place, "grown", "default"), place)
+        table.add_row(
+            f"{count:,}", f"{took.seconds:.1f}", f"{took.seconds / count * 1000:.1f}",
+            f"{took.megabytes:.0f}",
+        )  # fmt: skip
+    console.print(table)
+
+
+def _copies(source: Path, target: Path, count: int) -> None:
+    target.mkdir(exist_ok=True)
+    files = sorted(source.iterdir())
+    for number in range(count):
+        path = target / f"{number:06d}.dcm"
+        if not path.exists():
+            path.hardlink_to(files[number % len(files)])
+
+
+def _enter_four(place: Path) -> None:
+    networks, side = ENSEMBLES["four"]
+    names = [f"random-{name}" for name in networks]
+    paths = write_weights("four", place / "weights")
+    for name, network, path in zip(names, networks, paths, strict=True):
+        add = ("-m", "lungbox", "weights", "add", name, str(path), "--architecture", network)
+        _run((*add, "--image-size", str(side)), place)
+    with (place / "home/manifest.toml").open("a", encoding="utf-8") as manifest:
+        manifest.write(f"\n[ensembles.four-random]\nmembers = {json.dumps(names)}\n")
+
+
+def _reference(place: Path) -> tuple[str, ...]:
+    return ("-m", "benchmarks.reference_way", str(place / "many"), str(place / "reference.csv"))
+
+
+def _predict(place: Path, files: str, ensemble: str, precision: str = "auto") -> tuple[str, ...]:
+    asked = ("--ensemble", ensemble, "--precision", precision)
+    return (*_PREDICT, str(place / files), *asked, "--output", "OUTPUT")
+
+
+def _run(command: tuple[str, ...], place: Path) -> Took:
+    """Start a Python process and wait for it; `OUTPUT` is a new folder each time."""
+    environment = os.environ | {
+        "LUNGBOX_HOME": str(place / "home"),
+        "LUNGBOX_CACHE": str(place / "cache"),
+    }
+    with tempfile.TemporaryDirectory(dir=place) as output:
+        words = [output if word == "OUTPUT" else word for word in command]
+        started = time.perf_counter()
+        with subprocess.Popen(
+            [sys.executable, *words], env=environment, stderr=subprocess.PIPE, text=True
+        ) as process:
+            assert process.stderr is not None
+            said = process.stderr.read()
+            _, status, used = os.wait4(process.pid, 0)
+            process.returncode = os.waitstatus_to_exitcode(status)
+        taken = time.perf_counter() - started
+        if process.returncode:
+            raise SystemExit(f"{' '.join(words)}: {said}")
+    return Took(taken, used.ru_maxrss / 1024)
+
+
+if __name__ == "__main__":
+    main()

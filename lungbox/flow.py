@@ -1,0 +1,132 @@
+"""Many things through a slow machine: read ahead, run in batches, handed on in their order.
+
+Reading happens in threads, running in one of its own, and what becomes of the answers with the
+caller, all at the same time. Batches are made of whatever has been read first, so that one large
+file does not keep the others waiting; only the results do, for no more than `ahead` of them.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from os import cpu_count
+from queue import SimpleQueue
+from typing import Generic, TypeVar
+
+Source = TypeVar("Source")
+Item = TypeVar("Item")
+Answer = TypeVar("Answer")
+Result = TypeVar("Result")
+
+# Batches given to the machine and not come back: one that is run, one that is next.
+_RUNNING = 2
+
+
+@dataclass(frozen=True)
+class Stages(Generic[Source, Item, Answer, Result]):
+    """What is done with each.
+
+    Attributes:
+        read: in several threads; gives an item for the machine, or a result already (`Finished`).
+        run: in one thread, a batch of items at once.
+        finish: with the caller, a batch and its answer to a result each.
+    """
+
+    read: "Callable[[Source], Item | Finished[Result]]"
+    run: Callable[[list[Item]], Answer]
+    finish: Callable[[list[Item], Answer], list[Result]]
+
+
+@dataclass(frozen=True)
+class Finished(Generic[Result]):
+    """A result that needs no machine."""
+
+    result: Result
+
+
+def through(
+    sources: Iterable[Source],
+    stages: Stages[Source, Item, Answer, Result],
+    batch_size: int,
+    ahead: int,
+) -> Iterator[Result]:
+    """The results of all sources, in their order.
+
+    Args:
+        sources: taken only as they are needed.
+        stages: see there. What any of them raises is raised here, and ends it.
+        batch_size: items that are run at once; fewer only where there are no more.
+        ahead: how many may be on their way at once, at least two batches.
+    """
+    with (
+        ThreadPoolExecutor(cpu_count() or 1, "read") as readers,
+        ThreadPoolExecutor(1, "run") as machine,
+    ):
+        try:
+            yield from _Flow(stages, batch_size, readers, machine).run(sources, ahead)
+        finally:
+            readers.shutdown(wait=False, cancel_futures=True)
+            machine.shutdown(wait=False, cancel_futures=True)
+
+
+class _Flow(Generic[Source, Item, Answer, Result]):
+    def __init__(
+        self,
+        stages: Stages[Source, Item, Answer, Result],
+        batch_size: int,
+        readers: ThreadPoolExecutor,
+        machine: ThreadPoolExecutor,
+    ) -> None:
+        self._stages, self._batch_size = stages, batch_size
+        self._readers, self._machine = readers, machine
+        self._reading = 0
+        self._read: SimpleQueue[tuple[int, Future[Item | Finished[Result]]]] = SimpleQueue()
+        self._batch: list[tuple[int, Item]] = []
+        self._running: deque[tuple[list[tuple[int, Item]], Future[Answer]]] = deque()
+        self._results: dict[int, Result] = {}
+
+    def run(self, sources: Iterable[Source], ahead: int) -> Iterator[Result]:
+        remaining = enumerate(sources)
+        taken = given = 0
+        while True:
+            while taken - given < ahead and (one := next(remaining, None)) is not None:
+                self._start(*one)
+                taken += 1
+            if given == taken:
+                return
+            self._step()
+            while given in self._results:
+                yield self._results.pop(given)
+                given += 1
+
+    def _start(self, number: int, source: Source) -> None:
+        future = self._readers.submit(self._stages.read, source)
+        self._reading += 1
+        future.add_done_callback(lambda done: self._read.put((number, done)))
+
+    def _step(self) -> None:
+        """Wait for what comes next, a file or a batch's answer, and pass it on."""
+        if self._reading:
+            number, future = self._read.get()
+            self._reading -= 1
+            item = future.result()
+            if isinstance(item, Finished):
+                self._results[number] = item.result
+            else:
+                self._batch.append((number, item))
+        elif not self._batch:
+            self._collect()
+        if len(self._batch) == self._batch_size or (self._batch and not self._reading):
+            if len(self._running) == _RUNNING:
+                self._collect()
+            items = [item for _, item in self._batch]
+            self._running.append((self._batch, self._machine.submit(self._stages.run, items)))
+            self._batch = []
+
+    def _collect(self) -> None:
+        """The results of the batch that has been running for longest."""
+        batch, future = self._running.popleft()
+        results = self._stages.finish([item for _, item in batch], future.result())
+        self._results |= {
+            number: result for (number, _), result in zip(batch, results, strict=True)
+        }
