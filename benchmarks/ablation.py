@@ -10,11 +10,10 @@ import argparse
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 from rich.console import Console
 
 from lungbox.evaluation.assess import assess
-from lungbox.evaluation.figures import with_interval
+from lungbox.evaluation.figures import Figure
 from lungbox.evaluation.scores import (
     AGAINST_NORMAL,
     AGAINST_NOT_NORMAL,
@@ -24,7 +23,6 @@ from lungbox.evaluation.scores import (
     rsna_figures,
 )
 from lungbox.frameworks import start_keras
-from lungbox.metrics.bootstrap import Draws, Estimate
 
 RECIPE = Path("recipes/lite0.toml")
 SHORT = ("data.samples_per_epoch=2816", "stages=[{ epochs = 4, image_size = 128 }]")
@@ -53,16 +51,13 @@ def main() -> None:
     console = Console(stderr=True)
     print("| without | RSNA metric, raw | difference | challenge's mix | AUC normal | not normal |")
     print("| --- | --- | --- | --- | --- | --- |")
-    draws: Draws | None = None
-    whole: Estimate | None = None
+    whole: dict[str, Figure] = {}
     for name, judged in _runs(arguments.data, arguments.runs, console):
-        # The same resamples for all runs, so that differences are paired.
-        draws = draws or Draws.over(judged.outcomes.patients)
-        parts = judged.outcomes.parts
-        raw = draws.ratio(np.nan_to_num(parts), ~np.isnan(parts))
-        whole = whole or raw
-        cells = [name, *_cells(judged, raw - whole)]
-        print("| " + " | ".join(cells) + " |", flush=True)
+        figures = {figure.name: figure for figure in rsna_figures(judged)}
+        whole = whole or figures
+        change = str(figures[RAW] - whole[RAW]) if figures is not whole else ""
+        rest = (figures[each].rounded for each in (AT_MIX, AGAINST_NORMAL, AGAINST_NOT_NORMAL))
+        print("| " + " | ".join([name, str(figures[RAW]), change, *rest]) + " |", flush=True)
 
 
 def _runs(data: Path, folder: Path, console: Console) -> Iterator[tuple[str, Judged]]:
@@ -72,17 +67,6 @@ def _runs(data: Path, folder: Path, console: Console) -> Iterator[tuple[str, Jud
         named = (f"name=ablation-{place}", *SHORT, *changes)
         entered = run(Request(RECIPE, data, folder / str(place), named), console)
         yield name, assess(data, 0, entered, "auto", console).rsna.judged
-
-
-def _cells(judged: Judged, change: Estimate) -> list[str]:
-    figures = {figure.name: figure for figure in rsna_figures(judged)}
-    return [
-        str(figures[RAW]),
-        with_interval(change.value, *change.interval) if change.value else "",
-        figures[AT_MIX].rounded,
-        figures[AGAINST_NORMAL].rounded,
-        figures[AGAINST_NOT_NORMAL].rounded,
-    ]
 
 
 if __name__ == "__main__":

@@ -197,11 +197,14 @@ def evaluate(
     ensemble: EnsembleOption = "default",
     engine: EngineOption = "auto",
     precision: PrecisionOption = "float32",
+    against: Annotated[
+        str | None, typer.Option(help="Another ensemble: print how the two differ.")
+    ] = None,
 ) -> None:
     """Score an ensemble on a fold it was not trained on, and choose its operating point."""
     from lungbox.evaluation import evaluate as evaluation
 
-    evaluation.run(data, fold, ensemble, engine, say, precision)
+    evaluation.run(data, fold, ensemble, engine, say, precision, against)
 
 
 @app.command()

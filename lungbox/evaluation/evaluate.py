@@ -4,6 +4,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from lungbox.datasets.types import DatasetError
 from lungbox.engines import EngineName, PrecisionName
 from lungbox.evaluation.assess import (
     Assessment,
@@ -17,6 +18,7 @@ from lungbox.evaluation.cases import telling_cases
 from lungbox.evaluation.figures import Figure
 from lungbox.evaluation.groups import recall_by_size
 from lungbox.evaluation.operating_point import CrossFit, as_toml, in_brief
+from lungbox.evaluation.scores import VIEW_ALONE
 
 _CASES = 5
 
@@ -28,16 +30,30 @@ def run(
     engine: EngineName,
     say: Console,
     precision: PrecisionName = "float32",
+    against: str | None = None,
 ) -> None:
     """Print tables of figures, the images that say most, and the operating point that fits best.
 
     The RSNA figures are cross-fitted: the boxes of each patient come from the operating point
     chosen on the others.
 
+    Args:
+        data: labelled radiographs.
+        fold: one that no member of the ensemble has seen.
+        ensemble: a name in the manifest.
+        engine: what runs it.
+        say: where progress is shown.
+        precision: the type it computes in.
+        against: another ensemble, to print no more than how the two differ.
+
     Raises:
         LungboxError: the data is not there, or the weights have seen the fold.
     """
     found = assess(data, fold, ensemble, engine, say, precision)
+    if against:
+        other = assess(data, fold, against, engine, say, precision)
+        print("\n".join(_differences(name, found, other) for name in found.parts))
+        return
     parts = [f"# {ensemble}, fold {fold}\n"]
     for name, part in found.parts.items():
         title = f"## {name}, {len(part.maps.dataset)} images"
@@ -53,6 +69,25 @@ def run(
 def _figures(title: str, figures: list[Figure]) -> str:
     lines = [f"{title}\n", "| figure | value (95 % interval) | images |", "| --- | --- | --- |"]
     lines += [f"| {figure.name} | {figure} | {figure.images} |" for figure in figures]
+    return "\n".join(lines) + "\n"
+
+
+def _differences(name: str, one: Assessment, other: Assessment) -> str:
+    """Figure by figure, and the paired difference."""
+    ours, theirs = one.parts[name], other.parts[name]
+    identities = [[image.identity for image in part.maps.dataset.images] for part in (ours, theirs)]
+    if identities[0] != identities[1]:
+        raise DatasetError(
+            f"{one.ensemble} and {other.ensemble} could not read the same images of {name}, so "
+            "that nothing can be compared"
+        )
+    lines = [
+        f"## {name}, {len(identities[0])} images of fold {one.fold}\n",
+        f"| figure | {one.ensemble} | {other.ensemble} | paired difference |",
+        "| --- | --- | --- | --- |",
+    ]
+    pairs = zip(figures_of(name, ours.judged), figures_of(name, theirs.judged), strict=True)
+    lines += [f"| {a.name} | {a} | {b} | {a - b} |" for a, b in pairs if VIEW_ALONE not in a.name]
     return "\n".join(lines) + "\n"
 
 

@@ -2,7 +2,8 @@
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,20 +21,35 @@ def with_interval(value: float, low: float, high: float) -> str:
     return "–" if math.isnan(value) else f"{value:.3f} ({low:.3f} to {high:.3f})"
 
 
+def _draws(patients: NDArray[np.str_]) -> Draws:
+    """The resamples of these patients: always the very same, so that figures can be compared."""
+    return _draws_of(tuple(patients.tolist()))
+
+
+@lru_cache(maxsize=64)
+def _draws_of(patients: tuple[str, ...]) -> Draws:
+    return Draws.over(patients)
+
+
 @dataclass(frozen=True)
 class Figure:
-    """A figure, its 95 % interval, and the images behind it."""
+    """A figure, its 95 % interval, and the images behind it.
+
+    Attributes:
+        estimate: what it comes from, so that it can be compared; None where it is not defined.
+    """
 
     name: str
     value: float
     low: float
     high: float
     images: int
+    estimate: Estimate | None = field(default=None, repr=False, compare=False)
 
     @classmethod
     def of(cls, name: str, estimate: Estimate, images: int) -> "Figure":
         """From an estimate."""
-        return cls(name, estimate.value, *estimate.interval, images)
+        return cls(name, estimate.value, *estimate.interval, images, estimate)
 
     @classmethod
     def undefined(cls, name: str, images: int) -> "Figure":
@@ -42,6 +58,16 @@ class Figure:
 
     def __str__(self) -> str:
         return with_interval(self.value, self.low, self.high)
+
+    def __sub__(self, other: "Figure") -> "Figure":
+        """The paired difference from another detector's figure of the same images.
+
+        Raises:
+            ValueError: they are of other patients.
+        """
+        if self.estimate is None or other.estimate is None:
+            return Figure.undefined(self.name, self.images)
+        return Figure.of(self.name, self.estimate - other.estimate, self.images)
 
     @property
     def interval(self) -> str:
@@ -140,9 +166,7 @@ class Outcomes:
         compute: Callable[[NDArray[np.float64]], NDArray],
     ) -> Figure:
         """Any other figure of the `chosen` images; `compute` as in `Draws.estimate`."""
-        return Figure.of(
-            name, Draws.over(self.patients[chosen]).estimate(compute), int(chosen.sum())
-        )
+        return Figure.of(name, _draws(self.patients[chosen]).estimate(compute), int(chosen.sum()))
 
     def _ratio(
         self,
@@ -152,6 +176,6 @@ class Outcomes:
         chosen: NDArray[np.bool_] | None = None,
     ) -> Figure:
         rows = np.ones(len(self.parts), bool) if chosen is None else chosen
-        draws = Draws.over(self.patients[rows])
+        draws = _draws(self.patients[rows])
         estimate = draws.ratio(numerator[rows], denominator[rows])
         return Figure.of(name, estimate, int(rows.sum()))

@@ -61,6 +61,25 @@ def tiny(own_home, tmp_path, monkeypatch):
     return enter_tiny(tmp_path)
 
 
+def test_two_ensembles_side_by_side(capfd, data, tmp_path):
+    enter_tiny(tmp_path, "other", seed=3)
+    shared = ("--data", data, "--ensemble", "tiny")
+    code, out, err = run(capfd, "evaluate", *shared, "--against", "other")
+    assert code == 0, err
+    rows = [line.strip("| ").split(" | ") for line in out.splitlines() if line.startswith("| ")]
+    figures = {row[0]: row[1:] for row in rows[2:]}
+    assert rows[0] == ["figure", "tiny", "other", "paired difference"]
+    auc = [float(cell.split()[0]) for cell in figures["image AUC against both"]]
+    assert auc[2] == pytest.approx(auc[0] - auc[1], abs=0.0011)
+    _, alone, _ = run(capfd, "evaluate", *shared)
+    assert f"| image AUC against both | {figures['image AUC against both'][0]} | 12 |" in alone
+    _, itself, _ = run(capfd, "evaluate", *shared, "--against", "tiny")
+    differences = [
+        line.strip("| ").split(" | ")[3] for line in itself.splitlines() if line.startswith("| ")
+    ]
+    assert set(differences[2:]) <= {"0.000 (0.000 to 0.000)", "–"}
+
+
 def test_the_page_says_what_evaluate_says_and_needs_nothing_else(capfd, data, tmp_path):
     code, out, err = run(capfd, "evaluate", "--data", data, "--ensemble", "tiny")
     assert code == 0, err
