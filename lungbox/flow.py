@@ -5,7 +5,6 @@ caller, all at the same time. Batches are made of whatever has been read first, 
 file does not keep the others waiting; only the results do, for no more than `ahead` of them.
 """
 
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ Item = TypeVar("Item")
 Answer = TypeVar("Answer")
 Result = TypeVar("Result")
 
-# Batches given to the machine and not come back: one that is run, one that is next.
+# Batches with the machine: one that is run, one that is next.
 _RUNNING = 2
 
 
@@ -55,7 +54,7 @@ def through(
     Args:
         sources: taken only as they are needed.
         stages: see there. What any of them raises is raised here, and ends it.
-        batch_size: items that are run at once; fewer only where there are no more.
+        batch_size: items that are run at once; fewer only where nothing else is being read.
         ahead: how many may be on their way at once, at least two batches.
     """
     with (
@@ -70,6 +69,8 @@ def through(
 
 
 class _Flow(Generic[Source, Item, Answer, Result]):
+    """Each thing is being read, or waits for the machine, or is with it, or is a result."""
+
     def __init__(
         self,
         stages: Stages[Source, Item, Answer, Result],
@@ -79,10 +80,10 @@ class _Flow(Generic[Source, Item, Answer, Result]):
     ) -> None:
         self._stages, self._batch_size = stages, batch_size
         self._readers, self._machine = readers, machine
-        self._reading = 0
-        self._read: SimpleQueue[tuple[int, Future[Item | Finished[Result]]]] = SimpleQueue()
-        self._batch: list[tuple[int, Item]] = []
-        self._running: deque[tuple[list[tuple[int, Item]], Future[Answer]]] = deque()
+        # What has happened: calls that take it in, put here by whichever thread has done its part.
+        self._events: SimpleQueue[Callable[[], None]] = SimpleQueue()
+        self._reading = self._running = 0
+        self._waiting: list[tuple[int, Item]] = []
         self._results: dict[int, Result] = {}
 
     def run(self, sources: Iterable[Source], ahead: int) -> Iterator[Result]:
@@ -90,42 +91,47 @@ class _Flow(Generic[Source, Item, Answer, Result]):
         taken = given = 0
         while True:
             while taken - given < ahead and (one := next(remaining, None)) is not None:
-                self._start(*one)
+                self._start_reading(*one)
                 taken += 1
             if given == taken:
                 return
-            self._step()
+            self._events.get()()
+            self._start_running()
             while given in self._results:
                 yield self._results.pop(given)
                 given += 1
 
-    def _start(self, number: int, source: Source) -> None:
-        future = self._readers.submit(self._stages.read, source)
+    def _start_reading(self, number: int, source: Source) -> None:
         self._reading += 1
-        future.add_done_callback(lambda done: self._read.put((number, done)))
+        future = self._readers.submit(self._stages.read, source)
+        future.add_done_callback(lambda done: self._events.put(lambda: self._take(number, done)))
 
-    def _step(self) -> None:
-        """Wait for what comes next, a file or a batch's answer, and pass it on."""
-        if self._reading:
-            number, future = self._read.get()
-            self._reading -= 1
-            item = future.result()
-            if isinstance(item, Finished):
-                self._results[number] = item.result
-            else:
-                self._batch.append((number, item))
-        elif not self._batch:
-            self._collect()
-        if len(self._batch) == self._batch_size or (self._batch and not self._reading):
-            if len(self._running) == _RUNNING:
-                self._collect()
-            items = [item for _, item in self._batch]
-            self._running.append((self._batch, self._machine.submit(self._stages.run, items)))
-            self._batch = []
+    def _take(self, number: int, future: "Future[Item | Finished[Result]]") -> None:
+        """What has been read."""
+        self._reading -= 1
+        item = future.result()
+        if isinstance(item, Finished):
+            self._results[number] = item.result
+        else:
+            self._waiting.append((number, item))
 
-    def _collect(self) -> None:
-        """The results of the batch that has been running for longest."""
-        batch, future = self._running.popleft()
+    def _start_running(self) -> None:
+        """Give the machine what there is, where it has not enough already."""
+        while self._running < _RUNNING and self._waiting:
+            if len(self._waiting) < self._batch_size and self._reading:
+                return
+            batch = self._waiting[: self._batch_size]
+            del self._waiting[: self._batch_size]
+            self._run(batch)
+
+    def _run(self, batch: list[tuple[int, Item]]) -> None:
+        self._running += 1
+        future = self._machine.submit(self._stages.run, [item for _, item in batch])
+        future.add_done_callback(lambda done: self._events.put(lambda: self._finish(batch, done)))
+
+    def _finish(self, batch: list[tuple[int, Item]], future: Future[Answer]) -> None:
+        """What the machine has answered."""
+        self._running -= 1
         results = self._stages.finish([item for _, item in batch], future.result())
         self._results |= {
             number: result for (number, _), result in zip(batch, results, strict=True)

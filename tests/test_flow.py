@@ -113,6 +113,21 @@ def test_whoever_has_seen_enough_stops_the_reading():
     assert not [one for one in threading.enumerate() if one.name.startswith(("read_", "run_"))]
 
 
+def test_a_result_does_not_wait_for_what_is_read_later():
+    handed_on = threading.Event()
+
+    def read(number):
+        if number > 8:
+            assert handed_on.wait(20)
+        return number
+
+    machine = Machine()
+    results = through(range(1, 30), Stages(read, machine.run, lambda _, answer: answer), 4, 16)
+    assert [next(results) for _ in range(8)] == list(range(2, 18, 2))
+    handed_on.set()
+    assert len(list(results)) == 21
+
+
 def test_one_thread_runs_what_several_read():
     names = set()
     machine = Machine()

@@ -31,6 +31,11 @@ class Region:
         """Pixels of the bounding box."""
         return self.image.size
 
+    @property
+    def first(self) -> tuple[int, int]:
+        """Row and column of its first pixel, row by row."""
+        return self.top, self.left + int(self.image[0].argmax())
+
     def of(self, values: NDArray) -> NDArray:
         """The part of an image inside the bounding box."""
         return values[self.top : self.bottom, self.left : self.right]
@@ -39,15 +44,14 @@ class Region:
 def components(painted: NDArray[np.bool_]) -> list[Region]:
     """The regions of a `(h, w)` mask, diagonal neighbours included, by their first pixel row by
     row."""
-    count, labels, stats, _ = cv2.connectedComponentsWithStats(
+    if not painted.any():
+        return []
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(
         painted.view(np.uint8), connectivity=8, ltype=cv2.CV_32S
     )
-    if count == 1:
-        return []
+    found = (_region(labels, number, stats[number]) for number in range(1, len(stats)))
     # OpenCV's own order is not promised.
-    numbers, firsts = np.unique(labels, return_index=True)
-    in_order = numbers[np.argsort(firsts, kind="stable")]
-    return [_region(labels, int(number), stats[number]) for number in in_order if number]
+    return sorted(found, key=lambda region: region.first)
 
 
 def _region(labels: NDArray[np.int32], number: int, stats: NDArray[np.int32]) -> Region:

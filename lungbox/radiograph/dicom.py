@@ -93,7 +93,8 @@ def _decode(dataset: Dataset, path: Path) -> NDArray:
             )
         if syntax in _ENDING_IN_EOI and _EOI not in image:
             raise RadiographError("the image inside is cut off; copy the file again")
-        if syntax == JPEGBaseline8Bit and int(dataset.BitsStored) == 8:
+        plain = int(dataset.BitsStored) == 8 and not int(dataset.PixelRepresentation)
+        if syntax == JPEGBaseline8Bit and plain:
             gray = _gray_jpeg(image)
             if gray is not None:
                 return gray

@@ -37,3 +37,4 @@ def test_confidences_of_smooth_masks(seed):
 
 def test_nothing_painted():
     assert components(np.zeros((5, 7), bool)) == []
+    assert components(np.zeros((5, 0), bool)) == []

@@ -58,6 +58,7 @@ def test_lossy_syntaxes_come_close(tmp_path, syntax):
         {"WindowCenter": 100, "WindowWidth": 0},
         {"PixelPaddingValue": 0},
         {"BitsStored": 7, "HighBit": 6},
+        {"PixelRepresentation": 1},
     ],
     ids=str,
 )
@@ -67,7 +68,7 @@ def test_the_short_way_of_eight_bits_is_the_long_one(
 ):
     """Gray levels that stand for themselves are not looked up, and gray JPEG not decoded by way
     of pydicom."""
-    values = np.random.default_rng(1).integers(0, 128, (48, 32)).astype(np.uint8)
+    values = np.random.default_rng(1).integers(0, 256, (48, 32)).astype(np.uint8)
     ds = dicoms.dataset(values)
     ds.PhotometricInterpretation = photometric
     for name, value in header.items():
