@@ -28,7 +28,7 @@ def main() -> None:
     folder = Path(sys.argv[1]) if len(sys.argv) > 1 else Path("examples")
     found, _ = gather(folder)
     sources = (found * (IMAGES // len(found) + 1))[:IMAGES]
-    detector = load()
+    detector = load(precision="float32")
     job = detector.engine.job
     radiographs = [read(source.path) for source in sources]
     prepared = np.stack([prepare(r.pixels, job.image_size) for r in radiographs])

@@ -27,7 +27,7 @@ def list_() -> None:
     """Every known ensemble and weight file, and whether it is on this machine."""
     from lungbox.architecture_table import narrow_table, widen
     from lungbox.weights.collection import statuses
-    from lungbox.weights.manifest import load_manifest
+    from lungbox.weights.manifest import Weights, load_manifest
 
     table = narrow_table()
     table.add_column("weights", overflow="fold")
@@ -38,7 +38,10 @@ def list_() -> None:
     for status in statuses():
         weights = status.weights
         size = f"{weights.bytes / 1e6:.1f}" if weights.bytes else "?"
-        row = (status.name, weights.architecture, str(weights.image_size), size, status.state)
+        about = ("8-bit integers", "")
+        if isinstance(weights, Weights):
+            about = (weights.architecture, str(weights.image_size))
+        row = (status.name, *about, size, status.state)
         table.add_row(*map(escape, row))
     ensembles = narrow_table()
     for header in ("ensemble", "members", "note"):
@@ -58,18 +61,24 @@ def fetch(names: Names = None) -> None:
     from lungbox.weights.fetch import explain_unpublished, unpublished
     from lungbox.weights.fetch import fetch as fetch_one
     from lungbox.weights.files import WeightsError
-    from lungbox.weights.manifest import load_manifest
+    from lungbox.weights.manifest import File, load_manifest
 
     manifest = load_manifest()
     wanted = members_of(names) if names else [n for n, w in manifest.weights.items() if w.sources]
-    missing = unpublished({name: manifest.file(name) for name in wanted})
+    files: dict[str, File] = {name: manifest.file(name) for name in wanted}
+    files |= {
+        known.int8_name: known.int8
+        for known in manifest.precisions.values()
+        if known.int8 and (not names or known.ensemble in names)
+    }
+    missing = unpublished(files)
     reasons = []
     with downloads(say) as watch:
-        for name in wanted:
+        for name, file in files.items():
             if name in missing:
                 continue
             try:
-                path = fetch_one(name, manifest.file(name), watch)
+                path = fetch_one(name, file, watch)
                 say.print(f"{name}: {path}", markup=False)
             except WeightsError as error:
                 reasons.append(str(error))

@@ -166,6 +166,7 @@ def _draw(outcome: Outcome, request: Request, members: list[str], say: Console) 
 def _write_run(request: Request, detector: Detector, totals: Totals, seconds: float) -> None:
     """What produced the results, so that they can be produced again."""
     engine = detector.engine
+    ran_int8 = engine.precision == "int8"
     record = {
         "lungbox": __version__,
         "python": platform.python_version(),
@@ -184,6 +185,7 @@ def _write_run(request: Request, detector: Detector, totals: Totals, seconds: fl
         ],
         "engine": engine.name,
         "precision": engine.precision,
+        "int8_sha256": engine.job.int8.sha256 if ran_int8 and engine.job.int8 else None,
         "batch_size": engine.job.batch_size,
         "preparation": engine.job.preparation,
         "flip": engine.job.flip,

@@ -50,6 +50,16 @@ def silence_openvino() -> None:
         sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 
 
+def has_gpu() -> bool:
+    """Whether Keras' backend sees a GPU."""
+    import keras
+
+    try:
+        return bool(keras.distribution.list_devices("gpu"))
+    except RuntimeError:  # JAX without one does not know the word
+        return False
+
+
 def compile_choice() -> bool | str:
     """What Keras' `jit_compile` should be: its own choice, except on a CPU under TensorFlow, whose
     XLA runs convolutions ten times slower there than oneDNN does."""
@@ -57,7 +67,7 @@ def compile_choice() -> bool | str:
 
     if keras.backend.backend() != "tensorflow":
         return "auto"
-    return "auto" if keras.distribution.list_devices("gpu") else False
+    return "auto" if has_gpu() else False
 
 
 def devices_in_step() -> int:

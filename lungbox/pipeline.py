@@ -9,7 +9,9 @@ from numpy.typing import NDArray
 
 from lungbox.boxes import OperatingPoint, regions
 from lungbox.engines import (
+    PRECISIONS,
     Engine,
+    EngineError,
     EngineName,
     Int8,
     Job,
@@ -19,14 +21,15 @@ from lungbox.engines import (
     members,
     start,
 )
+from lungbox.errors import hint
 from lungbox.findings import Findings, opacities
 from lungbox.flow import Finished, Stages, through
 from lungbox.folder import Source
 from lungbox.radiograph import Radiograph, RadiographError, identity, prepare, read
-from lungbox.weights.entries import Precision, Precisions
-from lungbox.weights.fetch import INT8, Watch, fetch, fetch_all
+from lungbox.weights.entries import precisions_key
+from lungbox.weights.fetch import Watch, fetch, fetch_all
 from lungbox.weights.files import WeightsError
-from lungbox.weights.manifest import DEFAULT, load_manifest
+from lungbox.weights.manifest import DEFAULT, Manifest, load_manifest
 
 # Batches of files that are on their way at once.
 _AHEAD, _AHEAD_WITH_PIXELS = 6, 3
@@ -179,39 +182,47 @@ def open_ensemble(
     Raises:
         ManifestError: no ensemble has that name.
         WeightsError: its weights cannot be had, or not in that precision.
+        EngineError: there is no such precision.
     """
     manifest = load_manifest()
     ensemble = manifest.ensemble(name)
     paths = fetch_all(ensemble.members, manifest, watch)
     found = members(ensemble, manifest.weights, paths)
     job = Job(name, found, batch_size, ensemble.preparation, keep_members, ensemble.flip)
-    return _in_precision(job, manifest.precisions.get(name), precision, watch), ensemble.point
+    return _in_precision(job, ensemble.point, manifest, precision, watch), ensemble.point
 
 
-def _in_precision(job: Job, known: Precisions | None, asked: PrecisionName, watch: Watch) -> Job:
+def _in_precision(
+    job: Job, point: OperatingPoint, manifest: Manifest, asked: PrecisionName, watch: Watch
+) -> Job:
     """The job with the types it may compute in."""
-    if known and not known.of(job.members):
-        known = None  # of other weights than these
-    permitted: tuple[Precision, ...] = ("float32",)
-    if asked != "auto":
-        permitted = (asked,)
-    elif known:
-        permitted = known.passed()
-    if "int8" not in permitted:
-        return replace(job, precisions=permitted)
+    if asked not in PRECISIONS:
+        raise EngineError(f"there is no precision {asked}; {hint(asked, PRECISIONS)}")
+    known = manifest.precisions.get(key_of(job, point))
+    if asked == "auto":
+        job = replace(job, precisions=known.passed() if known else ("float32",))
+    else:
+        job = replace(job, precisions=(asked,), asked=True)
+    if "int8" not in job.precisions:
+        return job
     if known is None or known.int8 is None:
         raise WeightsError(
-            f"{job.ensemble} is not there in 8-bit integers; make it: python -m lungbox quantise "
-            f"{job.ensemble} --data DIR"
+            f"{job.ensemble} as it is now is not there in 8-bit integers; make it: python -m "
+            f"lungbox quantise {job.ensemble} --data DIR"
         )
     try:
-        path = fetch(job.ensemble + INT8, known.int8, watch)
+        path = fetch(known.int8_name, known.int8, watch)
     except WeightsError:
-        if asked == "int8":
+        if job.asked:
             raise
-        rest = tuple(other for other in permitted if other != "int8")
-        return replace(job, precisions=rest)
-    return replace(job, precisions=permitted, int8=Int8(path, known.int8.sha256))
+        return job.without("int8")
+    return replace(job, int8=Int8(path, known.int8.sha256))
+
+
+def key_of(job: Job, point: OperatingPoint) -> str:
+    """What is known of the job in other precisions is entered under this."""
+    settings = {"preparation": job.preparation, "flip": job.flip, **vars(point)}
+    return precisions_key([(member.sha256, member.share) for member in job.members], settings)
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,8 @@
 """What every engine is: prepared radiographs in, masks and image scores out."""
 
-from dataclasses import dataclass
-from functools import cached_property
+import hashlib
+from dataclasses import dataclass, replace
+from functools import cache, cached_property
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -50,6 +51,7 @@ class Job:
         keep_members: whether each member's masks are wanted, too.
         flip: whether each radiograph is also read mirrored, see `ask`.
         precisions: the types it may compute in; an engine takes the fastest that it can.
+        asked: whether a user named the one there is; an engine that cannot says so then.
         int8: what it runs in 8-bit integers; None where it may not.
     """
 
@@ -60,7 +62,13 @@ class Job:
     keep_members: bool = False
     flip: bool = False
     precisions: tuple[Precision, ...] = ("float32",)
+    asked: bool = False
     int8: Int8 | None = None
+
+    def without(self, precision: Precision) -> "Job":
+        """The same, but never in `precision`."""
+        left = tuple(other for other in self.precisions if other != precision)
+        return replace(self, precisions=left, int8=None if precision == "int8" else self.int8)
 
     @property
     def image_size(self) -> int:
@@ -83,7 +91,7 @@ class Prediction(NamedTuple):
 
 
 class Engine(Protocol):
-    """Runs an ensemble.
+    """Runs an ensemble; several threads may ask it.
 
     Attributes:
         name: `keras` or `openvino`.
@@ -106,10 +114,20 @@ class EngineError(LungboxError):
 
 def computed_by(engine: Engine) -> list[str]:
     """What, beside its job's members, decides an engine's answers to the last bit."""
-    found = [engine.name, engine.precision]
+    found = [engine.name, engine.precision, code()]
     if engine.precision == "int8" and engine.job.int8:
         found.append(engine.job.int8.sha256)
     return found
+
+
+@cache
+def code() -> str:
+    """Changes when the code of networks and engines does: what they computed before is void."""
+    package = Path(__file__).parent.parent
+    sources = sorted(
+        path for room in ("architecture", "engines") for path in (package / room).glob("*.py")
+    )
+    return hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()[:16]
 
 
 def ask(engine: Engine, images: NDArray[np.uint8]) -> Prediction:

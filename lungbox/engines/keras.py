@@ -1,5 +1,7 @@
 """The Keras engine: whatever backend and device Keras has."""
 
+from threading import Lock
+
 import keras
 import numpy as np
 from numpy.typing import NDArray
@@ -7,7 +9,7 @@ from numpy.typing import NDArray
 from lungbox import architecture
 from lungbox.architecture.ensemble import average
 from lungbox.engines.base import EngineError, Job, Prediction, padded
-from lungbox.frameworks import compile_choice, dtype_policy
+from lungbox.frameworks import compile_choice, dtype_policy, has_gpu
 from lungbox.weights.entries import Precision
 from lungbox.weights.files import load_weights
 from lungbox.weights.keras2 import load_keras2
@@ -20,6 +22,7 @@ class KerasEngine:
 
     def __init__(self, job: Job) -> None:
         self.job = job
+        self._lock = Lock()
         self.precision = _precision(job)
         self._model = build(job, self.precision)
         self._model.compile(jit_compile=compile_choice())
@@ -27,18 +30,18 @@ class KerasEngine:
     def predict(self, images: NDArray[np.uint8]) -> Prediction:
         """See `Engine.predict`."""
         batch = padded(images, self.job.batch_size)[..., None].astype(np.float32)
-        outputs = self._model.predict_on_batch(batch)
+        with self._lock:
+            outputs = self._model.predict_on_batch(batch)
         kept = {name: values[: len(images)] for name, values in outputs.items()}
         return Prediction(kept["mask"], kept["image"][:, 0], kept.get("members"))
 
 
 def _precision(job: Job) -> Precision:
-    if job.precisions == ("int8",):
-        raise EngineError("8-bit integers are OpenVINO's alone; use --engine openvino")
-    if len(job.precisions) == 1:
+    if job.asked:
+        if job.precisions == ("int8",):
+            raise EngineError("8-bit integers are OpenVINO's alone; use --engine openvino")
         return job.precisions[0]
-    faster = "bfloat16" in job.precisions and keras.distribution.list_devices("gpu")
-    return "bfloat16" if faster else "float32"
+    return "bfloat16" if "bfloat16" in job.precisions and has_gpu() else "float32"
 
 
 def build(job: Job, precision: Precision = "float32") -> keras.Model:

@@ -10,13 +10,14 @@ import shutil
 import sys
 import tempfile
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import save
 
-from lungbox.engines.base import EngineError, Int8, Job, Prediction, padded
+from lungbox.engines.base import EngineError, Int8, Job, Prediction, code, padded
 from lungbox.engines.precision import fastest
 from lungbox.files import replacing
 from lungbox.frameworks import silence_openvino, start_keras
@@ -30,7 +31,6 @@ import openvino  # noqa: E402
 _XML = "network.xml"
 # By the number of their dimensions, see `architecture.ensemble.average`.
 _OUTPUTS = {2: "image", 4: "mask", 5: "members"}
-_NETWORKS = Path(__file__).parent.parent / "architecture"
 # OpenVINO's names of them. Without the hint it takes bfloat16 where the CPU has it. A network of
 # 8-bit integers computes in float32 what is not quantised.
 _HINTS: dict[Precision, str] = {"float32": "f32", "bfloat16": "bf16", "int8": "f32"}
@@ -42,17 +42,13 @@ class OpenVinoEngine:
     name = "openvino"
 
     def __init__(self, job: Job) -> None:
-        self.job = job
-        only_one = len(job.precisions) == 1
-        self.precision = job.precisions[0] if only_one else fastest(job.precisions)
-        in_8_bits = job.int8 if self.precision == "int8" else None
-        network = load_int8(in_8_bits) if in_8_bits else converted(job)
+        self._lock = Lock()
+        self.job, network = _network(job)
+        self.precision = _chosen(self.job)
         # Static: the fastest code for the one shape there will be.
         network.reshape([job.batch_size, job.image_size, job.image_size, 1])
-        hints = {
-            "PERFORMANCE_HINT": "LATENCY",
-            "INFERENCE_PRECISION_HINT": _HINTS[self.precision],
-        }
+        hint = _HINTS[self.precision]
+        hints = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": hint}
         try:
             compiled = openvino.Core().compile_model(network, "CPU", hints)
             self._request = compiled.create_infer_request()
@@ -62,18 +58,40 @@ class OpenVinoEngine:
                 f"OpenVINO cannot run {job.ensemble} with {job.batch_size} images at once "
                 f"({reason}); give a smaller --batch-size"
             ) from error
+        # It takes float32 without a word where the processor does not know what it is told.
+        if compiled.get_property("INFERENCE_PRECISION_HINT").to_string() != hint:
+            raise EngineError(
+                f"this processor does not compute in {self.precision}; use --precision float32"
+            )
 
     def predict(self, images: NDArray[np.uint8]) -> Prediction:
         """See `Engine.predict`."""
         batch = padded(images, self.job.batch_size)[..., None]
-        self._request.infer({0: batch}, share_inputs=True)
-        members = self._output("members", len(images)) if self.job.keep_members else None
-        scores = self._output("image", len(images))[:, 0]
-        return Prediction(self._output("mask", len(images)), scores, members)
+        with self._lock:
+            self._request.infer({0: batch}, share_inputs=True)
+            members = self._output("members", len(images)) if self.job.keep_members else None
+            scores = self._output("image", len(images))[:, 0]
+            return Prediction(self._output("mask", len(images)), scores, members)
 
     def _output(self, name: str, count: int) -> NDArray[np.float32]:
         """A copy: the request's own memory is written again by the next batch."""
         return self._request.get_tensor(name).data[:count].copy()
+
+
+def _chosen(job: Job) -> Precision:
+    return job.precisions[0] if job.asked else fastest(job.precisions)
+
+
+def _network(job: Job) -> tuple[Job, openvino.Model]:
+    """What runs the job, and the job without a type that nothing here can read."""
+    if _chosen(job) == "int8" and job.int8:
+        try:
+            return job, load_int8(job.int8)
+        except WeightsError:
+            if job.asked:
+                raise
+            job = job.without("int8")
+    return job, converted(job)
 
 
 def save_int8(network: openvino.Model, path: Path) -> None:
@@ -119,17 +137,11 @@ def converted(job: Job) -> openvino.Model:
 def _key(job: Job) -> str:
     facts = [
         openvino.__version__,
-        _code(),
+        code(),
         job.keep_members,
         [(m.weights.architecture, m.weights.image_size, m.sha256, m.share) for m in job.members],
     ]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:24]
-
-
-def _code() -> str:
-    """Changes when the networks' own code does, or this file."""
-    sources = [Path(__file__), *sorted(_NETWORKS.glob("*.py"))]
-    return hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()
 
 
 def _convert(job: Job, folder: Path) -> None:

@@ -18,7 +18,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lungbox.constants import OPACITY
-from lungbox.engines import EngineError
 from lungbox.engines.openvino import openvino
 
 # Of opacity maps with those of float32, the mean over the images; see `agreement`.
@@ -61,16 +60,9 @@ def quantise(network: openvino.Model, images: NDArray[np.uint8]) -> Made:
 
     Returns:
         The first step whose maps agree with float32's, or the one that agrees best.
-
-    Raises:
-        EngineError: NNCF is not installed.
     """
-    try:
-        import nncf
-    except ImportError as error:
-        raise EngineError(
-            "8-bit networks are made by NNCF: pip install 'lungbox[quantise]'"
-        ) from error
+    import nncf
+
     nncf.set_log_level(logging.ERROR)
     alone = network.clone()
     alone.reshape([1, *images.shape[1:], 1])

@@ -1,22 +1,27 @@
 """`lungbox quantise`: an ensemble in 8-bit integers and bfloat16, checked and entered."""
 
+import os
+import shutil
+import tempfile
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 
-from lungbox.engines import Engine, Int8, Job, start
+from lungbox.engines import Engine, EngineError, Int8, Job, start
 from lungbox.evaluation.unseen import unseen_images
 from lungbox.paths import data_folder
-from lungbox.pipeline import open_ensemble
+from lungbox.pipeline import key_of, open_ensemble
 from lungbox.progress import downloads
 from lungbox.quantise.calibration import calibration_images
 from lungbox.quantise.parity import Parity, measure
+from lungbox.weights.collection import INT8_FOLDER
 from lungbox.weights.entries import Precision, Precisions, Quantised
-from lungbox.weights.fetch import INT8, sha256
-from lungbox.weights.manifest import enter_precisions
+from lungbox.weights.fetch import sha256
+from lungbox.weights.manifest import enter_precisions, own_path, read_manifest
 
 _BATCH = 8
 
@@ -41,38 +46,68 @@ def run(data: Path, fold: int, ensemble: str, images: int, say: Console) -> list
         LungboxError: the data is not there, the weights have seen the fold, or something that
             this needs is not installed.
     """
+    _check_installed()
     unseen = unseen_images(ensemble, data, fold).of_source("rsna")
     with downloads(say) as watch:
         job, point = open_ensemble(ensemble, _BATCH, watch, precision="float32")
     calibration = calibration_images(data, fold, job, images)
     file, in_float32 = _make(job, calibration, say)
+    engines = _engines(job, file)
+    found = measure(engines, unseen, point, say)
+    by_name = {one.precision: one.checked for one in found}
+    entry = Precisions(
+        ensemble=ensemble,
+        checked_on=f"{len(unseen)} RSNA images of fold {fold}",
+        bfloat16=by_name.get("bfloat16"),
+        int8=Quantised(
+            **vars(by_name["int8"]),
+            sha256=file.sha256,
+            bytes=file.path.stat().st_size,
+            sources=(f"file:{file.path}",),
+            calibrated_on=f"{len(calibration)} images of other folds than {fold}",
+            in_float32=in_float32,
+        ),
+    )
+    # What was there before stays whole until now, and where this is stopped.
+    key = key_of(job, point)
+    before = read_manifest(own_path()).precisions.get(key)
+    enter_precisions(key, entry)
+    if before and before.int8 and before.int8.sha256 != file.sha256:
+        for source in before.int8.sources:
+            Path(source.removeprefix("file:")).unlink(missing_ok=True)
+    say.print(f"Entered, with {file.path}", markup=False)
+    return found
+
+
+def _check_installed() -> None:
+    """Before anything that takes long.
+
+    Raises:
+        EngineError: something is missing, or another backend is set than networks are converted
+            from.
+    """
+    for module, how in (("openvino", "openvino"), ("nncf", "'lungbox[quantise]'")):
+        if not find_spec(module):
+            raise EngineError(f"{module} makes 8-bit networks, and is not here: pip install {how}")
+    if os.environ.get("KERAS_BACKEND", "tensorflow") != "tensorflow":
+        raise EngineError("networks are quantised from TensorFlow; set KERAS_BACKEND=tensorflow")
+
+
+def _engines(job: Job, file: Int8) -> dict[Precision, Engine]:
+    """In every precision that this processor can."""
     jobs: dict[Precision, Job] = {
         "float32": job,
-        "bfloat16": replace(job, precisions=("bfloat16",)),
-        "int8": replace(job, precisions=("int8",), int8=file),
+        "bfloat16": replace(job, precisions=("bfloat16",), asked=True),
+        "int8": replace(job, precisions=("int8",), asked=True, int8=file),
     }
-    engines: dict[Precision, Engine] = {
-        name: start("openvino", other) for name, other in jobs.items()
-    }
-    found = measure(engines, unseen, point, say)
-    by_name = {one.precision: one for one in found}
-    int8 = Quantised(
-        **vars(by_name["int8"].checked),
-        sha256=file.sha256,
-        bytes=file.path.stat().st_size,
-        sources=(f"file:{file.path}",),
-        calibrated_on=f"{len(calibration)} images of other folds than {fold}",
-        in_float32=in_float32,
-    )
-    entry = Precisions(
-        members=tuple(member.sha256 for member in job.members),
-        shares=tuple(member.share for member in job.members),
-        checked_on=f"{len(unseen)} RSNA images of fold {fold}",
-        bfloat16=by_name["bfloat16"].checked,
-        int8=int8,
-    )
-    enter_precisions(ensemble, entry)
-    return found
+    engines = {}
+    for name, other in jobs.items():
+        try:
+            engines[name] = start("openvino", other)
+        except EngineError:
+            if name != "bfloat16":
+                raise
+    return engines
 
 
 def _make(job: Job, images: NDArray[np.uint8], say: Console) -> tuple[Int8, tuple[str, ...]]:
@@ -84,6 +119,11 @@ def _make(job: Job, images: NDArray[np.uint8], say: Console) -> tuple[Int8, tupl
     network = converted(replace(job, keep_members=True))
     with say.status("Quantising; on two cores that takes minutes"):
         made = quantise(network, images)
-    path = data_folder() / "weights" / f"{job.ensemble}{INT8}.safetensors"
-    save_int8(made.network, path)
-    return Int8(path, sha256(path)), made.in_float32
+    with tempfile.TemporaryDirectory() as folder:
+        new = Path(folder) / "int8.safetensors"
+        save_int8(made.network, new)
+        digest = sha256(new)
+        path = data_folder() / INT8_FOLDER / f"{job.ensemble}-{digest[:12]}.safetensors"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        shutil.move(new, path)
+    return Int8(path.resolve(), digest), made.in_float32

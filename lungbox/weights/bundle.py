@@ -3,6 +3,7 @@
 import shutil
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 from lungbox.errors import LungboxError
@@ -10,7 +11,7 @@ from lungbox.paths import requirements_file, shipped_checkpoints
 from lungbox.weights import pins
 from lungbox.weights.collection import members_of
 from lungbox.weights.entries import Precisions
-from lungbox.weights.fetch import INT8, Watch, cached, fetch, fetch_all
+from lungbox.weights.fetch import Watch, cached, fetch, fetch_all
 from lungbox.weights.files import WeightsError
 from lungbox.weights.manifest import (
     NAME,
@@ -52,6 +53,7 @@ def bundle(
     _check_folder(folder)
     manifest, files = load_manifest(), members_of(names)
     paths = fetch_all(files, manifest, watch)
+    int8 = _fetch_int8(names, manifest, watch)
     folder.mkdir(parents=True, exist_ok=True)
     copied, pinned = [], {}
     for name, path in zip(files, paths, strict=True):
@@ -62,9 +64,9 @@ def bundle(
         if not weights.sha256 and (pin := pins.expected(name, weights)):
             source = f"file:{copied[-1].name}" if pin.local else pin.source
             pinned[name] = pins.Pin(pin.sha256, pin.bytes, source)
-    copied += [_copy_int8(folder, name, manifest, watch) for name in _with_int8(names, manifest)]
+    copied += [_copy_int8(folder, path, manifest.precisions[key]) for key, path in int8.items()]
     pins.write(folder / pins.NAME, pins.read(folder / pins.NAME) | pinned)
-    _write_entries(folder, manifest, names, files)
+    _write_entries(folder, manifest, names, files, set(int8))
     shutil.copyfile(requirements_file(), folder / "requirements.txt")
     if wheels:
         _make_wheels(folder)
@@ -87,7 +89,9 @@ def _check_folder(folder: Path) -> None:
         raise WeightsError(f"{folder}: is not empty and no bundle; name a new folder")
 
 
-def _write_entries(folder: Path, manifest: Manifest, names: list[str], files: list[str]) -> None:
+def _write_entries(
+    folder: Path, manifest: Manifest, names: list[str], files: list[str], int8: set[str]
+) -> None:
     """Enter what is not Lungbox's own, beside what an earlier bundle left there."""
     shipped, earlier = read_manifest(shipped_path()), read_as_written(folder / NAME)
     weights = {
@@ -101,9 +105,9 @@ def _write_entries(folder: Path, manifest: Manifest, names: list[str], files: li
         if name in manifest.ensembles and name not in shipped.ensembles
     }
     precisions = {
-        name: _portable_int8(name, manifest.precisions[name])
-        for name in names
-        if name in manifest.precisions
+        key: _portable_int8(known, key in int8)
+        for key, known in manifest.precisions.items()
+        if known.ensemble in names
     }
     both = Manifest(
         weights=earlier.weights | weights,
@@ -113,29 +117,32 @@ def _write_entries(folder: Path, manifest: Manifest, names: list[str], files: li
     write_manifest(both, folder / NAME)
 
 
-def _with_int8(names: list[str], manifest: Manifest) -> list[str]:
-    """The ensembles among `names` that have a network of 8-bit integers."""
-    known = manifest.precisions
-    return [name for name in names if name in known and known[name].int8 is not None]
+def _fetch_int8(names: list[str], manifest: Manifest, watch: Watch) -> dict[str, Path]:
+    """The networks of 8-bit integers of these ensembles, by their entries' keys; one that cannot
+    be had is left out, for everything runs without."""
+    found = {}
+    for key, known in manifest.precisions.items():
+        if known.ensemble in names and known.int8:
+            with suppress(WeightsError):
+                found[key] = fetch(known.int8_name, known.int8, watch)
+    return found
 
 
-def _copy_int8(folder: Path, name: str, manifest: Manifest, watch: Watch) -> Path:
-    int8 = manifest.precisions[name].int8
-    assert int8 is not None
-    source = fetch(name + INT8, int8, watch)
-    target = folder / cached(name + INT8, int8).name
-    if source.resolve() != target.resolve():
-        shutil.copyfile(source, target)
+def _copy_int8(folder: Path, path: Path, known: Precisions) -> Path:
+    assert known.int8 is not None
+    target = folder / cached(known.int8_name, known.int8).name
+    if path.resolve() != target.resolve():
+        shutil.copyfile(path, target)
     return target
 
 
-def _portable_int8(name: str, entry: Precisions) -> Precisions:
-    """As `_portable`."""
-    if entry.int8 is None:
-        return entry
-    remote = tuple(source for source in entry.int8.sources if not source.startswith("file:"))
-    sources = (f"file:{cached(name + INT8, entry.int8).name}", *remote)
-    return entry.model_copy(update={"int8": entry.int8.model_copy(update={"sources": sources})})
+def _portable_int8(known: Precisions, there: bool) -> Precisions:
+    """As `_portable`; without a network that is not `there`."""
+    if known.int8 is None or not there:
+        return known.model_copy(update={"int8": None})
+    remote = tuple(source for source in known.int8.sources if not source.startswith("file:"))
+    sources = (f"file:{cached(known.int8_name, known.int8).name}", *remote)
+    return known.model_copy(update={"int8": known.int8.model_copy(update={"sources": sources})})
 
 
 def _portable(name: str, weights: Weights) -> Weights:

@@ -13,10 +13,12 @@ from lungbox.weights.keras2 import check_keras2, load_keras2
 from lungbox.weights.locks import locked
 from lungbox.weights.manifest import (
     Ensemble,
+    File,
     Manifest,
     Weights,
     check_name,
     enter,
+    forget_precisions,
     load_manifest,
     own_path,
     read_manifest,
@@ -24,6 +26,9 @@ from lungbox.weights.manifest import (
     write_manifest,
 )
 from lungbox.weights.structure import fault_of_structure
+
+# Beside the manifest: networks of 8-bit integers, which only `quantise` makes.
+INT8_FOLDER = "int8"
 
 
 @dataclass(frozen=True)
@@ -38,7 +43,7 @@ class Status:
     """
 
     name: str
-    weights: Weights
+    weights: File
     path: Path | None
     state: str
 
@@ -51,8 +56,10 @@ def statuses(names: list[str] | None = None) -> list[Status]:
     """
     manifest = load_manifest()
     found = []
-    for name in names or manifest.weights:
-        weights = manifest.file(name)
+    files: dict[str, File] = {name: manifest.file(name) for name in names or manifest.weights}
+    if not names:
+        files |= {one.int8_name: one.int8 for one in manifest.precisions.values() if one.int8}
+    for name, weights in files.items():
         path = local(name, weights)
         if path is None:
             state = "not fetched" if weights.sources else "not published"
@@ -189,6 +196,7 @@ def remove(name: str) -> Removal:
         WeightsError: another ensemble needs it.
     """
     own = read_manifest(own_path())
+    int8 = tuple(_remove_int8(name))
     if name in own.weights or name in own.ensembles:
         weights = own.weights.get(name)
         _remove_entry(name)
@@ -199,7 +207,7 @@ def remove(name: str) -> Removal:
         weights = None if only_ensemble else manifest.file(name)
     whose = _whose(name)
     if weights is None:
-        return Removal(entry, pin=False, whose=whose)
+        return Removal(entry or bool(int8), pin=False, files=int8, whose=whose)
     ours = (data_folder() / "weights").resolve()
     named = [Path(s.removeprefix("file:")) for s in weights.sources if s.startswith("file:")]
     going = {cached(name, weights), *(path for path in named if path.parent == ours)}
@@ -207,7 +215,19 @@ def remove(name: str) -> Removal:
     for path in files:
         path.unlink()
     kept = tuple(path for path in named if entry and path.is_file())
-    return Removal(entry, pins.remove(name), files, kept, whose)
+    return Removal(entry or bool(int8), pins.remove(name), (*files, *int8), kept, whose)
+
+
+def _remove_int8(ensemble: str) -> list[Path]:
+    """Forget what `quantise` found out about an ensemble; the files that went."""
+    found = []
+    for known in forget_precisions(ensemble):
+        for source in known.int8.sources if known.int8 else ():
+            path = Path(source.removeprefix("file:"))
+            if path.parent == (data_folder() / INT8_FOLDER).resolve() and path.is_file():
+                path.unlink()
+                found.append(path)
+    return found
 
 
 def _whose(name: str) -> str:
@@ -235,7 +255,7 @@ def _remove_entry(name: str) -> None:
             Manifest(
                 weights={key: value for key, value in own.weights.items() if key != name},
                 ensembles={key: value for key, value in own.ensembles.items() if key != name},
-                precisions={key: value for key, value in own.precisions.items() if key != name},
+                precisions=own.precisions,
             )
         )
 

@@ -1,29 +1,20 @@
 """What a manifest's entries have in common; what is known of an ensemble in other precisions."""
 
-from collections.abc import Iterable
-from typing import Annotated, ClassVar, Literal, Protocol
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from lungbox.weights.content import Format
 
-
-class HasFile(Protocol):
-    """A member of an ensemble, as engines know it."""
-
-    @property
-    def sha256(self) -> str:
-        """Of its file."""
-
-    @property
-    def share(self) -> float:
-        """Its share of the average."""
-
-
 # The type a network computes in; weights are float32.
 Precision = Literal["float32", "bfloat16", "int8"]
 # The largest change of the RSNA metric that another precision may make and be chosen by itself.
 LARGEST_CHANGE = 0.003
+# The least share of images that keep their number of boxes, and the fewest to look at.
+LEAST_SAME, LEAST_IMAGES = 0.95, 100
 Source = Annotated[str, Field(pattern=r"^(file|https?|gdrive|hf|kaggle):.")]
 
 
@@ -40,15 +31,21 @@ class Checked(Entry):
         metric_change: of the RSNA metric, on the images as they are, at the ensemble's own
             operating point.
         same_count: the share of images with as many boxes.
+        images: how many there were.
     """
 
     metric_change: float
     same_count: float = Field(ge=0, le=1)
+    images: int = Field(ge=0)
 
     @property
     def passed(self) -> bool:
         """Whether it may be chosen without being asked for."""
-        return abs(self.metric_change) <= LARGEST_CHANGE
+        return (
+            abs(self.metric_change) <= LARGEST_CHANGE
+            and self.same_count >= LEAST_SAME
+            and self.images >= LEAST_IMAGES
+        )
 
 
 class Quantised(Checked):
@@ -77,26 +74,34 @@ class Precisions(Entry):
     """What is known of an ensemble in other precisions than float32.
 
     Attributes:
-        members: SHA-256 of its members' files when that was found out; it is void with others.
-        shares: theirs of the average.
+        ensemble: its name when that was found out.
         checked_on: the images, in words.
-        bfloat16: None where nobody has looked.
+        bfloat16: None where nobody could look.
         int8: None where there is none.
     """
 
-    members: tuple[str, ...]
-    shares: tuple[float, ...]
+    ensemble: str
     checked_on: str = ""
     bfloat16: Checked | None = None
     int8: Quantised | None = None
 
-    def of(self, members: Iterable["HasFile"]) -> bool:
-        """Whether it is these members that it speaks of."""
-        found = [(member.sha256, round(member.share, 6)) for member in members]
-        shares = (round(share, 6) for share in self.shares)
-        return found == list(zip(self.members, shares, strict=False))
+    @property
+    def int8_name(self) -> str:
+        """What its network of 8-bit integers is called."""
+        return f"{self.ensemble}-int8"
 
     def passed(self) -> tuple[Precision, ...]:
         """Those that may be chosen without being asked for, the fastest first; float32 always."""
         known: dict[Precision, Checked | None] = {"int8": self.int8, "bfloat16": self.bfloat16}
         return (*(name for name, found in known.items() if found and found.passed), "float32")
+
+
+def precisions_key(members: Iterable[tuple[str, float]], settings: Mapping[str, object]) -> str:
+    """What `Precisions` are entered under: it changes with whatever they depend on.
+
+    Args:
+        members: SHA-256 of each member's file, and its share.
+        settings: the preparation, whether it is read mirrored, the operating point.
+    """
+    facts = [[[sha256, round(share, 6)] for sha256, share in members], dict(settings)]
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:24]

@@ -22,8 +22,6 @@ from lungbox.weights.structure import fault_of_structure
 Watch = Callable[[str], Advance]
 
 OFFLINE = "LUNGBOX_OFFLINE"
-# What follows an ensemble's name in that of its network of 8-bit integers.
-INT8 = "-int8"
 # Nothing Lungbox knows comes near it; a source of unknown size that sends more is at fault.
 _LARGEST = 4 << 30
 
@@ -109,9 +107,8 @@ def _search(name: str, weights: File) -> tuple[Path | None, list[str]]:
 def _by_hand(name: str, weights: File) -> str:
     """The closing line of a failure: what can be done."""
     if isinstance(weights, Quantised):
-        ensemble = name.removesuffix(INT8)
         return (
-            f"Make it here: python -m lungbox quantise {ensemble} --data DIR; or run with "
+            "Make it here: python -m lungbox quantise ENSEMBLE --data DIR; or run with "
             "--precision float32"
         )
     add = f"python -m lungbox weights add {name} FILE"

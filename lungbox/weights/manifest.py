@@ -126,8 +126,8 @@ class Manifest(Entry):
     Attributes:
         weights: weight files by name.
         ensembles: by name.
-        precisions: what is known of ensembles in other precisions, by the ensemble's name. The
-            user's own go before Lungbox's.
+        precisions: what is known of ensembles in other precisions, by what it depends on, see
+            `entries.precisions_key`. The user's own go before Lungbox's.
     """
 
     weights: dict[_Name, Weights] = Field({})
@@ -262,13 +262,24 @@ def enter_ensemble(name: str, ensemble: Ensemble) -> None:
     _add(name, {}, ensemble)
 
 
-def enter_precisions(name: str, precisions: Precisions) -> None:
-    """Enter what is known of the ensemble called `name`, one of Lungbox's own or not, into the
-    user's own manifest, or replace it there."""
+def enter_precisions(key: str, precisions: Precisions) -> None:
+    """Enter what is known of an ensemble, one of Lungbox's own or not, into the user's own
+    manifest, or replace it there."""
     with locked(own_path()):
         own = read_manifest(own_path())
-        known = own.precisions | {name: precisions}
+        known = own.precisions | {key: precisions}
         write_manifest(own.model_copy(update={"precisions": known}))
+
+
+def forget_precisions(ensemble: str) -> list[Precisions]:
+    """Remove from the user's own manifest what is known of an ensemble; gives what that was."""
+    with locked(own_path()):
+        own = read_manifest(own_path())
+        going = {key: one for key, one in own.precisions.items() if one.ensemble == ensemble}
+        if going:
+            staying = {key: one for key, one in own.precisions.items() if key not in going}
+            write_manifest(own.model_copy(update={"precisions": staying}))
+    return list(going.values())
 
 
 def _add(name: str, weights: dict[str, Weights], ensemble: Ensemble) -> None:

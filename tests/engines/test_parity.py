@@ -19,7 +19,7 @@ def test_keras_and_openvino_draw_the_same_boxes_on_100_real_radiographs(shared):
     assert len(sources) == 100
     found = []
     for engine in ("keras", "openvino"):
-        detector = lungbox.load("default", engine=engine, batch_size=8)
+        detector = lungbox.load("default", engine, batch_size=8, precision="float32")
         # Without the gate: every region there is becomes a box, not the few that are sure.
         detector.point = replace(detector.point, gate=0.0)
         found.append([outcome.findings for outcome in detector.predict_all(sources)])

@@ -1,22 +1,32 @@
 """`lungbox quantise` on phantoms: a network of 8-bit integers, entered, chosen, carried along."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from lungbox import cli
 from lungbox.datasets.phantom import draw, write_rsna
 from lungbox.datasets.rsna import IMAGE_FOLDERS
-from lungbox.engines import EngineError, precision, start
+from lungbox.engines import EngineError, Int8, precision, start
 from lungbox.engines.openvino import converted, openvino
 from lungbox.errors import LungboxError
 from lungbox.paths import data_folder
 from lungbox.pipeline import open_ensemble
 from lungbox.quantise.network import agreement, quantise
-from lungbox.weights.entries import Checked, Precisions, Quantised
-from lungbox.weights.manifest import Ensemble, enter_ensemble, enter_precisions, load_manifest
+from lungbox.weights.collection import INT8_FOLDER
+from lungbox.weights.entries import Checked
+from lungbox.weights.manifest import (
+    Ensemble,
+    enter_ensemble,
+    enter_precisions,
+    load_manifest,
+    own_path,
+    read_manifest,
+)
 from tests.tiny import SIDE, enter_tiny
 
 
@@ -47,17 +57,50 @@ def made(home):
 
 @pytest.fixture
 def entered(home, capfd, monkeypatch, made):
-    """The command itself; what is slow about it has been done."""
+    """The command itself, once; what is slow about it has been done. Gives the entry."""
     monkeypatch.setattr("lungbox.quantise.network.quantise", lambda *_: made)
-    if "tiny" not in load_manifest().precisions:
+    if not own():
         code, out, err = run(capfd, "quantise", "tiny", "--data", home / "data", "--images", 12)
         assert code == 0, err
-        assert [line.split(" | ")[0] for line in out.splitlines()[2:]] == [
-            "| float32",
-            "| bfloat16",
-            "| int8",
-        ]
-    return load_manifest().precisions["tiny"]
+        rows = [line.split(" | ")[0] for line in out.splitlines()[2:]]
+        assert rows[0] == "| float32"
+        assert rows[-1] == "| int8"
+    return next(iter(own().values()))
+
+
+@pytest.fixture
+def change(entered):
+    """Changes the entry for one test."""
+    (key,) = own()
+
+    def changed(**values):
+        enter_precisions(key, entered.model_copy(update=values))
+
+    yield changed
+    enter_precisions(key, entered)
+
+
+@pytest.fixture
+def vnni(tmp_path, monkeypatch):
+    """A processor that adds up products of 8-bit integers exactly, and multiplies bfloat16."""
+    cpu = tmp_path / "cpuinfo"
+    monkeypatch.setattr(precision, "_CPU", cpu)
+
+    def write(instructions):
+        cpu.write_text(f"flags\t\t: fpu avx512_bf16 {instructions}\n")
+
+    write("avx512_vnni amx_bf16")
+    return write
+
+
+def own():
+    return read_manifest(own_path()).precisions
+
+
+def passing(checked, **values):
+    return checked.model_copy(
+        update={"metric_change": 0.0, "same_count": 1.0, "images": 364} | values
+    )
 
 
 def images(count):
@@ -82,14 +125,14 @@ def test_it_says_what_float32_says_and_computes_in_integers(home, made):
     assert 0.8 < made.agreement < 1
 
 
-def test_what_is_entered_is_what_was_made(entered, home):
-    manifest = load_manifest()
-    assert entered.members == (manifest.weights["tiny"].sha256,)
-    assert entered.shares == (1.0,)
-    path = data_folder() / "weights/tiny-int8.safetensors"
+def test_what_is_entered_is_what_was_made(entered):
+    (path,) = (data_folder() / INT8_FOLDER).iterdir()
+    assert entered.ensemble == "tiny"
     assert entered.int8.bytes == path.stat().st_size
-    assert entered.int8.sources == (f"file:{path}",)
+    assert entered.int8.sources == (f"file:{path.resolve()}",)
     assert entered.checked_on == "8 RSNA images of fold 0"
+    assert entered.int8.images == 8
+    assert not entered.int8.passed  # on so few
 
 
 def test_engines_take_it_when_they_are_asked(entered):
@@ -99,7 +142,7 @@ def test_engines_take_it_when_they_are_asked(entered):
     exact = start("openvino", open_ensemble("tiny", 4, precision="float32")[0])
     ours, theirs = engine.predict(images(3)), exact.predict(images(3))
     assert ours.masks.shape == theirs.masks.shape
-    assert 0 < np.abs(ours.masks - theirs.masks).max()
+    assert np.abs(ours.masks - theirs.masks).max() > 0
     pairs = zip(ours.masks[..., 1], theirs.masks[..., 1], strict=True)
     assert np.mean([agreement(one, other) for one, other in pairs]) > 0.8
     with pytest.raises(EngineError, match="8-bit integers are OpenVINO's alone"):
@@ -113,89 +156,92 @@ def test_its_members_can_be_asked_for(entered):
 
 
 @pytest.mark.parametrize(
-    ("int8", "bfloat16", "units", "expected"),
+    ("int8", "bfloat16", "expected"),
     [
-        (0.001, 0.0, True, "int8"),
-        (-0.0031, 0.003, True, "bfloat16"),
-        (-0.0031, 0.003, False, "float32"),
-        (0.01, -0.01, True, "float32"),
+        ({"metric_change": 0.001}, {}, "int8"),
+        ({"metric_change": -0.0031}, {"metric_change": 0.003}, "bfloat16"),
+        ({"same_count": 0.9}, {"same_count": 0.95}, "bfloat16"),
+        ({"images": 99}, {"metric_change": -0.01}, "float32"),
     ],
 )
-def test_auto_takes_the_fastest_that_passed(
-    entered, home, tmp_path, monkeypatch, int8, bfloat16, units, expected
+def test_auto_takes_the_fastest_that_passed(entered, change, vnni, int8, bfloat16, expected):
+    checked = Checked(metric_change=0.0, same_count=1.0, images=364)
+    change(int8=passing(entered.int8, **int8), bfloat16=passing(checked, **bfloat16))
+    job, _ = open_ensemble("tiny", 4)
+    assert precision.fastest(job.precisions) == expected
+
+
+@pytest.mark.parametrize(
+    ("instructions", "expected"),
+    [("avx512_vnni", "int8"), ("avx_vnni", "int8"), ("avx512bw", "float32"), ("", "float32")],
+)
+def test_auto_takes_integers_only_where_they_are_exact(
+    entered, change, vnni, instructions, expected
 ):
-    cpu = tmp_path / "cpuinfo"
-    cpu.write_text(f"flags\t\t: fpu avx512_bf16 {'amx_bf16' if units else ''} amx_int8\n")
-    monkeypatch.setattr(precision, "_CPU", cpu)
-    changed = {
-        "int8": entered.int8.model_copy(update={"metric_change": int8}),
-        "bfloat16": Checked(metric_change=bfloat16, same_count=1.0),
-    }
-    enter_precisions("tiny", entered.model_copy(update=changed))
-    try:
-        job, _ = open_ensemble("tiny", 4)
-        assert start("openvino", job).precision == expected
-    finally:
-        enter_precisions("tiny", entered)
+    """And bfloat16 only with matrix units."""
+    checked = Checked(metric_change=0.0, same_count=1.0, images=364)
+    change(int8=passing(entered.int8), bfloat16=checked)
+    vnni(instructions)
+    engine = start("openvino", open_ensemble("tiny", 4)[0])
+    assert engine.precision == expected
+    assert engine.predict(images(1)).masks.shape == (1, SIDE // 4, SIDE // 4, 2)
 
 
-def test_what_was_found_out_about_other_weights_is_void(entered, home):
-    other = entered.model_copy(update={"members": ("0" * 64,)})
-    enter_precisions("tiny", other)
+@pytest.mark.parametrize(
+    "changed", [{"threshold": 0.4}, {"flip": True}, {"preparation": "nearest"}]
+)
+def test_what_was_found_out_is_void_for_another_ensemble(entered, change, vnni, changed):
+    """Of other weights, at another point, differently prepared, mirrored."""
+    change(int8=passing(entered.int8))
+    ensemble = load_manifest().ensembles["tiny"]
+    assert "int8" in open_ensemble("tiny", 1)[0].precisions
+    enter_ensemble("tiny", ensemble.model_copy(update={"rule": "threshold"} | changed))
     try:
         assert open_ensemble("tiny", 1)[0].precisions == ("float32",)
         with pytest.raises(LungboxError, match="python -m lungbox quantise tiny --data DIR"):
             open_ensemble("tiny", 1, precision="int8")
     finally:
-        enter_precisions("tiny", entered)
+        enter_ensemble("tiny", ensemble)
 
 
-def test_an_ensemble_nobody_has_quantised(entered, home):
+def test_an_ensemble_nobody_has_quantised(entered):
     enter_ensemble("twin", Ensemble(members=("tiny", "tiny"), min_area=0.0))
     assert open_ensemble("twin", 1)[0].precisions == ("float32",)
-    with pytest.raises(LungboxError, match="twin is not there in 8-bit integers"):
+    with pytest.raises(LungboxError, match="twin as it is now is not there in 8-bit integers"):
         open_ensemble("twin", 1, precision="int8")
 
 
-def test_without_its_file_auto_goes_on_in_float32(entered, home):
-    path = data_folder() / "weights/tiny-int8.safetensors"
+def test_a_precision_there_is_not():
+    with pytest.raises(LungboxError, match="there is no precision int16; did you mean int8"):
+        open_ensemble("default", 1, precision="int16")
+
+
+def test_without_its_file_auto_goes_on_in_float32(entered, change, vnni):
+    change(int8=passing(entered.int8))
+    (path,) = (data_folder() / INT8_FOLDER).iterdir()
     kept = path.rename(path.with_suffix(".away"))
-    passed = entered.int8.model_copy(update={"metric_change": 0.0})
-    enter_precisions("tiny", entered.model_copy(update={"int8": passed}))
     try:
         assert "int8" not in open_ensemble("tiny", 1)[0].precisions
         with pytest.raises(LungboxError, match="or run with --precision float32"):
             open_ensemble("tiny", 1, precision="int8")
     finally:
         kept.rename(path)
-        enter_precisions("tiny", entered)
 
 
-def test_a_run_says_what_it_computed_in(entered, home, capfd, tmp_path):
-    source = home / "data" / IMAGE_FOLDERS[0]
-    for asked in ("int8", "float32"):
-        output = tmp_path / asked
-        code, _, err = run(
-            capfd, "predict", source, "--ensemble", "tiny", "--precision", asked,
-            "--output", output,
-        )  # fmt: skip
-        assert code == 0, err
-        assert json.loads((output / "run.json").read_text())["precision"] == asked
+def test_a_file_this_openvino_cannot_read(entered, tmp_path, vnni):
+    """Asked for, it is said; not asked for, the run goes on in float32."""
+    path = tmp_path / "other.safetensors"
+    save_file({"xml": np.zeros(9, np.uint8), "bin": np.zeros(9, np.uint8)}, path)
+    job, _ = open_ensemble("tiny", 1, precision="float32")
+    int8 = Int8(path, "0" * 64)
+    either = replace(job, precisions=("int8", "float32"), asked=False, int8=int8)
+    assert start("auto", either).precision == "float32"
+    with pytest.raises(LungboxError, match="cannot read it; use --precision float32"):
+        start("openvino", replace(job, precisions=("int8",), asked=True, int8=int8))
 
 
-def test_a_bundle_carries_it(entered, home, capfd, tmp_path, monkeypatch):
-    code, _, err = run(capfd, "weights", "bundle", tmp_path / "bundle", "tiny")
-    assert code == 0, err
-    monkeypatch.setenv("LUNGBOX_HOME", str(tmp_path / "elsewhere"))
-    monkeypatch.setenv("LUNGBOX_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("LUNGBOX_BUNDLE", str(tmp_path / "bundle"))
-    job, _ = open_ensemble("tiny", 1, precision="int8")
-    assert job.int8.path.parent == tmp_path / "bundle"
-    assert start("openvino", job).predict(images(1)).masks.shape == (1, SIDE // 4, SIDE // 4, 2)
-
-
-def test_a_damaged_file_is_refused(entered, home):
-    path = data_folder() / "weights/tiny-int8.safetensors"
+def test_a_damaged_file_is_refused(entered):
+    (path,) = (data_folder() / INT8_FOLDER).iterdir()
     kept = path.read_bytes()
     path.write_bytes(kept[:-1] + bytes([kept[-1] ^ 1]))
     try:
@@ -205,14 +251,65 @@ def test_a_damaged_file_is_refused(entered, home):
         path.write_bytes(kept)
 
 
-def test_manifests_keep_what_they_say(entered, own_home):
-    written = Precisions(
-        members=("a" * 64,),
-        shares=(1.0,),
-        int8=Quantised(
-            metric_change=0.0, same_count=1.0, sha256="b" * 64, bytes=5, sources=("https://a/b",)
-        ),
-    )
-    enter_precisions("default", written)
-    assert load_manifest().precisions["default"] == written
-    assert written.passed() == ("int8", "float32")
+def test_a_run_says_what_it_computed_in(entered, home, capfd, tmp_path):
+    source = home / "data" / IMAGE_FOLDERS[0]
+    for asked, digest in (("int8", entered.int8.sha256), ("float32", None)):
+        output = tmp_path / asked
+        code, _, err = run(
+            capfd, "predict", source, "--ensemble", "tiny", "--precision", asked,
+            "--output", output,
+        )  # fmt: skip
+        assert code == 0, err
+        record = json.loads((output / "run.json").read_text())
+        assert (record["precision"], record["int8_sha256"]) == (asked, digest)
+
+
+def test_a_bundle_carries_it(entered, capfd, tmp_path, monkeypatch):
+    code, _, err = run(capfd, "weights", "bundle", tmp_path / "bundle", "tiny")
+    assert code == 0, err
+    elsewhere(tmp_path, monkeypatch)
+    job, _ = open_ensemble("tiny", 1, precision="int8")
+    assert job.int8.path.parent == tmp_path / "bundle"
+    assert start("openvino", job).predict(images(1)).masks.shape == (1, SIDE // 4, SIDE // 4, 2)
+
+
+def test_a_bundle_without_it(entered, change, capfd, tmp_path, monkeypatch):
+    """Everything runs without: a network that cannot be had does not stop a bundle."""
+    change(int8=passing(entered.int8, sources=("file:/not/there",)))
+    code, _, err = run(capfd, "weights", "bundle", tmp_path / "bundle", "tiny")
+    assert code == 0, err
+    elsewhere(tmp_path, monkeypatch)
+    assert open_ensemble("tiny", 1)[0].precisions == ("float32",)
+
+
+def elsewhere(tmp_path, monkeypatch):
+    """Another machine, with the bundle."""
+    monkeypatch.setenv("LUNGBOX_HOME", str(tmp_path / "elsewhere"))
+    monkeypatch.setenv("LUNGBOX_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("LUNGBOX_BUNDLE", str(tmp_path / "bundle"))
+
+
+def test_the_weights_commands_know_it(entered, change, capfd):
+    (key,), (path,) = own(), (data_folder() / INT8_FOLDER).iterdir()
+    kept = path.read_bytes()
+    for command in (("list",), ("verify",), ("fetch", "tiny")):
+        _, out, err = run(capfd, "weights", *command)
+        assert "tiny-int8" in out + err
+    _, _, err = run(capfd, "weights", "remove", "default")
+    assert own()
+    forgotten = load_manifest().precisions[key].model_copy(update={"ensemble": "default"})
+    enter_precisions(key, forgotten)
+    _, _, err = run(capfd, "weights", "remove", "default")
+    assert err == "default: entry removed, 1 file removed\n"
+    assert not own()
+    assert not path.exists()
+    path.write_bytes(kept)
+
+
+def test_one_engine_for_several_threads(entered):
+    engine = start("openvino", open_ensemble("tiny", 2, precision="float32")[0])
+    batches = [images(6)[i : i + 2] for i in (0, 2, 4)] * 10
+    expected = [engine.predict(batch).masks for batch in batches[:3]] * 10
+    with ThreadPoolExecutor(3) as pool:
+        found = list(pool.map(lambda batch: engine.predict(batch).masks, batches))
+    assert all(map(np.array_equal, found, expected))
