@@ -1,9 +1,10 @@
 """Whole processes, as a user starts them: python -m benchmarks.process IMAGE_DIR [--growth].
 
 Radiographs of IMAGE_DIR become 184 JPEG DICOMs of 1024 x 1024 pixels, which are boxed by the
-default, by the four networks (random weights) and in the reference system's way; cold (a cache folder
-of its own each time), then warm. Also one image; and with `--growth` 100, 1,000 and 10,000 files.
-Seconds and the peak of memory of the process, each in turn, in one run. Linux only, for the memory.
+default, by the four networks (random weights) and in the reference system's way; cold (a cache
+folder of its own each time), then warm. Also one image; and with `--growth` 100, 1,000 and 10,000
+files. Seconds and the peak of memory of the process, each in turn, in one run. Linux only, for the
+memory.
 """
 
 import argparse

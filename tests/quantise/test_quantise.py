@@ -69,7 +69,7 @@ def entered(home, capfd, monkeypatch, made):
 
 
 @pytest.fixture
-def change(entered):
+def change(entered, home):
     """Changes the entry for one test."""
     (key,) = own()
 
@@ -77,7 +77,10 @@ def change(entered):
         enter_precisions(key, entered.model_copy(update=values))
 
     yield changed
-    enter_precisions(key, entered)
+    with pytest.MonkeyPatch.context() as patch:
+        # The test may have gone to another machine.
+        patch.setenv("LUNGBOX_HOME", str(home / "home"))
+        enter_precisions(key, entered)
 
 
 @pytest.fixture
