@@ -1,6 +1,6 @@
 """`lungbox score`: a submission against a challenge's labels."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,8 @@ from lungbox.submission import read_submission, vinbigdata
 # Beside RSNA's labels: which images are of one patient.
 PATIENTS, PATIENT_COLUMN = "images.csv", "group"
 _NORMAL, _NOT_NORMAL, _ = RSNA_CLASSES
+# Of a figure, in JSON.
+_SHOWN = ("name", "value", "low", "high", "images")
 
 
 @dataclass(frozen=True)
@@ -45,10 +47,9 @@ class Scored:
     def to_record(self) -> dict[str, Any]:
         """Its JSON form; what is not defined is null."""
         figures = [
-            {key: _defined(value) for key, value in asdict(figure).items()}
-            for figure in self.figures
+            {key: _defined(getattr(figure, key)) for key in _SHOWN} for figure in self.figures
         ]
-        return {**asdict(self), "figures": figures}
+        return {**vars(self), "figures": figures}
 
     def show(self, console: Console) -> None:
         """Print it as a table."""
