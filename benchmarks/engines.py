@@ -26,7 +26,6 @@ from benchmarks.turns import in_turns
 from lungbox import architecture
 from lungbox.architecture.cost import gflops
 from lungbox.engines import Int8, Job, start
-from lungbox.frameworks import start_keras
 from lungbox.radiograph import prepare, read
 
 IMAGES, BATCH, ROUNDS = 16, 8, 5
@@ -36,7 +35,6 @@ Way = Callable[[], object]
 
 
 def main() -> None:
-    start_keras()
     console = Console(highlight=False)
     peak = _matrix_product()
     console.print(f"product of large float32 matrices: {peak:.0f} GFLOP/s")
@@ -115,7 +113,7 @@ def _others(name: str, folder: Path, images: NDArray[np.uint8], console: Console
     if find_spec("torch"):
         ways |= _pytorch(models, pixels, console)
     else:
-        console.print("No PyTorch here: pip install 'lungbox[torch]'")
+        console.print("No PyTorch here: pip install 'lungbox[torch]'", markup=False)
     return ways
 
 

@@ -2,12 +2,16 @@
 
 from pathlib import Path
 
-import keras
+from lungbox.frameworks import start_keras
 
-from lungbox import architecture
-from lungbox.engines import Job, Member
-from lungbox.weights.files import save_weights
-from lungbox.weights.manifest import Weights
+start_keras()  # quietly, before anything imports it
+
+import keras  # noqa: E402
+
+from lungbox import architecture  # noqa: E402
+from lungbox.engines import Job, Member  # noqa: E402
+from lungbox.weights.files import save_weights  # noqa: E402
+from lungbox.weights.manifest import Weights  # noqa: E402
 
 FOUR = ("unet_resnet152", "unet_densenet121", "unet_vgg19_attention", "aspp_resnet152")
 REFERENCE = tuple(f"{name}_reference" for name in FOUR)

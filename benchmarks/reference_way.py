@@ -19,9 +19,6 @@ SIDE, OUT, MIN_AREA, SHRINK = 128, 1024, 25_000, 0.05
 
 
 def main() -> None:
-    from lungbox.frameworks import start_keras
-
-    start_keras()
     from benchmarks.ensembles import REFERENCE
     from lungbox import architecture
 

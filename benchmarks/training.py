@@ -55,7 +55,9 @@ def _rates(name: str) -> dict[str, float]:
         if find_spec("torch"):
             ways |= _in_pytorch(name, images, targets)
         else:
-            Console(stderr=True).print("No PyTorch here: pip install 'lungbox[torch]'")
+            Console(stderr=True).print(
+                "No PyTorch here: pip install 'lungbox[torch]'", markup=False
+            )
         seconds = in_turns(ways, STEPS)
     made = {"batches alone": AHEAD * BATCH}
     return {what: made.get(what, BATCH) / taken for what, taken in seconds.items()}
