@@ -12,7 +12,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from lungbox.evaluation.assess import assess
+from lungbox.evaluation.assess import Subject, assess
 from lungbox.evaluation.figures import Figure
 from lungbox.evaluation.scores import (
     AGAINST_NORMAL,
@@ -66,7 +66,7 @@ def _runs(data: Path, folder: Path, console: Console) -> Iterator[tuple[str, Jud
     for place, (name, changes) in enumerate(WITHOUT.items()):
         named = (f"name=ablation-{place}", *SHORT, *changes)
         entered = run(Request(RECIPE, data, folder / str(place), named), console)
-        yield name, assess(data, 0, entered, "auto", console).rsna.judged
+        yield name, assess(Subject(data, 0, entered), console).rsna.judged
 
 
 if __name__ == "__main__":

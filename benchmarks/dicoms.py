@@ -1,19 +1,15 @@
 """Radiographs as the RSNA challenge ships them: 8-bit baseline JPEG in DICOM."""
 
-from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from pydicom.dataset import FileDataset, FileMetaDataset
-from pydicom.encaps import encapsulate
-from pydicom.uid import JPEGBaseline8Bit, SecondaryCaptureImageStorage, generate_uid
+from pydicom.uid import JPEGBaseline8Bit
 
 from lungbox.folder import gather
 from lungbox.radiograph import RadiographError, read
-
-QUALITY = 90
+from tests.dicoms import dataset, write
 
 
 def write_dicoms(images: Path, folder: Path, count: int, side: int = 1024) -> None:
@@ -26,7 +22,7 @@ def write_dicoms(images: Path, folder: Path, count: int, side: int = 1024) -> No
         raise SystemExit(f"{images}: no radiographs to make DICOMs of")
     for number in range(count):
         path = folder / f"{number:05d}.dcm"
-        _dataset(usable[number % len(usable)]).save_as(path, enforce_file_format=True)
+        write(dataset(usable[number % len(usable)]), path, JPEGBaseline8Bit)
 
 
 def _sized(path: Path, side: int) -> NDArray[np.uint8] | None:
@@ -35,24 +31,3 @@ def _sized(path: Path, side: int) -> NDArray[np.uint8] | None:
     except RadiographError:
         return None  # a table of labels, for instance
     return np.asarray(image.resize((side, side), Image.Resampling.LANCZOS))
-
-
-def _dataset(pixels: NDArray[np.uint8]) -> FileDataset:
-    meta = FileMetaDataset()
-    meta.MediaStorageSOPClassUID = SecondaryCaptureImageStorage
-    meta.MediaStorageSOPInstanceUID = generate_uid()
-    meta.TransferSyntaxUID = JPEGBaseline8Bit
-    found = FileDataset("", {}, file_meta=meta, preamble=b"\0" * 128)
-    found.SOPClassUID, found.SOPInstanceUID = meta[0x00020002].value, meta[0x00020003].value
-    found.StudyInstanceUID, found.SeriesInstanceUID = generate_uid(), generate_uid()
-    found.Modality, found.BodyPartExamined, found.ViewPosition = "CR", "CHEST", "PA"
-    found.PatientID = found.PatientName = "benchmark"
-    found.Rows, found.Columns = pixels.shape
-    found.SamplesPerPixel, found.PhotometricInterpretation = 1, "MONOCHROME2"
-    found.BitsAllocated = found.BitsStored = 8
-    found.HighBit, found.PixelRepresentation = 7, 0
-    found.LossyImageCompression = "01"
-    content = BytesIO()
-    Image.fromarray(pixels).save(content, "JPEG", quality=QUALITY)
-    found.PixelData = encapsulate([content.getvalue()])
-    return found

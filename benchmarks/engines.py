@@ -26,10 +26,9 @@ from benchmarks.turns import in_turns
 from lungbox import architecture
 from lungbox.architecture.cost import gflops
 from lungbox.engines import Int8, Job, start
-from lungbox.radiograph import prepare, read
+from lungbox.export.verify import radiographs
 
 IMAGES, BATCH, ROUNDS = 16, 8, 5
-_EXAMPLES = Path("examples")
 _PREDICT = "keras.Model.predict, network by network"
 Way = Callable[[], object]
 
@@ -45,10 +44,13 @@ def main() -> None:
 
 def _show(name: str, folder: Path, peak: float, console: Console) -> None:
     networks, side = ENSEMBLES[name]
-    images = _images(side)
-    ways = _ours(name, folder, images) | _others(name, folder, images, console)
+    job = random_job(name, folder, BATCH)
+    examples, _ = radiographs(job)
+    images = examples[np.arange(IMAGES) % len(examples)]
+    models = [architecture.build(network, side) for network in networks]
+    ways = _ours(job, folder, images) | _others(models, folder, images, console)
     seconds = in_turns(ways, ROUNDS)
-    operations = sum(gflops(architecture.build(network, side)) for network in networks)
+    operations = sum(map(gflops, models))
     table = Table(
         "way", "ms an image", "times predict", "of the product",
         title=f"{name}: {len(networks)} of {operations:.1f} GFLOPs together, {side} px",
@@ -62,8 +64,7 @@ def _show(name: str, folder: Path, peak: float, console: Console) -> None:
     console.print(table)
 
 
-def _ours(name: str, folder: Path, images: NDArray[np.uint8]) -> dict[str, Way]:
-    job = random_job(name, folder, BATCH)
+def _ours(job: Job, folder: Path, images: NDArray[np.uint8]) -> dict[str, Way]:
     jobs = {
         "Keras, one graph": ("keras", job),
         "OpenVINO, float32": ("openvino", job),
@@ -84,24 +85,17 @@ def _quantised(job: Job, folder: Path, images: NDArray[np.uint8]) -> Int8:
     """Of random weights nothing can be said about agreement, so as the default's: depthwise and the
     first convolutions stay in float32."""
     from lungbox.engines.openvino import converted, save_int8
-    from lungbox.quantise import network
+    from lungbox.quantise.network import STEPS, quantise
     from lungbox.weights.fetch import sha256
 
-    network.LEAST_AGREEMENT = -1.0
-    steps = network._STEPS
-    network._STEPS = (steps[2] if job.ensemble == "lite0" else steps[0],)
-    try:
-        made = network.quantise(converted(job), images)
-    finally:
-        network._STEPS = steps
+    step = STEPS[2] if job.ensemble == "lite0" else STEPS[0]
+    made = quantise(converted(job), images, [step])
     path = folder / "int8.safetensors"
     save_int8(made.network, path)
     return Int8(path, sha256(path))
 
 
-def _others(name: str, folder: Path, images: NDArray[np.uint8], console: Console) -> dict[str, Way]:
-    networks, side = ENSEMBLES[name]
-    models = [architecture.build(network, side) for network in networks]
+def _others(models, folder: Path, images: NDArray[np.uint8], console: Console) -> dict[str, Way]:
     for model in models:
         model.compile(jit_compile=False)
     pixels = images[..., None].astype(np.float32)
@@ -172,12 +166,6 @@ def _pytorch(models, pixels: NDArray[np.float32], console: Console) -> dict[str,
         except Exception as error:  # compiling needs a C++ compiler, and says so in many ways
             console.print(f"{what}: {str(error).splitlines()[0][:150]}")
     return found
-
-
-def _images(side: int) -> NDArray[np.uint8]:
-    files = sorted(_EXAMPLES.glob("*.png")) + sorted(_EXAMPLES.glob("*.dcm"))
-    prepared = [prepare(read(path).pixels, side) for path in files]
-    return np.stack([prepared[row % len(prepared)] for row in range(IMAGES)])
 
 
 def _matrix_product(side: int = 2048, repeats: int = 8) -> float:

@@ -15,7 +15,9 @@ import pydicom
 from skimage.measure import label, regionprops
 from skimage.transform import resize
 
-SIDE, OUT, MIN_AREA, SHRINK = 128, 1024, 25_000, 0.05
+from lungbox.constants import REFERENCE_MIN_BOX_AREA, REFERENCE_SHRINK, RSNA_SIZE
+
+SIDE = 128
 
 
 def main() -> None:
@@ -40,13 +42,16 @@ def _image(path: Path) -> np.ndarray:
 
 
 def _boxes(mask: np.ndarray) -> str:
-    large = resize(mask.astype(float), (OUT, OUT), order=0, preserve_range=True) > 0.5
+    large = resize(mask.astype(float), (RSNA_SIZE, RSNA_SIZE), order=0, preserve_range=True) > 0.5
     found = []
     for region in regionprops(label(large)):
         top, left, bottom, right = region.bbox
-        if region.area_bbox > MIN_AREA:
+        if region.area_bbox > REFERENCE_MIN_BOX_AREA:
             confidence = large[top:bottom, left:right].mean()
-            across, down = int((right - left) * SHRINK), int((bottom - top) * SHRINK)
+            across, down = (
+                int((right - left) * REFERENCE_SHRINK),
+                int((bottom - top) * REFERENCE_SHRINK),
+            )
             x, y = left + across, top + down
             found.append(f"{confidence:.2f} {x} {y} {right - across - x} {bottom - down - y}")
     return " ".join(found)

@@ -203,8 +203,9 @@ def evaluate(
 ) -> None:
     """Score an ensemble on a fold it was not trained on, and choose its operating point."""
     from lungbox.evaluation import evaluate as evaluation
+    from lungbox.evaluation.assess import Subject
 
-    evaluation.run(data, fold, ensemble, engine, say, precision, against)
+    evaluation.run(Subject(data, fold, ensemble, engine, precision), say, against)
 
 
 @app.command()
@@ -217,8 +218,9 @@ def report(
 ) -> None:
     """Write one HTML page about an ensemble on a fold it was not trained on."""
     from lungbox.evaluation import report as page
+    from lungbox.evaluation.assess import Subject
 
-    page.run(data, fold, ensemble, engine, output, say)
+    page.run(Subject(data, fold, ensemble, engine), output, say)
 
 
 @app.command()
@@ -233,8 +235,9 @@ def tune(
 ) -> None:
     """Choose the operating point of an ensemble, and say what it is worth on unseen patients."""
     from lungbox.evaluation import tune as tuning
+    from lungbox.evaluation.assess import Subject
 
-    tuning.run(data, fold, ensemble, engine, save, say)
+    tuning.run(Subject(data, fold, ensemble, engine), save, say)
 
 
 @app.command()

@@ -66,11 +66,7 @@ def fetch(names: Names = None) -> None:
     manifest = load_manifest()
     wanted = members_of(names) if names else [n for n, w in manifest.weights.items() if w.sources]
     files: dict[str, File] = {name: manifest.file(name) for name in wanted}
-    files |= {
-        known.int8_name: known.int8
-        for known in manifest.precisions.values()
-        if known.int8 and (not names or known.ensemble in names)
-    }
+    files |= manifest.int8_files(names or None)
     missing = unpublished(files)
     reasons = []
     with downloads(say) as watch:

@@ -1,5 +1,7 @@
 """From files to findings: reading ahead, batching, bad files set aside."""
 
+import hashlib
+import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,7 +28,6 @@ from lungbox.findings import Findings, opacities
 from lungbox.flow import Finished, Stages, through
 from lungbox.folder import Source
 from lungbox.radiograph import Radiograph, RadiographError, identity, prepare, read
-from lungbox.weights.entries import precisions_key
 from lungbox.weights.fetch import Watch, fetch, fetch_all
 from lungbox.weights.files import WeightsError
 from lungbox.weights.manifest import DEFAULT, Manifest, load_manifest
@@ -202,7 +203,7 @@ def _in_precision(
     if asked == "auto":
         job = replace(job, precisions=known.passed() if known else ("float32",))
     else:
-        job = replace(job, precisions=(asked,), asked=True)
+        job = replace(job, precisions=(asked,))
     if "int8" not in job.precisions:
         return job
     if known is None or known.int8 is None:
@@ -213,16 +214,19 @@ def _in_precision(
     try:
         path = fetch(known.int8_name, known.int8, watch)
     except WeightsError:
-        if job.asked:
+        if job.only:
             raise
         return job.without("int8")
     return replace(job, int8=Int8(path, known.int8.sha256))
 
 
 def key_of(job: Job, point: OperatingPoint) -> str:
-    """What is known of the job in other precisions is entered under this."""
+    """What is known of the job in other precisions is entered under this: it changes with whatever
+    decides boxes."""
+    members = [[member.sha256, round(member.share, 6)] for member in job.members]
     settings = {"preparation": job.preparation, "flip": job.flip, **vars(point)}
-    return precisions_key([(member.sha256, member.share) for member in job.members], settings)
+    facts = json.dumps([members, settings], sort_keys=True)
+    return hashlib.sha256(facts.encode()).hexdigest()[:24]
 
 
 @dataclass(frozen=True)

@@ -17,16 +17,21 @@ SIDE = 64
 def enter_tiny(folder: Path, name: str = "tiny", seed: int = 1, **ensemble) -> Path:
     """Build `unet_lite0` at 64 px, make its masks vary, save it in `folder` and enter it."""
     path = save_tiny(folder / f"{name}.safetensors", seed)
-    weights = Weights(
+    weights = weights_of(path, folds=(1, 2, 3, 4))
+    enter(name, weights, Ensemble(**({"members": (name,), "min_area": 0.0} | ensemble)))
+    return path
+
+
+def weights_of(path: Path, image_size: int = SIDE, **facts) -> Weights:
+    """The entry of a file of `unet_lite0`'s weights."""
+    return Weights(
         architecture="unet_lite0",
-        image_size=SIDE,
+        image_size=image_size,
         sha256=sha256(path),
         bytes=path.stat().st_size,
         sources=(f"file:{path}",),
-        folds=(1, 2, 3, 4),
+        **facts,
     )
-    enter(name, weights, Ensemble(**({"members": (name,), "min_area": 0.0} | ensemble)))
-    return path
 
 
 def save_tiny(path: Path, seed: int) -> Path:

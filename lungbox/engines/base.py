@@ -50,8 +50,8 @@ class Job:
         preparation: how radiographs become its input.
         keep_members: whether each member's masks are wanted, too.
         flip: whether each radiograph is also read mirrored, see `ask`.
-        precisions: the types it may compute in; an engine takes the fastest that it can.
-        asked: whether a user named the one there is; an engine that cannot says so then.
+        precisions: the types it may compute in; an engine takes the fastest that it can, and
+            says so where there is only one and it cannot.
         int8: what it runs in 8-bit integers; None where it may not.
     """
 
@@ -62,8 +62,12 @@ class Job:
     keep_members: bool = False
     flip: bool = False
     precisions: tuple[Precision, ...] = ("float32",)
-    asked: bool = False
     int8: Int8 | None = None
+
+    @property
+    def only(self) -> Precision | None:
+        """The type it has to compute in; None where there is a choice."""
+        return self.precisions[0] if len(self.precisions) == 1 else None
 
     def without(self, precision: Precision) -> "Job":
         """The same, but never in `precision`."""

@@ -37,10 +37,10 @@ class KerasEngine:
 
 
 def _precision(job: Job) -> Precision:
-    if job.asked:
-        if job.precisions == ("int8",):
-            raise EngineError("8-bit integers are OpenVINO's alone; use --engine openvino")
-        return job.precisions[0]
+    if job.only == "int8":
+        raise EngineError("8-bit integers are OpenVINO's alone; use --engine openvino")
+    if job.only:
+        return job.only
     return "bfloat16" if "bfloat16" in job.precisions and has_gpu() else "float32"
 
 

@@ -79,7 +79,7 @@ class OpenVinoEngine:
 
 
 def _chosen(job: Job) -> Precision:
-    return job.precisions[0] if job.asked else fastest(job.precisions)
+    return job.only or fastest(job.precisions)
 
 
 def _network(job: Job) -> tuple[Job, openvino.Model]:
@@ -88,7 +88,7 @@ def _network(job: Job) -> tuple[Job, openvino.Model]:
         try:
             return job, load_int8(job.int8)
         except WeightsError:
-            if job.asked:
+            if job.only:
                 raise
             job = job.without("int8")
     return job, converted(job)
@@ -180,12 +180,19 @@ def _traced(network: Any, job: Job) -> openvino.Model:
     def forward(images: Any) -> Any:
         return network(images, training=False)
 
+    return from_tensorflow(forward)
+
+
+def from_tensorflow(function: Any) -> openvino.Model:
+    """Convert a TensorFlow function that has a signature."""
     if sys.version_info >= (3, 13):
-        mend_converter(tf.__version__)
-    return openvino.convert_model(forward)
+        import tensorflow as tf
+
+        _mend_converter(tf.__version__)
+    return openvino.convert_model(function)
 
 
-def mend_converter(version: str) -> None:
+def _mend_converter(version: str) -> None:
     """OpenVINO's converter learns TensorFlow's version by importing it with `exec` and deleting the
     name afterwards; since Python 3.13 (PEP 667) it is not there to be deleted."""
     from openvino.frontend.tensorflow import utils

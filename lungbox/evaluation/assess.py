@@ -22,6 +22,33 @@ from lungbox.weights.manifest import load_manifest
 
 
 @dataclass(frozen=True)
+class Subject:
+    """An ensemble, and the fold it is assessed on.
+
+    Attributes:
+        data: labelled radiographs.
+        fold: one that no member of the ensemble has seen.
+        ensemble: a name in the manifest.
+        engine: what runs it.
+        precision: the type it computes in.
+    """
+
+    data: Path
+    fold: int
+    ensemble: str
+    engine: EngineName = "auto"
+    precision: PrecisionName = "float32"
+
+    def images(self) -> Dataset:
+        """The fold's images; see `unseen_images`."""
+        return unseen_images(self.ensemble, self.data, self.fold)
+
+    def start(self) -> Engine:
+        """What runs the ensemble, started."""
+        return load(self.ensemble, self.engine, batch_size=8, precision=self.precision).engine
+
+
+@dataclass(frozen=True)
 class Part:
     """One data set of the fold, predicted and judged.
 
@@ -66,39 +93,28 @@ class Assessment:
         return {name: part for name, part in named.items() if part}
 
 
-def assess(
-    data: Path,
-    fold: int,
-    ensemble: str,
-    engine: EngineName,
-    say: Console,
-    precision: PrecisionName = "float32",
-) -> Assessment:
+def assess(subject: Subject, say: Console) -> Assessment:
     """Predict a fold, choose operating points, judge.
 
     Args:
-        data: labelled radiographs.
-        fold: one that no member of the ensemble has seen.
-        ensemble: a name in the manifest.
-        engine: what runs it.
+        subject: what is assessed.
         say: where progress is shown.
-        precision: the type it computes in.
 
     Raises:
         LungboxError: the data is not there, or the weights have seen the fold.
     """
-    images = unseen_images(ensemble, data, fold)
-    running = load(ensemble, engine, batch_size=8, precision=precision).engine
+    images = subject.images()
+    running = subject.start()
     rsna, siim = (maps_shown(images.of_source(source), running, say) for source in ("rsna", "siim"))
     fitted = cross_fit(rsna, Grid())
-    own = load_manifest().ensemble(ensemble).point
+    own = load_manifest().ensemble(subject.ensemble).point
 
     def part(maps: Maps, points: Sequence[OperatingPoint]) -> Part:
         return Part(maps, judge(maps, points), judge(maps, (own,) * len(maps.dataset)))
 
     return Assessment(
-        ensemble=ensemble,
-        fold=fold,
+        ensemble=subject.ensemble,
+        fold=subject.fold,
         ran_on=f"{running.name}, {running.precision}",
         fitted=fitted,
         own=own,

@@ -1,14 +1,14 @@
 """`lungbox evaluate`: an ensemble's figures on a fold it was not trained on, as Markdown."""
 
-from pathlib import Path
+from dataclasses import replace
 
 from rich.console import Console
 
 from lungbox.datasets.types import DatasetError
-from lungbox.engines import EngineName, PrecisionName
 from lungbox.evaluation.assess import (
     Assessment,
     Part,
+    Subject,
     all_groups,
     assess,
     box_figures_as_it_is,
@@ -23,38 +23,26 @@ from lungbox.evaluation.scores import VIEW_ALONE
 _CASES = 5
 
 
-def run(
-    data: Path,
-    fold: int,
-    ensemble: str,
-    engine: EngineName,
-    say: Console,
-    precision: PrecisionName = "float32",
-    against: str | None = None,
-) -> None:
+def run(subject: Subject, say: Console, against: str | None = None) -> None:
     """Print tables of figures, the images that say most, and the operating point that fits best.
 
     The RSNA figures are cross-fitted: the boxes of each patient come from the operating point
     chosen on the others.
 
     Args:
-        data: labelled radiographs.
-        fold: one that no member of the ensemble has seen.
-        ensemble: a name in the manifest.
-        engine: what runs it.
+        subject: what is assessed.
         say: where progress is shown.
-        precision: the type it computes in.
         against: another ensemble, to print no more than how the two differ.
 
     Raises:
         LungboxError: the data is not there, or the weights have seen the fold.
     """
-    found = assess(data, fold, ensemble, engine, say, precision)
+    found = assess(subject, say)
     if against:
-        other = assess(data, fold, against, engine, say, precision)
+        other = assess(replace(subject, ensemble=against), say)
         print("\n".join(_differences(name, found, other) for name in found.parts))
         return
-    parts = [f"# {ensemble}, fold {fold}\n"]
+    parts = [f"# {found.ensemble}, fold {found.fold}\n"]
     for name, part in found.parts.items():
         title = f"## {name}, {len(part.maps.dataset)} images"
         parts.append(_figures(title, figures_of(name, part.judged)))

@@ -69,8 +69,6 @@ def predict_maps(
         running: called with the number of images run.
     """
     job = engine.job
-    if not len(dataset):
-        return Maps(dataset, np.zeros((0, 1, 1), np.uint8), np.zeros(0, np.float32))
     prepared = prepare_all(dataset, job.image_size, cache, reading, job.preparation)
     images = prepared.dataset
     if not len(images):

@@ -1,7 +1,6 @@
 """`lungbox tune`: the operating point an ensemble does best at, and what that is worth."""
 
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 from rich.console import Console
@@ -9,9 +8,9 @@ from rich.table import Table
 
 from lungbox.boxes import OperatingPoint
 from lungbox.datasets.types import DatasetError
-from lungbox.engines import Engine, EngineName
+from lungbox.engines import Engine
 from lungbox.errors import LungboxError
-from lungbox.evaluation.assess import maps_shown
+from lungbox.evaluation.assess import Subject, maps_shown
 from lungbox.evaluation.figures import with_interval
 from lungbox.evaluation.maps import Maps
 from lungbox.evaluation.operating_point import (
@@ -23,9 +22,7 @@ from lungbox.evaluation.operating_point import (
     image_scores,
     mix_weights,
 )
-from lungbox.evaluation.unseen import unseen_images
 from lungbox.metrics.bootstrap import Draws, Estimate
-from lungbox.pipeline import load
 from lungbox.progress import bar
 from lungbox.weights.manifest import (
     Ensemble,
@@ -57,16 +54,11 @@ class Choice:
     worth: Estimate
 
 
-def run(
-    data: Path, fold: int, ensemble: str, engine: EngineName, save: str | None, say: Console
-) -> Choice:
+def run(subject: Subject, save: str | None, say: Console) -> Choice:
     """Search, show what each way to choose is worth, and enter the best under a name.
 
     Args:
-        data: labelled radiographs.
-        fold: one that no member of the ensemble has seen.
-        ensemble: a name in the manifest.
-        engine: what runs it.
+        subject: the ensemble, and the fold it is tuned on.
         save: the name of the ensemble to enter; the ensemble's own where None, unless it is one
             of Lungbox's own, which is then only shown.
         say: where progress is shown.
@@ -74,12 +66,13 @@ def run(
     Raises:
         LungboxError: the data is not there, or the weights have seen the fold.
     """
+    ensemble, fold = subject.ensemble, subject.fold
     known = load_manifest().ensemble(ensemble)
     if known.compatibility == "reference":
         raise LungboxError(f"{ensemble} repeats the reference system, whose values are fixed")
     if save:
         check_name(save)  # before the search, not after it
-    choices = _choices(_both_maps(data, fold, ensemble, engine, say), known, say)
+    choices = _choices(_both_maps(subject, say), known, say)
     _show(choices, fold)
     best = pick(choices)
     print(f"\nChosen: {best.name}\n\n{as_toml(best.point)}")
@@ -131,17 +124,15 @@ def _choices(maps: tuple[Maps, Maps], known: Ensemble, say: Console) -> list[Cho
     return found
 
 
-def _both_maps(
-    data: Path, fold: int, ensemble: str, engine: EngineName, say: Console
-) -> tuple[Maps, Maps]:
+def _both_maps(subject: Subject, say: Console) -> tuple[Maps, Maps]:
     """RSNA's images of the fold, read as they are, and mirrored as well."""
-    dataset = unseen_images(ensemble, data, fold).of_source("rsna")
+    dataset = subject.images().of_source("rsna")
     if not has_mix(dataset):
         raise DatasetError(
-            f"{data}: fold {fold} lacks one of RSNA's three classes, so there is no challenge's "
-            "mix to tune for"
+            f"{subject.data}: fold {subject.fold} lacks one of RSNA's three classes, so there is "
+            "no challenge's mix to tune for"
         )
-    started = load(ensemble, engine, batch_size=8, precision="float32").engine
+    started = subject.start()
 
     def maps(flip: bool) -> Maps:
         reading: Engine = started

@@ -1,6 +1,5 @@
 """A Keras network as a file of another format, its metadata attached."""
 
-import sys
 import tempfile
 import zipfile
 from collections.abc import Callable
@@ -74,16 +73,10 @@ def _onnx(network: keras.Model, path: Path, batch: int | None, text: str) -> Non
 
 
 def _openvino(network: keras.Model, path: Path, batch: int | None, text: str) -> None:
-    from lungbox.engines.openvino import openvino
+    from lungbox.engines.openvino import from_tensorflow, openvino
 
-    if sys.version_info >= (3, 13):
-        import tensorflow as tf
-
-        from lungbox.engines.openvino import mend_converter
-
-        mend_converter(tf.__version__)
     function, _ = _traced(network, batch)
-    model = openvino.convert_model(function)
+    model = from_tensorflow(function)
     # Beside these the converter has named them after its own operations.
     for name in (MASK, IMAGE):
         model.output(name).tensor.set_names({name})

@@ -8,7 +8,7 @@ where this takes two.)
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from io import StringIO
@@ -28,7 +28,7 @@ _SMOOTH = 0.01
 # What stays in float32, step by step. Parts of a concatenation share one range, which is wrong for
 # all but one; a depthwise convolution has few products to average its errors over; the first
 # convolution sees the image itself, and sums carry errors from one block to the next.
-_STEPS: tuple[tuple[str, ...], ...] = (
+STEPS: tuple[tuple[str, ...], ...] = (
     (),
     ("Concat",),
     ("Concat", "GroupConvolution", "first Convolution"),
@@ -51,12 +51,17 @@ class Made:
     in_float32: tuple[str, ...]
 
 
-def quantise(network: openvino.Model, images: NDArray[np.uint8]) -> Made:
+def quantise(
+    network: openvino.Model,
+    images: NDArray[np.uint8],
+    steps: Sequence[tuple[str, ...]] = STEPS,
+) -> Made:
     """Quantise a network of `(B, S, S, 1)` uint8, B any number, to `mask` and `image`.
 
     Args:
         network: stays as it is.
         images: `(N, S, S)` uint8, prepared, for calibration; every third is held against float32.
+        steps: what stays in float32, tried one after the other.
 
     Returns:
         The first step whose maps agree with float32's, or the one that agrees best.
@@ -69,7 +74,7 @@ def quantise(network: openvino.Model, images: NDArray[np.uint8]) -> Made:
     held = images[::3]
     expected = _maps(alone, held)
     best: Made | None = None
-    for kinds in _STEPS:
+    for kinds in steps:
         with redirect_stdout(StringIO()):  # bars of its own, in a terminal or not
             made = nncf.quantize(
                 alone,

@@ -18,7 +18,7 @@ from lungbox.pipeline import key_of, open_ensemble
 from lungbox.progress import downloads
 from lungbox.quantise.calibration import calibration_images
 from lungbox.quantise.parity import Parity, measure
-from lungbox.weights.collection import INT8_FOLDER
+from lungbox.weights.collection import INT8_FOLDER, remove_files
 from lungbox.weights.entries import Precision, Precisions, Quantised
 from lungbox.weights.fetch import sha256
 from lungbox.weights.manifest import enter_precisions, own_path, read_manifest
@@ -73,8 +73,7 @@ def run(data: Path, fold: int, ensemble: str, images: int, say: Console) -> list
     before = read_manifest(own_path()).precisions.get(key)
     enter_precisions(key, entry)
     if before and before.int8 and before.int8.sha256 != file.sha256:
-        for source in before.int8.sources:
-            Path(source.removeprefix("file:")).unlink(missing_ok=True)
+        remove_files(before.int8)
     say.print(f"Entered, with {file.path}", markup=False)
     return found
 
@@ -97,8 +96,8 @@ def _engines(job: Job, file: Int8) -> dict[Precision, Engine]:
     """In every precision that this processor can."""
     jobs: dict[Precision, Job] = {
         "float32": job,
-        "bfloat16": replace(job, precisions=("bfloat16",), asked=True),
-        "int8": replace(job, precisions=("int8",), asked=True, int8=file),
+        "bfloat16": replace(job, precisions=("bfloat16",)),
+        "int8": replace(job, precisions=("int8",), int8=file),
     }
     engines = {}
     for name, other in jobs.items():

@@ -1,6 +1,7 @@
 """Stored values to gray: modality LUT, VOI LUT or window, inversion, padding."""
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -16,50 +17,37 @@ _TABLE_SIZE = 2**16
 
 def render(values: NDArray, dataset: Dataset) -> NDArray[np.uint8]:
     """`(H, W)` stored values to gray, as the header of `dataset` says; padding is black."""
-    if values.dtype == np.uint8 and is_gray_already(dataset):
-        return 255 - values if dataset.PhotometricInterpretation == "MONOCHROME1" else values
     padding = _padding(values, dataset)
     low, high = int(values.min()), int(values.max())
     if high - low < _TABLE_SIZE:
-        used = values if padding is None else values[~padding]
         ramp = np.arange(low, high + 1, dtype=np.int64)
-        counts = np.bincount((used.astype(np.int64) - low).ravel(), minlength=ramp.size)
+
+        def counts() -> NDArray[np.int64]:
+            used = values if padding is None else values[~padding]
+            return np.bincount((used.astype(np.int64) - low).ravel(), minlength=ramp.size)
+
         gray = _look_up(_gray(ramp, counts, dataset), values, low)
     else:
         gray = _gray(values, None, dataset)
     if dataset.PhotometricInterpretation == "MONOCHROME1":
         gray = 255 - gray
     if padding is not None:
-        gray[padding] = 0
+        gray = np.where(padding, np.uint8(0), gray)
     return gray
-
-
-def is_gray_already(dataset: Dataset) -> bool:
-    """Whether stored values are 8-bit gray levels as they stand, but for an inversion: what is true
-    of most radiographs in challenges, and makes half of the work of reading them unnecessary."""
-    bits = int(dataset.BitsAllocated), int(dataset.BitsStored), int(dataset.PixelRepresentation)
-    slope, intercept = _number(dataset, "RescaleSlope"), _number(dataset, "RescaleIntercept")
-    return (
-        bits == (8, 8, 0)
-        and dataset.PhotometricInterpretation in ("MONOCHROME1", "MONOCHROME2")
-        and _stored(dataset, "PixelPaddingValue") is None
-        and not dataset.get("ModalityLUTSequence")
-        and not dataset.get("VOILUTSequence")
-        and (slope in (None, 0, 1) and intercept in (None, 0))
-        and _number(dataset, "WindowWidth") is None
-    )
 
 
 def _look_up(table: NDArray[np.uint8], values: NDArray, low: int) -> NDArray[np.uint8]:
     if values.dtype == np.uint8 and (table == np.arange(low, low + table.size)).all():
-        return values.copy()
+        return values
     return table[values.astype(np.int64) - low]
 
 
-def _gray(values: NDArray, counts: NDArray | None, dataset: Dataset) -> NDArray[np.uint8]:
+def _gray(
+    values: NDArray, counts: Callable[[], NDArray] | None, dataset: Dataset
+) -> NDArray[np.uint8]:
     """Stored values to 0-255 through the modality LUT and the VOI LUT or window.
 
-    `counts` says how often each value occurs, where `values` is a ramp.
+    `counts` says how often each value occurs, where `values` is a ramp; most headers never ask.
     """
     modality = _modality(values, dataset)
     shares = _voi_lut(modality, dataset)
@@ -71,7 +59,7 @@ def _gray(values: NDArray, counts: NDArray | None, dataset: Dataset) -> NDArray[
         lowest = -(2 ** (bits - 1)) if dataset.PixelRepresentation else 0
         shares = (values - lowest) / (2**bits - 1)
     if shares is None:
-        shares = stretch(np.asarray(modality, np.float64), counts)
+        shares = stretch(np.asarray(modality, np.float64), counts() if counts else None)
     return np.round(np.clip(shares, 0, 1) * 255).astype(np.uint8)
 
 

@@ -30,6 +30,16 @@ class RunFolder:
     path: Path
 
     @property
+    def asked(self) -> Path:
+        """The recipe."""
+        return self.path / "recipe.toml"
+
+    @property
+    def images(self) -> Path:
+        """What it learns from and is scored on."""
+        return self.path / "images.csv"
+
+    @property
     def state(self) -> Path:
         """Where the run stands."""
         return self.path / "state.safetensors"
@@ -57,19 +67,19 @@ class RunFolder:
         Raises:
             RecipeError: it holds a run of another recipe, or one that learns from other images.
         """
-        asked, images = self.path / "recipe.toml", self.path / "images.csv"
         if not any(path.exists() for path in (self.state, self.path / LOG, self.weights)):
             # Of a run that ended before its first epoch did.
-            asked.unlink(missing_ok=True)
-            images.unlink(missing_ok=True)
+            self.asked.unlink(missing_ok=True)
+            self.images.unlink(missing_ok=True)
             self.tidy()
-        if asked.is_file() and load_recipe(asked) != recipe:
+        if self.asked.is_file() and load_recipe(self.asked) != recipe:
             raise RecipeError(
                 f"{self.path} holds a run of another recipe; give another --run, or remove that "
                 "folder"
             )
         used = _table(materials)
-        if images.is_file() and images.read_text("utf-8") != used and not self.weights.is_file():
+        other = self.images.is_file() and self.images.read_text("utf-8") != used
+        if other and not self.weights.is_file():
             raise RecipeError(
                 f"{self.path} holds a run that learns from other images than these (its "
                 "images.csv); give the same data again, or another --run"
@@ -77,17 +87,16 @@ class RunFolder:
         self._write(recipe, recipe_path, used)
 
     def _write(self, recipe: Recipe, recipe_path: Path, used: str) -> None:
-        asked, images = self.path / "recipe.toml", self.path / "images.csv"
         self.path.mkdir(parents=True, exist_ok=True)
-        if not images.is_file():
-            with replacing(images) as file:
+        if not self.images.is_file():
+            with replacing(self.images) as file:
                 file.write(used)
-        if asked.is_file():
+        if self.asked.is_file():
             return
         if load_recipe(recipe_path) == recipe:
-            shutil.copyfile(recipe_path, asked)  # with its comments
+            shutil.copyfile(recipe_path, self.asked)  # with its comments
         else:
-            with replacing(asked, "wb") as file:
+            with replacing(self.asked, "wb") as file:
                 tomli_w.dump(recipe.model_dump(mode="json", exclude_unset=True), file)
 
 

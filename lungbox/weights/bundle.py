@@ -15,6 +15,7 @@ from lungbox.weights.fetch import Watch, cached, fetch, fetch_all
 from lungbox.weights.files import WeightsError
 from lungbox.weights.manifest import (
     NAME,
+    File,
     Manifest,
     Weights,
     load_manifest,
@@ -58,13 +59,14 @@ def bundle(
     copied, pinned = [], {}
     for name, path in zip(files, paths, strict=True):
         weights = manifest.weights[name]
-        copied.append(folder / cached(name, weights).name)
-        if path.resolve() != copied[-1].resolve():
-            shutil.copyfile(path, copied[-1])
+        copied.append(_copy(folder, path, name, weights))
         if not weights.sha256 and (pin := pins.expected(name, weights)):
             source = f"file:{copied[-1].name}" if pin.local else pin.source
             pinned[name] = pins.Pin(pin.sha256, pin.bytes, source)
-    copied += [_copy_int8(folder, path, manifest.precisions[key]) for key, path in int8.items()]
+    for key, path in int8.items():
+        known = manifest.precisions[key]
+        assert known.int8 is not None
+        copied.append(_copy(folder, path, known.int8_name, known.int8))
     pins.write(folder / pins.NAME, pins.read(folder / pins.NAME) | pinned)
     _write_entries(folder, manifest, names, files, set(int8))
     shutil.copyfile(requirements_file(), folder / "requirements.txt")
@@ -128,9 +130,8 @@ def _fetch_int8(names: list[str], manifest: Manifest, watch: Watch) -> dict[str,
     return found
 
 
-def _copy_int8(folder: Path, path: Path, known: Precisions) -> Path:
-    assert known.int8 is not None
-    target = folder / cached(known.int8_name, known.int8).name
+def _copy(folder: Path, path: Path, name: str, file: File) -> Path:
+    target = folder / cached(name, file).name
     if path.resolve() != target.resolve():
         shutil.copyfile(path, target)
     return target
@@ -140,17 +141,20 @@ def _portable_int8(known: Precisions, there: bool) -> Precisions:
     """As `_portable`; without a network that is not `there`."""
     if known.int8 is None or not there:
         return known.model_copy(update={"int8": None})
-    remote = tuple(source for source in known.int8.sources if not source.startswith("file:"))
-    sources = (f"file:{cached(known.int8_name, known.int8).name}", *remote)
+    sources = _portable_sources(known.int8_name, known.int8)
     return known.model_copy(update={"int8": known.int8.model_copy(update={"sources": sources})})
 
 
 def _portable(name: str, weights: Weights) -> Weights:
     """The entry without paths of this machine: its file is beside it."""
-    remote = tuple(source for source in weights.sources if not source.startswith("file:"))
-    sources = (f"file:{cached(name, weights).name}", *remote)
+    sources = _portable_sources(name, weights)
     recipe = Path(weights.recipe).name if Path(weights.recipe).is_absolute() else weights.recipe
     return weights.model_copy(update={"sources": sources, "recipe": recipe})
+
+
+def _portable_sources(name: str, file: File) -> tuple[str, ...]:
+    remote = (source for source in file.sources if not source.startswith("file:"))
+    return f"file:{cached(name, file).name}", *remote
 
 
 def _make_wheels(folder: Path) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from lungbox.paths import data_folder
 from lungbox.weights import pins
 from lungbox.weights.content import ENDINGS, Format
+from lungbox.weights.entries import Quantised
 from lungbox.weights.fetch import cached, fault, local, sha256
 from lungbox.weights.files import WeightsError, check_weights, save_weights
 from lungbox.weights.keras2 import check_keras2, load_keras2
@@ -58,7 +59,7 @@ def statuses(names: list[str] | None = None) -> list[Status]:
     found = []
     files: dict[str, File] = {name: manifest.file(name) for name in names or manifest.weights}
     if not names:
-        files |= {one.int8_name: one.int8 for one in manifest.precisions.values() if one.int8}
+        files |= manifest.int8_files()
     for name, weights in files.items():
         path = local(name, weights)
         if path is None:
@@ -220,14 +221,21 @@ def remove(name: str) -> Removal:
 
 def _remove_int8(ensemble: str) -> list[Path]:
     """Forget what `quantise` found out about an ensemble; the files that went."""
-    found = []
-    for known in forget_precisions(ensemble):
-        for source in known.int8.sources if known.int8 else ():
-            path = Path(source.removeprefix("file:"))
-            if path.parent == (data_folder() / INT8_FOLDER).resolve() and path.is_file():
-                path.unlink()
-                found.append(path)
-    return found
+    return [
+        path
+        for known in forget_precisions(ensemble)
+        for path in (remove_files(known.int8) if known.int8 else ())
+    ]
+
+
+def remove_files(int8: Quantised) -> list[Path]:
+    """Remove the files of a network that `quantise` made; those that went."""
+    ours = (data_folder() / INT8_FOLDER).resolve()
+    paths = [Path(source.removeprefix("file:")) for source in int8.sources]
+    going = [path for path in paths if path.parent == ours and path.is_file()]
+    for path in going:
+        path.unlink()
+    return going
 
 
 def _whose(name: str) -> str:

@@ -1,8 +1,5 @@
 """What a manifest's entries have in common; what is known of an ensemble in other precisions."""
 
-import hashlib
-import json
-from collections.abc import Iterable, Mapping
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -94,14 +91,3 @@ class Precisions(Entry):
         """Those that may be chosen without being asked for, the fastest first; float32 always."""
         known: dict[Precision, Checked | None] = {"int8": self.int8, "bfloat16": self.bfloat16}
         return (*(name for name, found in known.items() if found and found.passed), "float32")
-
-
-def precisions_key(members: Iterable[tuple[str, float]], settings: Mapping[str, object]) -> str:
-    """What `Precisions` are entered under: it changes with whatever they depend on.
-
-    Args:
-        members: SHA-256 of each member's file, and its share.
-        settings: the preparation, whether it is read mirrored, the operating point.
-    """
-    facts = [[[sha256, round(share, 6)] for sha256, share in members], dict(settings)]
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:24]

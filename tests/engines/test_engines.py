@@ -11,10 +11,8 @@ import pytest
 from lungbox.datasets.phantom import draw
 from lungbox.engines import EngineError, Job, Member, ask, start
 from lungbox.radiograph import resize_area
-from lungbox.weights.fetch import sha256
-from lungbox.weights.manifest import Weights
 from tests.conftest import ROOT
-from tests.tiny import SIDE, save_tiny
+from tests.tiny import SIDE, save_tiny, weights_of
 
 
 @pytest.fixture(scope="module")
@@ -23,13 +21,7 @@ def members(tmp_path_factory):
     found = []
     for seed, share in ((1, 0.75), (2, 0.25)):
         path = save_tiny(folder / f"{seed}.safetensors", seed)
-        weights = Weights(
-            architecture="unet_lite0",
-            image_size=SIDE,
-            sha256=sha256(path),
-            bytes=path.stat().st_size,
-        )
-        found.append(Member(f"tiny{seed}", weights, path, share))
+        found.append(Member(f"tiny{seed}", weights_of(path), path, share))
     return tuple(found)
 
 

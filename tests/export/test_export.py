@@ -29,7 +29,7 @@ from lungbox.weights.fetch import sha256
 from lungbox.weights.files import read_tensors
 from lungbox.weights.manifest import Ensemble, Weights, enter
 from tests.conftest import ROOT
-from tests.tiny import SIDE, save_tiny
+from tests.tiny import SIDE, save_tiny, weights_of
 
 # No multiple of the other member's.
 LARGE = 96
@@ -62,15 +62,7 @@ def enter_varied(folder, name, side, **ensemble):
     tensors = read_tensors(path)
     tensors["mask_logits/kernel"] *= 1000
     save_file(tensors, path)
-    weights = Weights(
-        architecture="unet_lite0",
-        image_size=side,
-        sha256=sha256(path),
-        bytes=path.stat().st_size,
-        sources=(f"file:{path}",),
-        trained_on="nothing",
-        licence="none at all",
-    )
+    weights = weights_of(path, side, trained_on="nothing", licence="none at all")
     enter(name, weights, Ensemble(**({"min_area": 0.0} | ensemble)))
 
 

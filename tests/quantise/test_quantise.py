@@ -237,10 +237,10 @@ def test_a_file_this_openvino_cannot_read(entered, tmp_path, vnni):
     save_file({"xml": np.zeros(9, np.uint8), "bin": np.zeros(9, np.uint8)}, path)
     job, _ = open_ensemble("tiny", 1, precision="float32")
     int8 = Int8(path, "0" * 64)
-    either = replace(job, precisions=("int8", "float32"), asked=False, int8=int8)
+    either = replace(job, precisions=("int8", "float32"), int8=int8)
     assert start("auto", either).precision == "float32"
     with pytest.raises(LungboxError, match="cannot read it; use --precision float32"):
-        start("openvino", replace(job, precisions=("int8",), asked=True, int8=int8))
+        start("openvino", replace(job, precisions=("int8",), int8=int8))
 
 
 def test_a_damaged_file_is_refused(entered):

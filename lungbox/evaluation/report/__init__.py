@@ -5,23 +5,17 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from rich.console import Console
 
-from lungbox.engines import EngineName
 from lungbox.errors import LungboxError
-from lungbox.evaluation.assess import assess
+from lungbox.evaluation.assess import Subject, assess
 from lungbox.evaluation.report.content import gather
 from lungbox.files import replacing
 
 
-def run(
-    data: Path, fold: int, ensemble: str, engine: EngineName, output: Path, say: Console
-) -> None:
+def run(subject: Subject, output: Path, say: Console) -> None:
     """Write the report of an ensemble on a fold it was not trained on.
 
     Args:
-        data: labelled radiographs.
-        fold: one that no member of the ensemble has seen.
-        ensemble: a name in the manifest.
-        engine: what runs it.
+        subject: what is assessed.
         output: the page.
         say: where progress is shown.
 
@@ -32,7 +26,7 @@ def run(
     if output.is_dir():
         raise LungboxError(f"{output} is a folder; --output is the page's own name")
     output.parent.mkdir(parents=True, exist_ok=True)  # fails now, not after all the work
-    found = assess(data, fold, ensemble, engine, say)
+    found = assess(subject, say)
     with say.status("Drawing"):
         content = gather(found)
     pages = Environment(
