@@ -12,7 +12,7 @@ from lungbox.datasets.phantom import write_rsna
 from lungbox.errors import LungboxError
 from lungbox.training import fit
 from lungbox.training.job import Job, Progress
-from lungbox.training.optimizer import build_optimizer
+from lungbox.training.optimizer import averaged, build_optimizer
 from lungbox.training.recipe import RecipeError, load_recipe
 from lungbox.training.sections import Optimizer
 from lungbox.weights.files import WeightsError, load_weights
@@ -305,8 +305,22 @@ def test_the_average_is_taken_once_at_the_end():
     assert float(weight.numpy()[0, 0]) == values[-1]
     optimizer.last_epoch = True
     optimizer.finalize_variable_values([weight])
-    expected = 0.5 * values[2] + 0.25 * values[1] + 0.25 * values[0]
-    assert float(weight.numpy()[0, 0]) == pytest.approx(expected, abs=1e-5)
+    second = 1 / 10 * values[0] + 9 / 10 * values[1]
+    third = 2 / 11 * second + 9 / 11 * values[2]
+    assert float(weight.numpy()[0, 0]) == pytest.approx(third, abs=1e-5)
+
+
+def test_the_average_forgets_where_a_short_run_began():
+    inputs = keras.Input((1,))
+    model = keras.Model(inputs, keras.layers.Dense(1, use_bias=False, name="head")(inputs))
+    optimizer = build_optimizer(Optimizer(warmup=0, ema=0.998), model, 60, frozenset())
+    (weight,) = model.trainable_variables
+    weight.assign([[1000.0]])
+    for _ in range(60):
+        optimizer.apply([keras.ops.zeros((1, 1))], [weight])
+        weight.assign([[0.0]])
+    with averaged(model, optimizer):
+        assert abs(float(weight.numpy()[0, 0])) < 0.01
 
 
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="it is TensorFlow's kernel")
