@@ -20,8 +20,12 @@ lint: .venv/.tests
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: .venv/.tests  ## where the time goes, step by step
+bench: .venv/.tests  ## where the time goes; how fast beside Keras, PyTorch and the reference's way
 	$(BIN)/python -m benchmarks
+	$(BIN)/python -m benchmarks.metrics
+	$(BIN)/python -m benchmarks.engines lite0 four
+	$(BIN)/python -m benchmarks.process examples
+	$(BIN)/python -m benchmarks.process examples --growth
 
 requirements: .venv/.tests  ## exact pins for every supported Python, from the ranges in pyproject.toml
 	$(PIP) uv

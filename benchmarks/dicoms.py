@@ -1,5 +1,6 @@
 """Radiographs as the RSNA challenge ships them: 8-bit baseline JPEG in DICOM."""
 
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +17,8 @@ def write_dicoms(images: Path, folder: Path, count: int, side: int = 1024) -> No
     """Write `count` JPEG DICOMs of `side` x `side` pixels, made of the radiographs in `images`,
     each as often as needed; no two files are the same to the byte."""
     folder.mkdir(parents=True, exist_ok=True)
-    pixels = [_sized(source.path, side) for source in gather(images)[0]]
-    usable = [one for one in pixels if one is not None]
+    pixels = (_sized(source.path, side) for source in gather(images)[0])
+    usable = list(islice((one for one in pixels if one is not None), count))
     if not usable:
         raise SystemExit(f"{images}: no radiographs to make DICOMs of")
     for number in range(count):

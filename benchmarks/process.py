@@ -1,10 +1,9 @@
 """Whole processes, as a user starts them: python -m benchmarks.process IMAGE_DIR [--growth].
 
 Radiographs of IMAGE_DIR become 184 JPEG DICOMs of 1024 x 1024 pixels, which are boxed by the
-default, by the four networks (random weights) and in the reference system's way; cold (a cache
-folder of its own each time), then warm. Also one image; and with `--growth` 100, 1,000 and 10,000
-files. Seconds and the peak of memory of the process, each in turn, in one run. Linux only, for the
-memory.
+default, by the four networks (random weights) and in the reference system's way; cold (its cache
+folder is empty), then warm, in turns. Also one image; and with `--growth` 100, 1,000 and 10,000
+files. Seconds and the peak of memory of the process. Linux only, for the memory.
 """
 
 import argparse
@@ -24,7 +23,7 @@ from rich.table import Table
 from benchmarks.dicoms import write_dicoms
 from benchmarks.ensembles import ENSEMBLES, write_weights
 
-FILES, ROUNDS = 184, 3
+FILES, ROUNDS = 184, 2
 GROWTH = (100, 1_000, 10_000)
 _PREDICT = ("-m", "lungbox", "predict")
 
@@ -62,18 +61,18 @@ def _whole(place: Path, console: Console) -> None:
         f"default, {FILES} files": _predict(place, "many", "default"),
         "default, one file": _predict(place, "one", "default"),
     }
-    cold = {name: _cold(command, place) for name, command in commands.items()}
-    for command in commands.values():
-        _run(command, place)  # fills the cache that all share from here on
-    warm: dict[str, list[Took]] = {name: [] for name in commands}
-    for _ in range(ROUNDS):
-        for name, command in commands.items():
-            warm[name].append(_run(command, place))
+    found: dict[str, list[Took]] = {name: [] for name in commands}
+    for turn in range(1 + ROUNDS):
+        for number, (name, command) in enumerate(commands.items()):
+            with Console(stderr=True).status(f"{name}, {turn + 1} of {1 + ROUNDS}"):
+                found[name].append(_run(command, place, place / f"cache-{number}"))
+    cold = {name: took[0] for name, took in found.items()}
+    warm = {name: took[1:] for name, took in found.items()}
     slowest = statistics.median(took.seconds for took in next(iter(warm.values())))
     table = Table("", "cold, s", "warm, s", "of the reference's", "peak, MB", title="processes")
-    for name, found in warm.items():
-        seconds = statistics.median(took.seconds for took in found)
-        peak = max(took.megabytes for took in found)
+    for name, runs in warm.items():
+        seconds = statistics.median(took.seconds for took in runs)
+        peak = max(took.megabytes for took in runs)
         table.add_row(
             name, f"{cold[name].seconds:.1f}", f"{seconds:.2f}", f"1/{slowest / seconds:.1f}",
             f"{peak:.0f}",
@@ -82,11 +81,11 @@ def _whole(place: Path, console: Console) -> None:
 
 
 def _growth(place: Path, console: Console) -> None:
-    _run(_predict(place, "one", "default"), place)  # converts the network
+    _run(_predict(place, "one", "default"), place, place / "cache")  # converts the network
     table = Table("files", "seconds", "ms a file", "peak, MB", title="the default, warm")
     for count in GROWTH:
         _copies(place / "many", place / "grown", count)
-        took = _run(_predict(place, "grown", "default"), place)
+        took = _run(_predict(place, "grown", "default"), place, place / "cache")
         table.add_row(
             f"{count:,}", f"{took.seconds:.1f}", f"{took.seconds / count * 1000:.1f}",
             f"{took.megabytes:.0f}",
@@ -109,7 +108,7 @@ def _enter_four(place: Path) -> None:
     paths = write_weights("four", place / "weights")
     for name, network, path in zip(names, networks, paths, strict=True):
         add = ("-m", "lungbox", "weights", "add", name, str(path), "--architecture", network)
-        _run((*add, "--image-size", str(side)), place)
+        _run((*add, "--image-size", str(side)), place, place / "cache")
     with (place / "home/manifest.toml").open("a", encoding="utf-8") as manifest:
         manifest.write(f"\n[ensembles.four-random]\nmembers = {json.dumps(names)}\n")
 
@@ -123,16 +122,11 @@ def _predict(place: Path, files: str, ensemble: str, precision: str = "auto") ->
     return (*_PREDICT, str(place / files), *asked, "--output", "OUTPUT")
 
 
-def _cold(command: tuple[str, ...], place: Path) -> Took:
-    with tempfile.TemporaryDirectory(dir=place) as cache:
-        return _run(command, place, Path(cache))
-
-
-def _run(command: tuple[str, ...], place: Path, cache: Path | None = None) -> Took:
+def _run(command: tuple[str, ...], place: Path, cache: Path) -> Took:
     """Start a Python process and wait for it; `OUTPUT` is a new folder each time."""
     environment = os.environ | {
         "LUNGBOX_HOME": str(place / "home"),
-        "LUNGBOX_CACHE": str(cache or place / "cache"),
+        "LUNGBOX_CACHE": str(cache),
     }
     with tempfile.TemporaryDirectory(dir=place) as output:
         words = [output if word == "OUTPUT" else word for word in command]
