@@ -25,7 +25,7 @@ from benchmarks.ensembles import ENSEMBLES, random_job
 from benchmarks.turns import in_turns
 from lungbox import architecture
 from lungbox.architecture.cost import gflops
-from lungbox.engines import Int8, Job, start
+from lungbox.engines import EngineError, Int8, Job, start
 from lungbox.export.verify import radiographs
 
 IMAGES, BATCH, ROUNDS = 16, 8, 5
@@ -48,7 +48,7 @@ def _show(name: str, folder: Path, peak: float, console: Console) -> None:
     examples, _ = radiographs(job)
     images = examples[np.arange(IMAGES) % len(examples)]
     models = [architecture.build(network, side) for network in networks]
-    ways = _ours(job, folder, images) | _others(models, folder, images, console)
+    ways = _ours(job, folder, images, console) | _others(models, folder, images, console)
     seconds = in_turns(ways, ROUNDS)
     operations = sum(map(gflops, models))
     table = Table(
@@ -64,7 +64,7 @@ def _show(name: str, folder: Path, peak: float, console: Console) -> None:
     console.print(table)
 
 
-def _ours(job: Job, folder: Path, images: NDArray[np.uint8]) -> dict[str, Way]:
+def _ours(job: Job, folder: Path, images: NDArray[np.uint8], console: Console) -> dict[str, Way]:
     jobs = {
         "Keras, one graph": ("keras", job),
         "OpenVINO, float32": ("openvino", job),
@@ -73,7 +73,12 @@ def _ours(job: Job, folder: Path, images: NDArray[np.uint8]) -> dict[str, Way]:
     if find_spec("nncf"):
         int8 = replace(job, precisions=("int8",), int8=_quantised(job, folder, images))
         jobs["OpenVINO, int8"] = ("openvino", int8)
-    engines = {way: start(engine, one) for way, (engine, one) in jobs.items()}  # type: ignore[arg-type]
+    engines = {}
+    for way, (engine, one) in jobs.items():
+        try:
+            engines[way] = start(engine, one)  # type: ignore[arg-type]
+        except EngineError as error:  # not every processor knows bfloat16
+            console.print(f"{way}: {error}", markup=False)
     batches = np.split(images, IMAGES // BATCH)
     return {
         way: lambda engine=engine: [engine.predict(batch) for batch in batches]

@@ -9,6 +9,7 @@ files. Seconds and the peak of memory of the process. Linux only, for the memory
 import argparse
 import json
 import os
+import re
 import statistics
 import subprocess
 import sys
@@ -131,17 +132,29 @@ def _run(command: tuple[str, ...], place: Path, cache: Path) -> Took:
     with tempfile.TemporaryDirectory(dir=place) as output:
         words = [output if word == "OUTPUT" else word for word in command]
         started = time.perf_counter()
-        with subprocess.Popen(
-            [sys.executable, *words], env=environment, stderr=subprocess.PIPE, text=True
-        ) as process:
-            assert process.stderr is not None
-            said = process.stderr.read()
-            _, status, used = os.wait4(process.pid, 0)
-            process.returncode = os.waitstatus_to_exitcode(status)
-        taken = time.perf_counter() - started
-        if process.returncode:
-            raise SystemExit(f"{' '.join(words)}: {said}")
-    return Took(taken, used.ru_maxrss / 1024)
+        with (
+            tempfile.TemporaryFile("w+") as said,
+            subprocess.Popen([sys.executable, *words], env=environment, stderr=said) as process,
+        ):
+            peak = 0.0
+            while process.poll() is None:
+                peak = max(peak, _peak(process.pid))
+                time.sleep(0.01)
+            taken = time.perf_counter() - started
+            if process.returncode:
+                said.seek(0)
+                raise SystemExit(f"{' '.join(words)}: {said.read()}")
+    return Took(taken, peak)
+
+
+def _peak(process: int) -> float:
+    """Megabytes so far. (What `wait4` says begins with the memory of whoever started it.)"""
+    try:
+        status = Path(f"/proc/{process}/status").read_text()
+    except OSError:
+        return 0.0
+    found = re.search(r"VmHWM:\s*(\d+)", status)
+    return int(found[1]) / 1024 if found else 0.0
 
 
 if __name__ == "__main__":

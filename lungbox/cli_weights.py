@@ -89,10 +89,10 @@ def fetch(names: Names = None) -> None:
 @app.command()
 def verify(names: Names = None) -> None:
     """Check the hash of every weight file that is on this machine."""
-    from lungbox.weights.collection import members_of, statuses
+    from lungbox.weights.collection import statuses
 
     wrong = 0
-    for status in statuses(members_of(names) if names else None):
+    for status in statuses(names):
         print(f"{status.name}: {status.state}")
         wrong += status.path is not None and status.state != "here"
     if wrong:

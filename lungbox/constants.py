@@ -21,6 +21,9 @@ IMAGE_SCORE_SHARE: Final = 0.005
 # Larger files are refused before they are decoded: 100 megapixels is five times the largest
 # digital detector, and a decompression bomb is always larger.
 MAX_PIXELS: Final = 100_000_000
+# Decoded at once, by all threads together: four of a digital detector's largest, or sixty of the
+# RSNA challenge's.
+PIXELS_AT_ONCE: Final = 64_000_000
 
 # The RSNA Pneumonia Detection Challenge (2018): the space its labels are drawn in, and the
 # thresholds of its metric.

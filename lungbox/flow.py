@@ -5,10 +5,10 @@ caller, all at the same time. Batches are made of whatever has been read first, 
 file does not keep the others waiting; only the results do, for no more than `ahead` of them.
 """
 
+import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from os import cpu_count
 from queue import SimpleQueue
 from typing import Generic, TypeVar
 
@@ -43,6 +43,13 @@ class Finished(Generic[Result]):
     result: Result
 
 
+def cores() -> int:
+    """Processors that this process may use, which in a container are not all there are."""
+    if hasattr(os, "sched_getaffinity"):  # Linux
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def through(
     sources: Iterable[Source],
     stages: Stages[Source, Item, Answer, Result],
@@ -58,7 +65,7 @@ def through(
         ahead: how many may be on their way at once, at least two batches.
     """
     with (
-        ThreadPoolExecutor(cpu_count() or 1, "read") as readers,
+        ThreadPoolExecutor(cores(), "read") as readers,
         ThreadPoolExecutor(1, "run") as machine,
     ):
         try:
@@ -95,11 +102,18 @@ class _Flow(Generic[Source, Item, Answer, Result]):
                 taken += 1
             if given == taken:
                 return
-            self._events.get()()
+            self._take_in(wait=given not in self._results)
             self._start_running()
-            while given in self._results:
+            if given in self._results:
                 yield self._results.pop(given)
                 given += 1
+
+    def _take_in(self, wait: bool) -> None:
+        """All that has happened meanwhile; the machine has no pause while a caller takes its time
+        with results."""
+        while wait or not self._events.empty():
+            self._events.get()()
+            wait = False
 
     def _start_reading(self, number: int, source: Source) -> None:
         self._reading += 1

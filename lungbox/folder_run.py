@@ -3,8 +3,10 @@
 import json
 import platform
 import time
+from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rich.console import Console
@@ -14,6 +16,7 @@ from lungbox.constants import RESEARCH_USE
 from lungbox.engines import EngineName, PrecisionName, computed_by, start
 from lungbox.errors import LungboxError
 from lungbox.files import replacing
+from lungbox.flow import cores
 from lungbox.folder import Source, gather
 from lungbox.journal import Journal
 from lungbox.pipeline import Detector, Outcome, open_ensemble
@@ -30,7 +33,7 @@ from lungbox.results import (
 )
 from lungbox.submission import read_ids
 
-# Outcomes on disk at once: a stopped run loses no more than these.
+# Outcomes that are written at once.
 _FLUSH = 32
 
 
@@ -87,11 +90,12 @@ def _read_all(
     with bar(say, "Reading", len(sources), done) as progress:
         pictures = request.overlays or request.members
         names = [member.name for member in detector.engine.job.members]
-        for outcomes in _in_groups(detector.predict_all(waiting, pictures)):
-            for outcome in outcomes if pictures else ():
-                _draw(outcome, request, names, say)
-            journal.append(outcomes)
-            progress.advance(len(outcomes))
+        outcomes = detector.predict_all(waiting, pictures)
+        if pictures:
+            outcomes = _drawn(outcomes, request, names, say)
+        for group in _in_groups(outcomes):
+            journal.append(group)
+            progress.advance(len(group))
 
 
 def _detector(request: Request, batch_size: int, say: Console) -> Detector:
@@ -140,6 +144,30 @@ def _in_groups(outcomes: Iterator[Outcome]) -> Iterator[list[Outcome]]:
             group = []
     if group:
         yield group
+
+
+def _drawn(
+    outcomes: Iterator[Outcome], request: Request, members: list[str], say: Console
+) -> Iterator[Outcome]:
+    """The outcomes in order, each when its pictures are there, and without its pixels. Drawing
+    happens in threads, while the networks run."""
+    threads = cores()
+    waiting: deque[tuple[Outcome, Future[None]]] = deque()
+    with ThreadPoolExecutor(threads, "draw") as pool:
+        for outcome in outcomes:
+            drawing = pool.submit(_draw, outcome, request, members, say)
+            light = replace(outcome, radiograph=None, mask=None, members=None)
+            waiting.append((light, drawing))
+            if len(waiting) > threads:
+                yield _finished(waiting.popleft())
+        while waiting:
+            yield _finished(waiting.popleft())
+
+
+def _finished(waiting: tuple[Outcome, "Future[None]"]) -> Outcome:
+    outcome, drawing = waiting
+    drawing.result()
+    return outcome
 
 
 def _draw(outcome: Outcome, request: Request, members: list[str], say: Console) -> None:

@@ -32,8 +32,9 @@ from lungbox.weights.fetch import Watch, fetch, fetch_all
 from lungbox.weights.files import WeightsError
 from lungbox.weights.manifest import DEFAULT, Manifest, load_manifest
 
-# Batches of files that are on their way at once.
-_AHEAD, _AHEAD_WITH_PIXELS = 6, 3
+# Files that are on their way at once, so that one of seconds keeps nothing waiting: prepared they
+# take 64 kB each, with their pixels a hundred times that.
+_AHEAD, _AHEAD_WITH_PIXELS = 512, 24
 
 
 @dataclass(frozen=True)
@@ -93,8 +94,8 @@ class Detector:
     ) -> Iterator[Outcome]:
         """What becomes of each file, in order; a file that cannot be read stops nothing.
 
-        Files are read and prepared ahead in threads, and run as they come, never more than a few
-        batches of them at once, so memory does not grow with their number; see `flow`.
+        Files are read and prepared ahead in threads, and run as they come, never more than some
+        hundred of them at once, so memory does not grow with their number; see `flow`.
 
         Args:
             sources: the files.
@@ -105,13 +106,9 @@ class Detector:
             run=lambda batch: ask(self.engine, np.stack([item.prepared for item in batch])),
             finish=self._outcomes,
         )
-        # Pixels of whole radiographs take a hundred times the memory of prepared ones.
-        batches = _AHEAD_WITH_PIXELS if keep_radiographs else _AHEAD
-        yield from through(sources, stages, self._batch_size, batches * self._batch_size)
-
-    @property
-    def _batch_size(self) -> int:
-        return self.engine.job.batch_size
+        batch_size = self.engine.job.batch_size
+        ahead = _AHEAD_WITH_PIXELS if keep_radiographs else _AHEAD
+        yield from through(sources, stages, batch_size, max(ahead, 2 * batch_size))
 
     def _outcomes(self, batch: "list[_Read]", predicted: Prediction) -> list[Outcome]:
         masks, scores, members = predicted
@@ -150,7 +147,8 @@ def load(
 
     Args:
         ensemble: a name in the manifest.
-        engine: `keras`, `openvino`, or `auto`, the fastest that is installed.
+        engine: `openvino`, the fastest on a CPU; `keras`, which runs on a GPU where there is one;
+            `auto` is `openvino` where it can run.
         batch_size: images run at once; more than one only helps `predict_all`.
         precision: the type it computes in; `auto` is the fastest that leaves the boxes as they are.
 
@@ -223,7 +221,10 @@ def _in_precision(
 def key_of(job: Job, point: OperatingPoint) -> str:
     """What is known of the job in other precisions is entered under this: it changes with whatever
     decides boxes."""
-    members = [[member.sha256, round(member.share, 6)] for member in job.members]
+    members = [
+        [m.sha256, m.weights.architecture, m.weights.image_size, round(m.share, 6)]
+        for m in job.members
+    ]
     settings = {"preparation": job.preparation, "flip": job.flip, **vars(point)}
     facts = json.dumps([members, settings], sort_keys=True)
     return hashlib.sha256(facts.encode()).hexdigest()[:24]

@@ -75,6 +75,34 @@ def test_a_slow_file_does_not_keep_the_others_from_the_machine():
     assert list(through(range(1, 40), stages, 1, 12)) == list(range(2, 80, 2))
 
 
+def test_the_machine_has_no_pause_while_a_caller_takes_its_time():
+    """Between two results of one batch, the next batches are handed on."""
+    machine, have_run, all_read = Machine(), threading.Semaphore(0), threading.Barrier(2)
+
+    def read(number):
+        if number == 39:
+            all_read.wait(20)
+        return number
+
+    def run(batch):
+        if 0 in batch:
+            all_read.wait(20)
+            time.sleep(0.1)  # until they are known to have been read
+        answer = machine.run(batch)
+        have_run.release()
+        return answer
+
+    stages = Stages(read, run, lambda batch, answer: list(answer))
+    results = through(range(40), stages, 4, 40)
+    assert next(results) == 0
+    for _ in range(3):  # that batch, and two that are with the machine at that time
+        assert have_run.acquire(timeout=5)
+    time.sleep(0.1)
+    assert next(results) == 2
+    assert have_run.acquire(timeout=5)
+    results.close()
+
+
 def test_batches_are_full_while_there_is_enough():
     machine = Machine()
     list(through(range(1, 400), machine.stages(), 8, 48))

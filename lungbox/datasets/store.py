@@ -18,6 +18,7 @@ from filelock import FileLock
 from numpy.typing import NDArray
 
 from lungbox.datasets.types import DatasetError
+from lungbox.flow import cores
 from lungbox.radiograph import RadiographError, prepare, read
 from lungbox.radiograph.prepare import Preparation
 
@@ -102,7 +103,7 @@ class Store:
             self._check_room(len(new))
             row = max(there.values(), default=-1) + 1
             self._pixels.touch()
-            with self._pixels.open("r+b") as file, ThreadPoolExecutor(os.cpu_count()) as pool:
+            with self._pixels.open("r+b") as file, ThreadPoolExecutor(cores()) as pool:
                 for start in range(0, len(new), _AT_ONCE):
                     part = new[start : start + _AT_ONCE]
                     self._add_part(part, row + start, _Rows(file), pool, failed, advance)

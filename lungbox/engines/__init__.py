@@ -9,6 +9,7 @@ from lungbox.engines.base import (
     Int8,
     Job,
     Member,
+    NotConvertibleError,
     Prediction,
     ask,
     computed_by,
@@ -40,7 +41,8 @@ __all__ = [
 
 
 def start(name: EngineName, job: Job) -> Engine:
-    """Start the engine called `name` on `job`; `auto` is the fastest that is installed.
+    """Start the engine called `name` on `job`; `auto` is OpenVINO where it is installed and has,
+    or can make, the network.
 
     Raises:
         EngineError: there is none of that name, it is not installed, or cannot run here.
@@ -52,8 +54,8 @@ def start(name: EngineName, job: Job) -> Engine:
         raise EngineError(f"a batch has at least one image, not {job.batch_size}")
     if name == "auto":
         try:
-            return start("openvino", job)
-        except EngineError:
+            return start("openvino" if find_spec("openvino") else "keras", job)
+        except NotConvertibleError:
             return start("keras", job)
     if name == "openvino":
         if not find_spec("openvino"):

@@ -116,6 +116,10 @@ class EngineError(LungboxError):
     """An engine cannot run here; the message says why and which can."""
 
 
+class NotConvertibleError(EngineError):
+    """An engine needs networks in a form that nothing here can make of them."""
+
+
 def computed_by(engine: Engine) -> list[str]:
     """What, beside its job's members, decides an engine's answers to the last bit."""
     found = [engine.name, engine.precision, code()]

@@ -38,7 +38,9 @@ class KerasEngine:
 
 def _precision(job: Job) -> Precision:
     if job.only == "int8":
-        raise EngineError("8-bit integers are OpenVINO's alone; use --engine openvino")
+        raise EngineError(
+            "8-bit integers run in OpenVINO alone: pip install openvino, and --engine openvino"
+        )
     if job.only:
         return job.only
     return "bfloat16" if "bfloat16" in job.precisions and has_gpu() else "float32"

@@ -17,7 +17,15 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import save
 
-from lungbox.engines.base import EngineError, Int8, Job, Prediction, code, padded
+from lungbox.engines.base import (
+    EngineError,
+    Int8,
+    Job,
+    NotConvertibleError,
+    Prediction,
+    code,
+    padded,
+)
 from lungbox.engines.precision import fastest
 from lungbox.files import replacing
 from lungbox.frameworks import silence_openvino, start_keras
@@ -68,7 +76,10 @@ class OpenVinoEngine:
         """See `Engine.predict`."""
         batch = padded(images, self.job.batch_size)[..., None]
         with self._lock:
-            self._request.infer({0: batch}, share_inputs=True)
+            try:
+                self._request.infer({0: batch}, share_inputs=True)
+            except RuntimeError as error:
+                raise EngineError(f"OpenVINO cannot run {self.job.ensemble} ({error})") from error
             members = self._output("members", len(images)) if self.job.keep_members else None
             scores = self._output("image", len(images))[:, 0]
             return Prediction(self._output("mask", len(images)), scores, members)
@@ -129,7 +140,8 @@ def converted(job: Job) -> openvino.Model:
         try:
             return openvino.Core().read_model(folder / _XML)
         except RuntimeError:
-            shutil.rmtree(folder, ignore_errors=True)  # damaged; what is cached can be made again
+            pass
+    shutil.rmtree(folder, ignore_errors=True)  # damaged, or a part; it can be made again
     _convert(job, folder)
     return openvino.Core().read_model(folder / _XML)
 
@@ -152,7 +164,7 @@ def _convert(job: Job, folder: Path) -> None:
     from lungbox.engines.keras import build
 
     if keras.backend.backend() != "tensorflow":
-        raise EngineError(
+        raise NotConvertibleError(
             f"OpenVINO converts networks from TensorFlow, and Keras runs on "
             f"{keras.backend.backend()} here; use --engine keras"
         )
@@ -161,8 +173,10 @@ def _convert(job: Job, folder: Path) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
     try:
-        openvino.save_model(converted, partial / _XML, compress_to_fp16=False)
-        partial.rename(folder)
+        # A folder in it, for the temporary one is closed to others who share the cache.
+        (partial / "new").mkdir()
+        openvino.save_model(converted, partial / "new" / _XML, compress_to_fp16=False)
+        (partial / "new").rename(folder)
     except OSError:
         # Another process was faster, which is as good.
         if not (folder / _XML).is_file():

@@ -130,13 +130,20 @@ def _write_verified(
             write(form, network, path, batch, json.dumps(described))
             run = open_file(form, path)
     except Exception as error:  # converters raise anything, and what they miss differs by network
-        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        raise ExportError(
-            f"{job.ensemble} cannot be written as {known.title} ({reason[:200]})"
-        ) from error
+        raise _no_such_file(job, known, error) from error
     images, sizes = radiographs(job)
     keras_says = Runner(
         "Keras", job, lambda batch: network.predict_on_batch(batch.astype(np.float32)), len(images)
     )
     exported = Runner(known.title, job, run, batch)
-    return len(images), compare(keras_says, exported, images, sizes, point)
+    try:
+        return len(images), compare(keras_says, exported, images, sizes, point)
+    except ExportError:
+        raise
+    except Exception as error:  # a runtime may read what it cannot run
+        raise _no_such_file(job, known, error) from error
+
+
+def _no_such_file(job: Job, known: Kind, error: Exception) -> ExportError:
+    reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+    return ExportError(f"{job.ensemble} cannot be written as {known.title} ({reason[:200]})")

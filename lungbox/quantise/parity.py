@@ -51,7 +51,7 @@ def measure(
             Checked(
                 metric_change=round(_metric(other) - _metric(exact), 6),
                 same_count=round(float(np.mean(_counts(other) == _counts(exact))), 6),
-                images=len(dataset),
+                images=len(exact.found),  # those that could be read
             ),
             _metric(other),
         )

@@ -1,7 +1,6 @@
 """`lungbox quantise`: an ensemble in 8-bit integers and bfloat16, checked and entered."""
 
 import os
-import shutil
 import tempfile
 from dataclasses import replace
 from importlib.util import find_spec
@@ -55,10 +54,13 @@ def run(data: Path, fold: int, ensemble: str, images: int, say: Console) -> list
     engines = _engines(job, file)
     found = measure(engines, unseen, point, say)
     by_name = {one.precision: one.checked for one in found}
+    key = key_of(job, point)
+    before = read_manifest(own_path()).precisions.get(key)
     entry = Precisions(
         ensemble=ensemble,
         checked_on=f"{len(unseen)} RSNA images of fold {fold}",
-        bfloat16=by_name.get("bfloat16"),
+        # What a machine that has bfloat16 has found out stays known on one that has not.
+        bfloat16=by_name.get("bfloat16") or (before.bfloat16 if before else None),
         int8=Quantised(
             **vars(by_name["int8"]),
             sha256=file.sha256,
@@ -69,8 +71,6 @@ def run(data: Path, fold: int, ensemble: str, images: int, say: Console) -> list
         ),
     )
     # What was there before stays whole until now, and where this is stopped.
-    key = key_of(job, point)
-    before = read_manifest(own_path()).precisions.get(key)
     enter_precisions(key, entry)
     if before and before.int8 and before.int8.sha256 != file.sha256:
         remove_files(before.int8)
@@ -118,11 +118,12 @@ def _make(job: Job, images: NDArray[np.uint8], say: Console) -> tuple[Int8, tupl
     network = converted(replace(job, keep_members=True))
     with say.status("Quantising; on two cores that takes minutes"):
         made = quantise(network, images)
-    with tempfile.TemporaryDirectory() as folder:
+    kept = data_folder() / INT8_FOLDER
+    kept.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=kept, prefix=".new-") as folder:
         new = Path(folder) / "int8.safetensors"
         save_int8(made.network, new)
         digest = sha256(new)
-        path = data_folder() / INT8_FOLDER / f"{job.ensemble}-{digest[:12]}.safetensors"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        shutil.move(new, path)
+        path = kept / f"{job.ensemble}-{digest[:12]}.safetensors"
+        new.replace(path)
     return Int8(path.resolve(), digest), made.in_float32

@@ -4,6 +4,7 @@ import struct
 
 # Start-of-frame markers of JPEG (all processes but the reserved) and JPEG-LS.
 _JPEG_FRAMES = {*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC}
+_JPEG_SCAN = 0xDA  # pixels follow, so no frame header does
 _STANDALONE = {0x01, *range(0xD0, 0xD9)}
 
 
@@ -25,7 +26,10 @@ def codestream_size(content: bytes) -> tuple[int, int] | None:
 
 def _jpeg(content: bytes) -> tuple[int, int] | None:
     position = 2
-    while content[position] == 0xFF:
+    while True:
+        if content[position] != 0xFF:
+            position += 1  # rubbish between two segments, which decoders skip
+            continue
         marker = content[position + 1]
         if marker in _JPEG_FRAMES:
             height, width = struct.unpack_from(">HH", content, position + 5)
@@ -33,5 +37,6 @@ def _jpeg(content: bytes) -> tuple[int, int] | None:
         if marker in _STANDALONE or marker == 0xFF:
             position += 1 if marker == 0xFF else 2
             continue
+        if marker == _JPEG_SCAN:
+            return None
         position += 2 + struct.unpack_from(">H", content, position + 2)[0]
-    return None

@@ -84,18 +84,13 @@ def _decode(dataset: Dataset, path: Path) -> NDArray:
         # A decoder believes the image, not the header: an image of another size would take any
         # amount of memory before anybody noticed.
         image = get_frame(dataset.PixelData, 0, number_of_frames=1)
-        inside = codestream_size(image)
         header = (int(dataset.Columns), int(dataset.Rows))
-        if inside is not None and inside != header:
-            raise RadiographError(
-                "the DICOM header and the image inside disagree on its size "
-                f"({header[0]} x {header[1]} and {inside[0]} x {inside[1]})"
-            )
+        _check_size(codestream_size(image), header)
         if syntax in _ENDING_IN_EOI and _EOI not in image:
             raise RadiographError("the image inside is cut off; copy the file again")
         plain = int(dataset.BitsStored) == 8 and not int(dataset.PixelRepresentation)
         if syntax == JPEGBaseline8Bit and plain:
-            gray = _gray_jpeg(image)
+            gray = _gray_jpeg(image, header)
             if gray is not None:
                 return gray
     if syntax in _DECODED_APART:
@@ -103,10 +98,19 @@ def _decode(dataset: Dataset, path: Path) -> NDArray:
     return pixel_array(dataset, decoding_plugin=_DECODERS.get(syntax, ""))
 
 
-def _gray_jpeg(content: bytes) -> NDArray[np.uint8] | None:
+def _check_size(inside: tuple[int, int] | None, header: tuple[int, int]) -> None:
+    if inside is not None and inside != header:
+        raise RadiographError(
+            "the DICOM header and the image inside disagree on its size "
+            f"({header[0]} x {header[1]} and {inside[0]} x {inside[1]})"
+        )
+
+
+def _gray_jpeg(content: bytes, size: tuple[int, int]) -> NDArray[np.uint8] | None:
     """The pixels of a JPEG of one channel; None where it has more, whose colours are pydicom's to
     know. By way of pydicom the same decoder takes twice as long."""
     with jpeg_factory(BytesIO(content)) as image:
+        _check_size(image.size, size)
         return np.array(image) if image.mode == "L" else None
 
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from pydicom import Dataset
 from pydicom.pixels.processing import apply_modality_lut, apply_voi
 
-from lungbox.radiograph.levels import stretch
+from lungbox.radiograph.levels import count, look_up, stretch
 
 # A full table of 16-bit values; wider data is mapped value by value.
 _TABLE_SIZE = 2**16
@@ -23,10 +23,9 @@ def render(values: NDArray, dataset: Dataset) -> NDArray[np.uint8]:
         ramp = np.arange(low, high + 1, dtype=np.int64)
 
         def counts() -> NDArray[np.int64]:
-            used = values if padding is None else values[~padding]
-            return np.bincount((used.astype(np.int64) - low).ravel(), minlength=ramp.size)
+            return count(values, low, ramp.size, padding)
 
-        gray = _look_up(_gray(ramp, counts, dataset), values, low)
+        gray = look_up(_gray(ramp, counts, dataset), values, low)
     else:
         gray = _gray(values, None, dataset)
     if dataset.PhotometricInterpretation == "MONOCHROME1":
@@ -34,12 +33,6 @@ def render(values: NDArray, dataset: Dataset) -> NDArray[np.uint8]:
     if padding is not None:
         gray = np.where(padding, np.uint8(0), gray)
     return gray
-
-
-def _look_up(table: NDArray[np.uint8], values: NDArray, low: int) -> NDArray[np.uint8]:
-    if values.dtype == np.uint8 and (table == np.arange(low, low + table.size)).all():
-        return values
-    return table[values.astype(np.int64) - low]
 
 
 def _gray(

@@ -1,5 +1,7 @@
 """Limits and gray levels that DICOM, PNG and JPEG share."""
 
+from collections.abc import Iterator
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -23,6 +25,40 @@ def check_pixels(width: int, height: int) -> None:
         )
     if width * height == 0:
         raise RadiographError("it has no pixels")
+
+
+def count(
+    values: NDArray, low: int, size: int, without: NDArray[np.bool_] | None = None
+) -> NDArray[np.int64]:
+    """How often each of `low`, `low + 1`, ... occurs.
+
+    Args:
+        values: `(H, W)` whole numbers, none below `low` nor as large as `low + size`.
+        low: the least.
+        size: how many numbers are counted.
+        without: `(H, W)`, pixels that are left out.
+    """
+    counts = np.zeros(size, np.int64)
+    for rows in _parts(values):
+        part = values[rows] if without is None else values[rows][~without[rows]]
+        counts += np.bincount((part.astype(np.int64) - low).ravel(), minlength=size)
+    return counts
+
+
+def look_up(table: NDArray[np.uint8], values: NDArray, low: int) -> NDArray[np.uint8]:
+    """`(H, W)` whole numbers to the table's entries, of which the first is that of `low`."""
+    if values.dtype == np.uint8 and (table == np.arange(low, low + table.size)).all():
+        return values
+    found = np.empty(values.shape, np.uint8)
+    for rows in _parts(values):
+        found[rows] = table[values[rows].astype(np.int64) - low]
+    return found
+
+
+def _parts(values: NDArray) -> Iterator[slice]:
+    """Rows of about a million pixels: indices take eight bytes each."""
+    step = max(1, 2**20 // values.shape[1])
+    return (slice(start, start + step) for start in range(0, len(values), step))
 
 
 def stretch(values: NDArray, counts: NDArray | None = None) -> NDArray[np.float64]:

@@ -11,12 +11,15 @@ from PIL import Image
 from PIL.JpegImagePlugin import jpeg_factory
 from PIL.PngImagePlugin import PngImageFile
 
-from lungbox.radiograph.levels import check_pixels, stretch
+from lungbox.radiograph.levels import check_pixels, count, look_up, stretch
+from lungbox.radiograph.room import ROOM
 from lungbox.radiograph.types import RadiographError
 
 SIGNATURES = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")
 _WIDE_MODES = ("I", "I;16", "I;16B", "I;16L")
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R 601, as Pillow has it
+# Below it is what decides the range: a burned-in marker at full scale does not make 12 bits 16.
+_TOP = 0.995
 
 
 def read_raster(path: Path) -> NDArray[np.uint8]:
@@ -31,7 +34,7 @@ def read_raster(path: Path) -> NDArray[np.uint8]:
         RadiographError: it cannot be decoded.
     """
     try:
-        with _open(path) as image:
+        with _open(path) as image, ROOM.take(image.width * image.height):
             if _is_wide_colour(path):
                 return _read_wide_colour(path)
             frames = getattr(image, "n_frames", 1)
@@ -107,7 +110,15 @@ def _read_wide_colour(path: Path) -> NDArray[np.uint8]:
 
 def _narrow(values: NDArray) -> NDArray[np.uint8]:
     """16 bits (or Pillow's 32-bit form of them) to 8."""
-    # A burned-in marker at full scale does not make 12 bits 16.
-    top = np.quantile(values, 0.995)
-    shares = values / 65535 if top >= 32768 else stretch(values)
+    if not np.issubdtype(values.dtype, np.integer):
+        return _to_bytes(values, np.quantile(values, _TOP), None)
+    low = int(values.min())
+    ramp = np.arange(low, int(values.max()) + 1)
+    counts = count(values, low, ramp.size)
+    top = ramp[np.searchsorted(np.cumsum(counts), _TOP * values.size)]
+    return look_up(_to_bytes(ramp, top, counts), values, low)
+
+
+def _to_bytes(values: NDArray, top: float, counts: NDArray | None) -> NDArray[np.uint8]:
+    shares = values / 65535 if top >= 32768 else stretch(values, counts)
     return np.round(np.clip(shares, 0, 1) * 255).astype(np.uint8)

@@ -7,6 +7,7 @@ from lungbox.radiograph.facts import Facts, facts_of
 from lungbox.radiograph.flags import not_frontal_chest
 from lungbox.radiograph.header import is_dicom, read_before_pixels, read_header
 from lungbox.radiograph.raster import SIGNATURES, raster_size, read_raster
+from lungbox.radiograph.room import ROOM
 from lungbox.radiograph.types import Radiograph, RadiographError, brief
 
 
@@ -19,7 +20,8 @@ def read(path: Path) -> Radiograph:
     if _kind(path) == "raster":
         return Radiograph(read_raster(path), path)
     header = read_header(path)
-    pixels = read_pixels(header, path)
+    with ROOM.take(int(header.Rows) * int(header.Columns)):
+        pixels = read_pixels(header, path)
     try:
         return Radiograph(pixels, path, not_frontal_chest(header))
     except Exception as error:  # elements are parsed when they are asked for

@@ -52,14 +52,17 @@ class Status:
 def statuses(names: list[str] | None = None) -> list[Status]:
     """Where each weight file stands; nothing is downloaded, every file that is here is checked.
 
+    Args:
+        names: of ensembles and weight files; all where None.
+
     Raises:
         ManifestError: a name is not known.
     """
     manifest = load_manifest()
     found = []
-    files: dict[str, File] = {name: manifest.file(name) for name in names or manifest.weights}
-    if not names:
-        files |= manifest.int8_files()
+    members = members_of(names) if names else manifest.weights
+    files: dict[str, File] = {name: manifest.file(name) for name in members}
+    files |= manifest.int8_files(names)
     for name, weights in files.items():
         path = local(name, weights)
         if path is None:
@@ -197,15 +200,15 @@ def remove(name: str) -> Removal:
         WeightsError: another ensemble needs it.
     """
     own = read_manifest(own_path())
-    int8 = tuple(_remove_int8(name))
     if name in own.weights or name in own.ensembles:
         weights = own.weights.get(name)
-        _remove_entry(name)
+        _remove_entry(name)  # first: it may refuse
         entry = True
     else:
         manifest, entry = load_manifest(), False
         only_ensemble = name in manifest.ensembles and name not in manifest.weights
         weights = None if only_ensemble else manifest.file(name)
+    int8 = tuple(_remove_int8(name))
     whose = _whose(name)
     if weights is None:
         return Removal(entry or bool(int8), pin=False, files=int8, whose=whose)

@@ -84,8 +84,9 @@ class Precisions(Entry):
 
     @property
     def int8_name(self) -> str:
-        """What its network of 8-bit integers is called."""
-        return f"{self.ensemble}-int8"
+        """What its network of 8-bit integers is called; that of another operating point is
+        another."""
+        return f"{self.ensemble}-int8" + (f"-{self.int8.sha256[:8]}" if self.int8 else "")
 
     def passed(self) -> tuple[Precision, ...]:
         """Those that may be chosen without being asked for, the fastest first; float32 always."""

@@ -120,6 +120,28 @@ def test_a_network_is_converted_once(members, images, tmp_path, monkeypatch):
     assert [path.name for path in (tmp_path / "openvino").iterdir()] == [converted.name]
 
 
+def test_others_who_share_the_cache_can_read_it(members, images, tmp_path, monkeypatch):
+    monkeypatch.setenv("LUNGBOX_CACHE", str(tmp_path))
+    job = Job("tiny", members, 4)
+    start("openvino", job)
+    (folder,) = (tmp_path / "openvino").iterdir()
+    beside = tmp_path / "beside"
+    beside.mkdir()
+    assert folder.stat().st_mode == beside.stat().st_mode
+    # What is left of it is no reason to stop.
+    (folder / "network.xml").unlink()
+    assert start("openvino", job).predict(images[:1]).scores.shape == (1,)
+
+
+def test_auto_hands_on_what_openvino_says(members, monkeypatch):
+    def full(*_):
+        raise EngineError("give a smaller --batch-size")
+
+    monkeypatch.setattr("lungbox.engines.openvino.OpenVinoEngine", full)
+    with pytest.raises(EngineError, match="smaller --batch-size"):
+        start("auto", Job("tiny", members, 4))
+
+
 def test_what_no_engine_can_do(members):
     with pytest.raises(EngineError, match="there is no engine foo"):
         start("foo", Job("one", members[:1], batch_size=1))

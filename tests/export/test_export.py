@@ -231,6 +231,17 @@ def test_a_network_no_converter_knows_gets_a_sentence(tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
+def test_a_file_its_runtime_cannot_run_gets_a_sentence(tmp_path, monkeypatch):
+    def breaks(_):
+        raise RuntimeError("no kernel\nat 0x0")
+
+    monkeypatch.setattr("lungbox.export.convert.write", lambda form, n, path, *_: path.touch())
+    monkeypatch.setattr("lungbox.export.runtimes.open_file", lambda *_: breaks)
+    with pytest.raises(ExportError, match=r"tiny cannot be written as ONNX \(no kernel\)"):
+        export("tiny", "onnx", tmp_path / "tiny.onnx")
+    assert not list(tmp_path.iterdir())
+
+
 class _Says:
     def __init__(self, masks, scores):
         self.name, self.job = "it", Job("x", (), 1)

@@ -1,6 +1,7 @@
 """`lungbox quantise` on phantoms: a network of 8-bit integers, entered, chosen, carried along."""
 
 import json
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -11,11 +12,11 @@ from safetensors.numpy import save_file
 from lungbox import cli
 from lungbox.datasets.phantom import draw, write_rsna
 from lungbox.datasets.rsna import IMAGE_FOLDERS
-from lungbox.engines import EngineError, Int8, precision, start
+from lungbox.engines import EngineError, Int8, Job, Member, precision, start
 from lungbox.engines.openvino import converted, openvino
 from lungbox.errors import LungboxError
 from lungbox.paths import data_folder
-from lungbox.pipeline import open_ensemble
+from lungbox.pipeline import key_of, open_ensemble
 from lungbox.quantise.network import agreement, quantise
 from lungbox.weights.collection import INT8_FOLDER
 from lungbox.weights.entries import Checked
@@ -128,6 +129,54 @@ def test_it_says_what_float32_says_and_computes_in_integers(home, made):
     assert 0.8 < made.agreement < 1
 
 
+def quantised(network, kind):
+    """How many operations of a kind read what was quantised."""
+    return sum(
+        operation.input_value(0).get_node().get_type_name() == "FakeQuantize"
+        for operation in network.get_ordered_ops()
+        if operation.get_type_name() == kind
+    )
+
+
+def test_kinds_of_operations_stay_in_float32(home, monkeypatch):
+    monkeypatch.setattr("lungbox.quantise.network.LEAST_AGREEMENT", 2.0)  # none is good enough
+    network = converted(open_ensemble("tiny", 4, precision="float32")[0])
+    found = [quantise(network, images(6), [kinds]) for kinds in ((), ("GroupConvolution",))]
+    assert quantised(found[0].network, "GroupConvolution") > 10
+    assert quantised(found[1].network, "GroupConvolution") == 0
+    assert quantised(found[1].network, "Convolution") > 10
+    best = quantise(network, images(6), [(), ("GroupConvolution",)])
+    assert best.agreement == max(one.agreement for one in found)
+
+
+def test_the_first_convolution_may_stay_alone(home):
+    network = converted(open_ensemble("tiny", 4, precision="float32")[0])
+    counts = [
+        quantised(quantise(network, images(3), [kinds]).network, "Convolution")
+        for kinds in ((), ("first Convolution",))
+    ]
+    assert counts[0] - counts[1] == 1
+
+
+def test_a_check_of_another_machine_stays_known(entered, home, capfd, change):
+    """This processor may not have bfloat16; what one that has it found out is not forgotten."""
+    checked = Checked(metric_change=0.002, same_count=0.99, images=364)
+    change(bfloat16=checked)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys.modules["lungbox.quantise.run"], "_engines", without_bfloat16)
+        code, _, err = run(capfd, "quantise", "tiny", "--data", home / "data", "--images", 12)
+    assert code == 0, err
+    (entry,) = own().values()
+    assert entry.bfloat16 == checked
+
+
+def without_bfloat16(job, file):
+    return {
+        "float32": start("openvino", job),
+        "int8": start("openvino", replace(job, precisions=("int8",), int8=file)),
+    }
+
+
 def test_what_is_entered_is_what_was_made(entered):
     (path,) = (data_folder() / INT8_FOLDER).iterdir()
     assert entered.ensemble == "tiny"
@@ -148,7 +197,7 @@ def test_engines_take_it_when_they_are_asked(entered):
     assert np.abs(ours.masks - theirs.masks).max() > 0
     pairs = zip(ours.masks[..., 1], theirs.masks[..., 1], strict=True)
     assert np.mean([agreement(one, other) for one, other in pairs]) > 0.8
-    with pytest.raises(EngineError, match="8-bit integers are OpenVINO's alone"):
+    with pytest.raises(EngineError, match="8-bit integers run in OpenVINO alone"):
         start("keras", job)
 
 
@@ -190,21 +239,51 @@ def test_auto_takes_integers_only_where_they_are_exact(
     assert engine.predict(images(1)).masks.shape == (1, SIDE // 4, SIDE // 4, 2)
 
 
-@pytest.mark.parametrize(
-    "changed", [{"threshold": 0.4}, {"flip": True}, {"preparation": "nearest"}]
-)
+@pytest.mark.parametrize("changed", [{"min_area": 0.1}, {"flip": True}, {"preparation": "nearest"}])
 def test_what_was_found_out_is_void_for_another_ensemble(entered, change, vnni, changed):
-    """Of other weights, at another point, differently prepared, mirrored."""
+    """At another point, differently prepared, mirrored."""
     change(int8=passing(entered.int8))
     ensemble = load_manifest().ensembles["tiny"]
     assert "int8" in open_ensemble("tiny", 1)[0].precisions
-    enter_ensemble("tiny", ensemble.model_copy(update={"rule": "threshold"} | changed))
+    enter_ensemble("tiny", ensemble.model_copy(update=changed))
     try:
         assert open_ensemble("tiny", 1)[0].precisions == ("float32",)
         with pytest.raises(LungboxError, match="python -m lungbox quantise tiny --data DIR"):
             open_ensemble("tiny", 1, precision="int8")
     finally:
         enter_ensemble("tiny", ensemble)
+
+
+def test_everything_that_decides_boxes_decides_the_key(entered):
+    job, point = open_ensemble("tiny", 4)
+    (member,) = job.members
+
+    def of(share: float = 1.0, **facts: object) -> Job:
+        weights = member.weights.model_copy(update=facts)
+        return replace(job, members=(Member("tiny", weights, member.path, share),))
+
+    same = [replace(job, batch_size=1), replace(job, ensemble="other"), of()]
+    assert {key_of(one, point) for one in same} == {key_of(job, point)}
+    jobs = [
+        replace(job, flip=True),
+        replace(job, preparation="nearest"),
+        replace(job, members=(*job.members, *job.members)),
+        of(share=0.5),
+        of(image_size=2 * SIDE),
+        of(architecture="unet_resnet152"),
+        of(sha256="0" * 64),
+    ]
+    points = [
+        replace(point, rule="threshold"),
+        replace(point, rule="threshold", threshold=0.4),
+        replace(point, min_area=0.5),
+        replace(point, shrink=0.1),
+        replace(point, gate=0.5),
+        replace(point, split=not point.split),
+    ]
+    keys = [key_of(job, point), *(key_of(one, point) for one in jobs)]
+    keys += [key_of(job, one) for one in points]
+    assert len(set(keys)) == len(keys)
 
 
 def test_an_ensemble_nobody_has_quantised(entered):

@@ -6,6 +6,7 @@ import numpy as np
 import pydicom
 import pytest
 from pydicom.dataset import Dataset
+from pydicom.encaps import encapsulate, get_frame
 from pydicom.pixels.processing import apply_windowing
 from pydicom.sequence import Sequence
 from pydicom.uid import (
@@ -75,8 +76,8 @@ def test_the_short_way_of_eight_bits_is_the_long_one(
         setattr(ds, name, value)
     path = dicoms.write(ds, tmp_path / "a.dcm", syntax)
     short = read(path).pixels
-    monkeypatch.setattr(grayscale, "_look_up", lambda table, of, low: table[of.astype(int) - low])
-    monkeypatch.setattr(dicom, "_gray_jpeg", lambda _: None)
+    monkeypatch.setattr(grayscale, "look_up", lambda table, of, low: table[of.astype(int) - low])
+    monkeypatch.setattr(dicom, "_gray_jpeg", lambda *_: None)
     assert np.array_equal(short, read(path).pixels)
 
 
@@ -307,6 +308,29 @@ def test_an_image_larger_than_its_header_is_refused(tmp_path):
     ds.save_as(path)
     with pytest.raises(RadiographError, match="disagree on its size"):
         read(path)
+
+
+@pytest.mark.parametrize("rubbish", [b"\x00", b"\x12\x34\x56"])
+def test_an_image_larger_than_its_header_is_refused_behind_rubbish(tmp_path, rubbish):
+    """Decoders skip what is between two segments of a JPEG, so its size is there all the same."""
+    path = dicoms.write(dicoms.dataset(CHEST), tmp_path / "bomb.dcm", JPEGBaseline8Bit)
+    ds = pydicom.dcmread(path)
+    content = get_frame(ds.PixelData, 0, number_of_frames=1)
+    assert content[:3] == b"\xff\xd8\xff"
+    length = int.from_bytes(content[4:6], "big")
+    content = content[: 4 + length] + rubbish + content[4 + length :]
+    ds.PixelData = encapsulate([content + b"\0" * (len(content) % 2)])
+    ds.save_as(path)
+    assert (read(path).pixels == _without_rubbish(tmp_path)).all()
+    ds.Rows, ds.Columns = 32, 32
+    ds.save_as(path)
+    with pytest.raises(RadiographError, match="disagree on its size"):
+        read(path)
+
+
+def _without_rubbish(folder):
+    path = dicoms.write(dicoms.dataset(CHEST), folder / "clean.dcm", JPEGBaseline8Bit)
+    return read(path).pixels
 
 
 def test_no_image(tmp_path):

@@ -12,11 +12,13 @@ import numpy as np
 import pytest
 
 from lungbox import architecture, cli
+from lungbox.weights.entries import Checked, Precisions
 from lungbox.weights.fetch import cached, sha256
 from lungbox.weights.files import load_weights
 from lungbox.weights.manifest import (
     Ensemble,
     Manifest,
+    enter_precisions,
     load_manifest,
     own_path,
     read_manifest,
@@ -273,9 +275,12 @@ def test_remove(capfd, tiny, published):
 def test_remove_an_ensemble(capfd, tiny):
     weights(capfd, "add", "mine", tiny, "--architecture", "unet_lite0")
     enter_ensemble("pair", Ensemble(members=("mine", "lite0")))
+    checked = Checked(metric_change=0.0, same_count=1.0, images=364)
+    enter_precisions("0" * 24, Precisions(ensemble="mine", bfloat16=checked))
     code, said = weights(capfd, "remove", "mine")
     assert code == 2
     assert "python -m lungbox weights remove pair" in said
+    assert load_manifest().precisions  # nothing went
     assert weights(capfd, "remove", "pair") == (0, "pair: entry removed\n")
     assert "pair" not in load_manifest().ensembles
     assert "mine" in load_manifest().weights

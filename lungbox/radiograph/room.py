@@ -1,0 +1,35 @@
+"""How much is decoded at once: many small radiographs, or few large ones."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import Condition
+
+from lungbox.constants import PIXELS_AT_ONCE
+
+
+class Room:
+    """Lets threads in as long as what they bring fits; others wait.
+
+    What is larger than all the room there is comes in alone.
+    """
+
+    def __init__(self, size: int) -> None:
+        self._size, self._taken = size, 0
+        self._changed = Condition()
+
+    @contextmanager
+    def take(self, amount: int) -> Iterator[None]:
+        """Inside, `amount` of the room is taken."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._taken or self._taken + amount <= self._size)
+            self._taken += amount
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._taken -= amount
+                self._changed.notify_all()
+
+
+# Of all threads that read radiographs. While one is decoded it takes up to ten bytes a pixel.
+ROOM = Room(PIXELS_AT_ONCE)
