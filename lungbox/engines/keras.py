@@ -29,7 +29,8 @@ class KerasEngine:
 
     def predict(self, images: NDArray[np.uint8]) -> Prediction:
         """See `Engine.predict`."""
-        batch = padded(images, self.job.batch_size)[..., None].astype(np.float32)
+        # Sent to the device as they are: a quarter of the bytes.
+        batch = padded(images, self.job.batch_size)[..., None]
         with self._lock:
             outputs = self._model.predict_on_batch(batch)
         kept = {name: values[: len(images)] for name, values in outputs.items()}
