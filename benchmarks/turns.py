@@ -8,13 +8,15 @@ from collections.abc import Callable, Mapping
 WARM_UP = 2
 
 
-def in_turns(ways: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, float]:
-    """The median seconds of each way over `rounds` rounds of all of them."""
+def in_turns(
+    ways: Mapping[str, Callable[[], object]], rounds: int, warm_up: int = WARM_UP
+) -> dict[str, float]:
+    """The median seconds of each way over `rounds` rounds of all of them; `warm_up` come before."""
     seconds: dict[str, list[float]] = {what: [] for what in ways}
-    for turn in range(rounds + WARM_UP):
+    for turn in range(rounds + warm_up):
         for what, way in ways.items():
             started = time.perf_counter()
             way()
-            if turn >= WARM_UP:
+            if turn >= warm_up:
                 seconds[what].append(time.perf_counter() - started)
     return {what: statistics.median(taken) for what, taken in seconds.items()}
