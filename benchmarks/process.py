@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 from rich.console import Console
@@ -58,10 +59,13 @@ def _whole(place: Path, console: Console) -> None:
     commands = {
         f"reference's way, {FILES} files": _reference(place),
         f"four, {FILES} files": _predict(place, "many", "four-random"),
+        f"four, int8, {FILES} files": _predict(place, "many", "four-random", "int8"),
         f"default, float32, {FILES} files": _predict(place, "many", "default", "float32"),
         f"default, {FILES} files": _predict(place, "many", "default"),
         "default, one file": _predict(place, "one", "default"),
     }
+    if not find_spec("nncf"):
+        del commands[f"four, int8, {FILES} files"]
     found: dict[str, list[Took]] = {name: [] for name in commands}
     for turn in range(1 + ROUNDS):
         for number, (name, command) in enumerate(commands.items()):
@@ -112,6 +116,8 @@ def _enter_four(place: Path) -> None:
         _run((*add, "--image-size", str(side)), place, place / "cache")
     with (place / "home/manifest.toml").open("a", encoding="utf-8") as manifest:
         manifest.write(f"\n[ensembles.four-random]\nmembers = {json.dumps(names)}\n")
+    if find_spec("nncf"):
+        _run(("-m", "benchmarks.random_int8", "four-random"), place, place / "cache")
 
 
 def _reference(place: Path) -> tuple[str, ...]:
