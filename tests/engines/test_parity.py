@@ -1,4 +1,5 @@
-"""The default weights on real radiographs: every engine draws the same boxes."""
+"""The default weights on real radiographs: every engine draws the same boxes, and 8-bit integers
+nearly so."""
 
 from dataclasses import replace
 
@@ -6,7 +7,10 @@ import numpy as np
 import pytest
 
 import lungbox
-from lungbox.folder import gather
+from lungbox.boxes.geometry import iou
+from lungbox.findings import Findings
+from lungbox.folder import Source, gather
+from lungbox.weights.entries import LEAST_SAME
 
 # Boxes of two engines may differ where a probability lies on the threshold; nowhere else.
 _PIXEL = 1.0
@@ -31,3 +35,28 @@ def test_keras_and_openvino_draw_the_same_boxes_on_300_real_radiographs(shared):
         assert np.abs(keras.scores - openvino.scores).max(initial=0) < 1e-3
         boxes += len(keras.boxes)
     assert boxes > 150
+
+
+def found(sources: list[Source], precision: str) -> list[Findings]:
+    detector = lungbox.load("default", "openvino", batch_size=8, precision=precision)
+    return [outcome.findings for outcome in detector.predict_all(sources)]
+
+
+def test_eight_bits_draw_nearly_the_same_boxes(examples):
+    sources = gather(examples)[0]
+    pairs = list(zip(found(sources, "float32"), found(sources, "int8"), strict=True))
+    assert [len(exact.boxes) for exact, _ in pairs] == [len(rough.boxes) for _, rough in pairs]
+    for exact, rough in pairs:
+        assert abs(exact.image_score - rough.image_score) < 0.1
+        if len(exact.boxes):
+            # An edge may move by two of the mask's pixels, eight of the radiograph's each.
+            assert iou(exact.boxes, rough.boxes).max(axis=1).min() > 0.6, exact.identity
+    assert any(exact.image_score != rough.image_score for exact, rough in pairs)
+
+
+@pytest.mark.real
+@pytest.mark.slow
+def test_eight_bits_keep_the_number_of_boxes_on_300_real_radiographs(shared):
+    sources = gather(shared / "rsna" / "images")[0][::6][:300]
+    pairs = zip(found(sources, "float32"), found(sources, "int8"), strict=True)
+    assert np.mean([len(exact.boxes) == len(rough.boxes) for exact, rough in pairs]) >= LEAST_SAME
