@@ -38,7 +38,7 @@ def test_keras_and_openvino_draw_the_same_boxes_on_300_real_radiographs(shared):
     assert boxes > 150
 
 
-# Others add products of 8-bit integers up in 16 bits, which may overflow; nobody takes them unasked.
+# Others add products of 8-bit integers up in 16 bits, which may overflow; `auto` never does so.
 exact_integers = pytest.mark.skipif(
     fastest(("int8", "float32")) != "int8", reason="needs a processor with VNNI"
 )
