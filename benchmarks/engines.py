@@ -10,7 +10,6 @@ matrices.
 """
 
 import gc
-import os
 import sys
 import tempfile
 from collections.abc import Callable
@@ -23,12 +22,13 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.ensembles import ENSEMBLES, random_job
+from benchmarks.ensembles import ENSEMBLES, quantised, random_job
 from benchmarks.turns import in_turns
 from lungbox import architecture
 from lungbox.architecture.cost import gflops
-from lungbox.engines import EngineName, Int8, Job, start
+from lungbox.engines import EngineName, Job, start
 from lungbox.export.verify import radiographs
+from lungbox.flow import cores
 from lungbox.weights.entries import Precision
 
 IMAGES, BATCH, ROUNDS = 16, 8, 3
@@ -101,7 +101,7 @@ def _ours(job: Job, folder: Path, images: NDArray[np.uint8]) -> dict[str, Maker]
 
     def maker(engine: EngineName, precision: Precision) -> Maker:
         def make() -> Way:
-            file = _quantised(job, folder, images) if precision == "int8" else None
+            file = quantised(job, folder, images) if precision == "int8" else None
             running = start(engine, replace(job, precisions=(precision,), int8=file))
             return lambda: [running.predict(batch) for batch in batches]
 
@@ -113,20 +113,6 @@ def _ours(job: Job, folder: Path, images: NDArray[np.uint8]) -> dict[str, Maker]
         "OpenVINO, bfloat16": maker("openvino", "bfloat16"),
     }
     return makers | ({"OpenVINO, int8": maker("openvino", "int8")} if find_spec("nncf") else {})
-
-
-def _quantised(job: Job, folder: Path, images: NDArray[np.uint8]) -> Int8:
-    """Of random weights nothing can be said about agreement, so as the default's: depthwise and the
-    first convolutions stay in float32."""
-    from lungbox.engines.openvino import converted, save_int8
-    from lungbox.quantise.network import STEPS, quantise
-    from lungbox.weights.fetch import sha256
-
-    step = STEPS[2] if job.ensemble == "lite0" else STEPS[0]
-    made = quantise(converted(job), images, [step])
-    path = folder / "int8.safetensors"
-    save_int8(made.network, path)
-    return Int8(path, sha256(path))
 
 
 def _others(models, folder: Path, images: NDArray[np.uint8], console: Console) -> dict[str, Maker]:
@@ -149,7 +135,7 @@ def _onnx(models, folder: Path, images: NDArray[np.uint8]) -> Way:
     path = folder / "network.onnx"
     write("onnx", average([(model, 1 / len(models)) for model in models]), path, BATCH, "{}")
     settings = onnxruntime.SessionOptions()
-    settings.intra_op_num_threads = os.cpu_count() or 1
+    settings.intra_op_num_threads = cores()
     session = onnxruntime.InferenceSession(path, settings, providers=["CPUExecutionProvider"])
     (entry,) = session.get_inputs()
     batches = np.split(images[..., None], IMAGES // BATCH)

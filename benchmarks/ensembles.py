@@ -7,9 +7,12 @@ from lungbox.frameworks import start_keras
 start_keras()  # quietly, before anything imports it
 
 import keras  # noqa: E402
+import numpy as np  # noqa: E402
+from numpy.typing import NDArray  # noqa: E402
 
 from lungbox import architecture  # noqa: E402
-from lungbox.engines import Job, Member  # noqa: E402
+from lungbox.engines import Int8, Job, Member  # noqa: E402
+from lungbox.weights.fetch import sha256  # noqa: E402
 from lungbox.weights.files import save_weights  # noqa: E402
 from lungbox.weights.manifest import Weights  # noqa: E402
 
@@ -43,3 +46,15 @@ def random_job(name: str, folder: Path, batch_size: int) -> Job:
         for network, path in zip(networks, write_weights(name, folder), strict=True)
     ]
     return Job(name, tuple(members), batch_size)
+
+
+def quantised(job: Job, folder: Path, images: NDArray[np.uint8]) -> Int8:
+    """Its network of 8-bit integers, in a file in `folder`. Of random weights nothing can be said
+    about agreement, so as the default's: depthwise and the first convolutions stay in float32."""
+    from lungbox.engines.openvino import converted, save_int8
+    from lungbox.quantise.network import STEPS, quantise
+
+    step = STEPS[2] if job.ensemble == "lite0" else STEPS[0]
+    path = (folder / "int8.safetensors").resolve()
+    save_int8(quantise(converted(job), images, [step]).network, path)
+    return Int8(path, sha256(path))

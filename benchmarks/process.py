@@ -48,10 +48,10 @@ def main() -> None:
         place = Path(folder)
         write_dicoms(arguments.images, place / "many", FILES)
         write_dicoms(arguments.images, place / "one", 1)
-        _enter_four(place)
         if arguments.growth:
             _growth(place, console)
         else:
+            _enter_four(place)
             _whole(place, console)
 
 

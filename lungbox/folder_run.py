@@ -127,7 +127,7 @@ def _settings(request: Request, detector: Detector) -> dict[str, object]:
     return {
         "version": __version__,
         "images": str(request.images.resolve()),
-        "members": [(m.sha256, m.share) for m in detector.engine.job.members],
+        "members": [member.facts for member in detector.engine.job.members],
         "engine": computed_by(detector.engine),
         "preparation": (detector.engine.job.preparation, detector.engine.job.flip),
         "point": vars(detector.point),
@@ -151,23 +151,20 @@ def _drawn(
 ) -> Iterator[Outcome]:
     """The outcomes in order, each when its pictures are there, and without its pixels. Drawing
     happens in threads, while the networks run."""
+
+    def draw(outcome: Outcome) -> Outcome:
+        _draw(outcome, request, members, say)
+        return replace(outcome, radiograph=None, mask=None, members=None)
+
     threads = cores()
-    waiting: deque[tuple[Outcome, Future[None]]] = deque()
+    waiting: deque[Future[Outcome]] = deque()
     with ThreadPoolExecutor(threads, "draw") as pool:
         for outcome in outcomes:
-            drawing = pool.submit(_draw, outcome, request, members, say)
-            light = replace(outcome, radiograph=None, mask=None, members=None)
-            waiting.append((light, drawing))
+            waiting.append(pool.submit(draw, outcome))
             if len(waiting) > threads:
-                yield _finished(waiting.popleft())
+                yield waiting.popleft().result()
         while waiting:
-            yield _finished(waiting.popleft())
-
-
-def _finished(waiting: tuple[Outcome, "Future[None]"]) -> Outcome:
-    outcome, drawing = waiting
-    drawing.result()
-    return outcome
+            yield waiting.popleft().result()
 
 
 def _draw(outcome: Outcome, request: Request, members: list[str], say: Console) -> None:

@@ -221,10 +221,7 @@ def _in_precision(
 def key_of(job: Job, point: OperatingPoint) -> str:
     """What is known of the job in other precisions is entered under this: it changes with whatever
     decides boxes."""
-    members = [
-        [m.sha256, m.weights.architecture, m.weights.image_size, round(m.share, 6)]
-        for m in job.members
-    ]
+    members = [member.facts for member in job.members]
     settings = {"preparation": job.preparation, "flip": job.flip, **vars(point)}
     facts = json.dumps([members, settings], sort_keys=True)
     return hashlib.sha256(facts.encode()).hexdigest()[:24]

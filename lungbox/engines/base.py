@@ -30,6 +30,16 @@ class Member:
         """Of the file: the manifest's, or its own where the manifest does not know it."""
         return self.weights.sha256 or sha256(self.path)
 
+    @property
+    def facts(self) -> list[str | int | float]:
+        """All of it that decides an ensemble's answers, for the keys of what is kept of them."""
+        return [
+            self.sha256,
+            self.weights.architecture,
+            self.weights.image_size,
+            round(self.share, 6),
+        ]
+
 
 @dataclass(frozen=True)
 class Int8:

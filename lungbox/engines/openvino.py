@@ -151,7 +151,7 @@ def _key(job: Job) -> str:
         openvino.__version__,
         code(),
         job.keep_members,
-        [(m.weights.architecture, m.weights.image_size, m.sha256, m.share) for m in job.members],
+        [member.facts for member in job.members],
     ]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:24]
 

@@ -75,7 +75,7 @@ def predict_maps(
         return Maps(images, np.zeros((0, 1, 1), np.uint8), np.zeros(0, np.float32))
     facts = [
         computed_by(engine),
-        [(m.sha256, m.share) for m in job.members],
+        [member.facts for member in job.members],
         prepared.key,
         job.flip,
     ]

@@ -27,15 +27,15 @@ def codestream_size(content: bytes) -> tuple[int, int] | None:
 def _jpeg(content: bytes) -> tuple[int, int] | None:
     position = 2
     while True:
-        if content[position] != 0xFF:
-            position += 1  # rubbish between two segments, which decoders skip
+        if content[position] != 0xFF or content[position + 1] == 0xFF:
+            position += 1  # rubbish between two segments, or filling, which decoders skip
             continue
         marker = content[position + 1]
         if marker in _JPEG_FRAMES:
             height, width = struct.unpack_from(">HH", content, position + 5)
             return width, height
-        if marker in _STANDALONE or marker == 0xFF:
-            position += 1 if marker == 0xFF else 2
+        if marker in _STANDALONE:
+            position += 2
             continue
         if marker == _JPEG_SCAN:
             return None
