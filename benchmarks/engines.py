@@ -84,6 +84,7 @@ def _times(
         both = in_turns({name: way, _PREDICT: predict}, ROUNDS, warm_up=0)
         seconds[name], ratios[name] = both[name], both[_PREDICT] / both[name]
         beside.append(both[_PREDICT])
+        console.print(f"{name}: {ratios[name]:.2f} times predict", style="dim", markup=False)
         del way
         gc.collect()
     return seconds | {_PREDICT: float(np.median(beside))}, ratios | {_PREDICT: 1.0}
