@@ -8,6 +8,7 @@ import sys
 from dataclasses import replace
 
 import cv2
+import keras
 import numpy as np
 import pytest
 import typer
@@ -21,6 +22,7 @@ from lungbox.engines import Job, Member, Prediction, start
 from lungbox.errors import LungboxError
 from lungbox.export import FORMATS, ExportError, export
 from lungbox.export import verify as verification
+from lungbox.export.convert import write
 from lungbox.export.runtimes import Runner, open_file
 from lungbox.pipeline import open_ensemble
 from lungbox.radiograph import prepare
@@ -278,6 +280,34 @@ def test_radiographs_are_real_ones_or_drawn(monkeypatch, tmp_path):
     assert drawn.shape == (8, SIDE, SIDE)
     assert not np.array_equal(real, drawn)
     assert len(sizes) == 8
+
+
+@pytest.mark.parametrize("batch", [None, 2])
+def test_onnx_holds_no_more_than_the_radiographs_need(tmp_path, batch):
+    """A layer with constants of its own, a normalisation, an upsampling: as the four have them."""
+    onnx = pytest.importorskip("onnx")
+    onnxruntime = pytest.importorskip("onnxruntime")
+    radiograph = keras.Input((SIDE, SIDE, 1), name="radiograph")
+    x = keras.layers.Concatenate()([radiograph] * 3)
+    x = keras.layers.Normalization(mean=[120.0, 110.0, 100.0], variance=[3000.0] * 3)(x)
+    x = keras.layers.Conv2D(4, 3, strides=2, padding="same", use_bias=False)(x)
+    x = keras.layers.BatchNormalization(gamma_initializer="random_normal")(x)
+    x = keras.layers.Conv2DTranspose(2, 3, strides=2, padding="same")(keras.layers.ReLU()(x))
+    image = keras.layers.Dense(1)(keras.layers.GlobalAveragePooling2D()(x))
+    model = keras.Model(radiograph, {"mask": keras.layers.Softmax()(x), "image": image})
+    write("onnx", model, tmp_path / "network.onnx", batch, "{}")
+    graph = onnx.load(tmp_path / "network.onnx").graph
+    assert [entry.name for entry in graph.input] == ["radiograph"]
+    operations = [node.op_type for node in graph.node]
+    assert operations.count("Conv") == operations.count("ConvTranspose") == 1
+    assert not {"BatchNormalization", "Sqrt", "Reciprocal"} & set(operations)
+    images = chests(2, SIDE)[..., None]
+    session = onnxruntime.InferenceSession(tmp_path / "network.onnx")
+    mask, image = session.run(["mask", "image"], {"radiograph": images})
+    expected = model.predict_on_batch(images)
+    assert np.abs(mask - expected["mask"]).max() < 1e-5
+    assert np.abs(image - expected["image"]).max() < 1e-5
+    assert np.ptp(expected["mask"]) > 0.01
 
 
 @pytest.mark.long
