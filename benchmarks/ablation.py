@@ -47,6 +47,8 @@ WITHOUT: dict[str, tuple[str, ...]] = {
     "image head's loss": ("loss.image=0",),
     "moving average": ("optimizer.ema=0",),
     "edge maps' absence (with them)": ("loss.edges=0.5",),
+    "three quarters of the image head's loss": ("loss.image=0.25",),
+    "nine tenths of the image head's loss": ("loss.image=0.1",),
 }
 
 
