@@ -56,16 +56,15 @@ def main() -> None:
 
 
 def _whole(place: Path, console: Console) -> None:
+    int8 = {f"four, int8, {FILES} files": _predict(place, "many", "four-random", "int8")}
     commands = {
         f"reference's way, {FILES} files": _reference(place),
         f"four, {FILES} files": _predict(place, "many", "four-random"),
-        f"four, int8, {FILES} files": _predict(place, "many", "four-random", "int8"),
+        **(int8 if find_spec("nncf") else {}),
         f"default, float32, {FILES} files": _predict(place, "many", "default", "float32"),
         f"default, {FILES} files": _predict(place, "many", "default"),
         "default, one file": _predict(place, "one", "default"),
     }
-    if not find_spec("nncf"):
-        del commands[f"four, int8, {FILES} files"]
     found: dict[str, list[Took]] = {name: [] for name in commands}
     for turn in range(1 + ROUNDS):
         for number, (name, command) in enumerate(commands.items()):

@@ -104,9 +104,8 @@ def _converted(network: keras.Model, batch: int | None) -> Any:
     captures = forward.get_concrete_function().graph.captures
     weights |= {entry.name: tensor.numpy() for tensor, entry in captures}
     graph = model.graph
-    used = {name for node in graph.node for name in node.input}
     graph.initializer.extend(
-        numpy_helper.from_array(value, name) for name, value in weights.items() if name in used
+        numpy_helper.from_array(value, name) for name, value in weights.items()
     )
     (radiograph,) = (entry for entry in graph.input if entry.name == INPUT)
     del graph.input[:]
