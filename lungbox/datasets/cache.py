@@ -21,7 +21,7 @@ class Cache:
     Attributes:
         dataset: the images that could be read.
         failed: file and reason of those that could not.
-        key: changes when a file, the size or the preparation does.
+        key: changes when a file, the size, the preparation or what it computes does.
     """
 
     dataset: Dataset
@@ -80,7 +80,7 @@ def prepare_all(
     kept = [place for place, found in enumerate(stamps) if found in rows]
     changed = "it was changed while it was read; start again"
     lost = [path for path, found in zip(paths, stamps, strict=True) if found not in rows]
-    facts = [image_size, preparation, stamps]
+    facts = [store.name, stamps]
     return Cache(
         dataset=Dataset(tuple(dataset.images[place] for place in kept), dataset.faults),
         failed=tuple((path, failed.get(path, changed)) for path in lost),

@@ -23,7 +23,7 @@ from lungbox.radiograph import RadiographError, prepare, read
 from lungbox.radiograph.prepare import Preparation
 
 # Raise it when `radiograph.read` or `prepare` computes something else: old stores are then left.
-_VERSION = 1
+_VERSION = 2
 # After so many images the pixels are on the disk and the table says so: what a kill may cost.
 _AT_ONCE = 128
 
@@ -50,7 +50,8 @@ class Store:
     """
 
     def __init__(self, folder: Path, image_size: int, preparation: Preparation) -> None:
-        self.folder = folder / "prepared" / f"{image_size}-{preparation}-{_VERSION}"
+        self.name = f"{image_size}-{preparation}-{_VERSION}"
+        self.folder = folder / "prepared" / self.name
         self._side, self._preparation = image_size, preparation
         self._pixels, self._table = self.folder / "pixels.bin", self.folder / "rows.jsonl"
 

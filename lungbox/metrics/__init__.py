@@ -23,6 +23,7 @@ _IN_KERAS = (
     "MaskLoss",
     "MeanIoU",
     "PixelAccuracy",
+    "ReferenceMeanIoU",
     "binary_focal",
     "lovasz_softmax",
     "soft_dice",

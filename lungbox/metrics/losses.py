@@ -12,7 +12,7 @@ from keras import ops
 
 from lungbox.constants import OPACITY
 from lungbox.frameworks import devices_in_step
-from lungbox.metrics.mask_metrics import F1, MeanIoU, PixelAccuracy
+from lungbox.metrics.mask_metrics import F1, MeanIoU, PixelAccuracy, ReferenceMeanIoU
 
 Over = Literal["batch", "image"]
 Channels = Literal["all", "foreground", "each"]
@@ -25,6 +25,7 @@ __all__ = [
     "MeanIoU",
     "Over",
     "PixelAccuracy",
+    "ReferenceMeanIoU",
     "binary_focal",
     "lovasz_softmax",
     "soft_dice",

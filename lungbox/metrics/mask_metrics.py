@@ -50,6 +50,27 @@ class MeanIoU(_Confusion):
 
 
 @keras.saving.register_keras_serializable(package="lungbox")
+class ReferenceMeanIoU(keras.metrics.Mean):
+    """Mean IoU as the reference system defines it, which is not Keras': a mean over images.
+
+    Of each image, both channels are rounded to 0 or 1 and taken as one set of pixels:
+    `(intersection + 1) / (union + 1)`. So background counts as much as its area, and a sigmoid's
+    pixel may be of both classes or of none.
+    """
+
+    def __init__(self, name: str = "reference_mean_iou", **kwargs: Any) -> None:
+        super().__init__(name=name, **kwargs)
+
+    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
+        """Add a batch of `(B, h, w, 2)` masks; `sample_weight` is `(B,)` where given."""
+        truth = ops.cast(y_true, self.dtype)
+        predicted = ops.round(ops.cast(y_pred, self.dtype))
+        intersection = ops.sum(truth * predicted, axis=(1, 2, 3))
+        union = ops.sum(truth, axis=(1, 2, 3)) + ops.sum(predicted, axis=(1, 2, 3)) - intersection
+        super().update_state((intersection + 1) / (union + 1), sample_weight)
+
+
+@keras.saving.register_keras_serializable(package="lungbox")
 class PixelAccuracy(_Confusion):
     """Share of pixels whose class is right."""
 

@@ -23,7 +23,7 @@ def prepare(
     Args:
         pixels: `(H, W)` uint8, any aspect ratio.
         size: side of the square, in pixels.
-        preparation: `nearest` takes the pixel nearest to each centre and leaves the contrast as
+        preparation: `nearest` resizes by OpenCV's nearest neighbour and leaves the contrast as
             it is, which is all the reference system does.
 
     Returns:
@@ -38,12 +38,12 @@ def prepare(
 
 
 def resize_nearest(pixels: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
-    """Resize `(H, W)` to `(height, width)`, each pixel the one its centre falls into."""
-    rows, columns = (
-        (2 * np.arange(new) + 1) * old // (2 * new)
-        for new, old in zip((height, width), pixels.shape, strict=True)
-    )
-    return pixels[np.ix_(rows, columns)]
+    """Resize `(H, W)` to `(height, width)` by OpenCV's nearest neighbour, as the reference does.
+
+    Row i is the source's row `floor(i * H / height)`: the first of the rows it stands for, not
+    the one at its centre, which Pillow and scikit-image take.
+    """
+    return cv2.resize(pixels, (width, height), interpolation=cv2.INTER_NEAREST)
 
 
 def resize_area(pixels: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:

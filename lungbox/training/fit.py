@@ -15,6 +15,7 @@ from lungbox.training.batches import Batches
 from lungbox.training.checks import check_data, check_network, check_teacher
 from lungbox.training.devices import distributed
 from lungbox.training.folder import RunFolder
+from lungbox.training.history_plot import HistoryPlot
 from lungbox.training.job import Job, Progress
 from lungbox.training.materials import Materials, read_materials
 from lungbox.training.optimizer import averaged
@@ -22,7 +23,7 @@ from lungbox.training.recipe import Recipe, load_recipe
 from lungbox.training.state import finished_epochs, load_state, save_state
 from lungbox.training.tracking import CsvLog, Epoch, TensorBoard, Tracker
 from lungbox.training.trainee import Trainee, build_trainee
-from lungbox.training.validation import Validation
+from lungbox.training.validation import Validation, mask_figures
 from lungbox.weights.files import save_weights
 
 
@@ -48,7 +49,8 @@ def train(job: Job, progress: Progress) -> Path:
     done = finished_epochs(folder.state)
     log = CsvLog(job.run, done)
     with ExitStack() as stack:
-        trackers: list[Tracker] = [log, TensorBoard(job.run, done), *job.trackers]
+        drawn = HistoryPlot(job.run, log.epochs)
+        trackers: list[Tracker] = [log, drawn, TensorBoard(job.run, done), *job.trackers]
         for tracker in trackers:
             stack.callback(tracker.close)
         stack.enter_context(distributed(recipe))
@@ -88,7 +90,7 @@ def _train_stages(
         load_state(state, trainee.whole, trainee.optimizer)
         scoring = None
         if materials.held_out is not None:
-            scoring = Validation(trainee.kept, materials.held_out, recipe.batch_size)
+            scoring = Validation(trainee, materials.held_out, recipe, stage, stride)
         for epoch in range(done, end):
             if _has_waited(recipe, epochs):
                 progress.note(f"Stopped early: no better since epoch {best_epoch(epochs)}")
@@ -120,14 +122,14 @@ def _train_epoch(trainee: Trainee, batches: Batches, epoch: int, progress: Progr
     # Order is the batches' own, so that a continued run draws what an undisturbed one draws.
     history = trainee.whole.fit(batches, shuffle=False, verbose=0, callbacks=[tell]).history
     seconds = time.monotonic() - started
-    # Keras names no parts where there is only one.
-    losses = {"mask_loss": history["loss"]} | history
+    found = {name: values[0] for name, values in history.items()}
     return Epoch(
         epoch=epoch,
-        loss=history["loss"][0],
-        mask_loss=losses["mask_loss"][0],
-        image_loss=losses.get("image_loss", [nan])[0],
-        edges_loss=losses.get("edges_loss", [nan])[0],
+        # Keras names no parts where there is only one.
+        mask_loss=found.get("mask_loss", found["loss"]),
+        image_loss=found.get("image_loss", nan),
+        edges_loss=found.get("edges_loss", nan),
+        **mask_figures(found),
         learning_rate=rate,
         images_per_second=batches.samples / seconds,
         seconds=seconds,

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Shape = Literal["rectangle", "ellipse"]
-Edges = Literal["soft", "hard"]
+Edges = Literal["soft", "hard", "truncated"]
 
 
 def paint(
@@ -18,14 +18,16 @@ def paint(
     shape: Shape = "rectangle",
     edges: Edges = "soft",
 ) -> NDArray[np.uint8]:
-    """The share of each mask pixel that the boxes cover, or whether they cover its centre.
+    """The share of each mask pixel that the boxes cover, or whether they cover it at all.
 
     Args:
         boxes: `(N, 4)` `x1, y1, x2, y2`, pixels of an image of `size`.
         size: that image's width and height.
         side: side of the square mask, in pixels.
         shape: the box itself, or the ellipse inside it.
-        edges: `soft` for the share, `hard` for the centre.
+        edges: `soft` for the share, `hard` for whether its centre is covered, `truncated` for
+            what the reference system paints: rectangles whose corners are cut down to whole
+            mask pixels, `int(x1 * side / width)` to `int(x2 * side / width)`.
 
     Returns:
         `(side, side)` uint8, 255 where wholly covered. Overlapping boxes take the larger share.
@@ -75,6 +77,13 @@ def _hard_rectangle(box: NDArray[np.float64], side: int) -> NDArray[np.uint8]:
     return 255 * np.outer(down, across).astype(np.uint8)
 
 
+def _truncated_rectangle(box: NDArray[np.float64], side: int) -> NDArray[np.uint8]:
+    x1, y1, x2, y2 = np.clip(box, 0, side).astype(int)
+    cover = np.zeros((side, side), np.uint8)
+    cover[y1:y2, x1:x2] = 255
+    return cover
+
+
 def _ellipse(box: NDArray[np.float64], side: int, places: int = 4) -> NDArray[np.uint8]:
     """Each pixel is looked at in `places` x `places` places."""
     at = (np.arange(places * side) + 0.5) / places
@@ -88,6 +97,7 @@ def _ellipse(box: NDArray[np.float64], side: int, places: int = 4) -> NDArray[np
 _PAINTERS: dict[tuple[Shape, Edges], Callable[[NDArray[np.float64], int], NDArray[np.uint8]]] = {
     ("rectangle", "soft"): _rectangle,
     ("rectangle", "hard"): _hard_rectangle,
+    ("rectangle", "truncated"): _truncated_rectangle,
     ("ellipse", "soft"): _ellipse,
     ("ellipse", "hard"): partial(_ellipse, places=1),
 }

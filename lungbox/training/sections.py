@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from lungbox.radiograph.prepare import Preparation
+from lungbox.training.masks import Edges, Shape
 
 Share = Annotated[float, Field(ge=0)]
 
@@ -39,7 +40,8 @@ class Data(Section):
         balance: attributes over whose combinations, within a data set, draws are evened out.
         shape: whether a box is painted as a rectangle or as the ellipse inside it.
         edges: `soft` paints the share of a mask pixel that is covered, `hard` 1 where its centre
-            is and 0 elsewhere.
+            is and 0 elsewhere, `truncated` cuts the corners of rectangles down to whole mask
+            pixels, as the reference system does.
     """
 
     folds: tuple[int, ...] = Field((1, 2, 3, 4), min_length=1)
@@ -50,8 +52,14 @@ class Data(Section):
     source_weights: dict[str, Share] = {}
     category_weights: dict[str, Share] = {}
     balance: tuple[Literal["view", "target"], ...] = ()
-    shape: Literal["rectangle", "ellipse"] = "rectangle"
-    edges: Literal["soft", "hard"] = "soft"
+    shape: Shape = "rectangle"
+    edges: Edges = "soft"
+
+    @model_validator(mode="after")
+    def _truncated_rectangles(self) -> "Data":
+        if self.edges == "truncated" and self.shape != "rectangle":
+            raise ValueError("edges = truncated is for shape = rectangle")
+        return self
 
     @model_validator(mode="after")
     def _drawn_or_fixed(self) -> "Data":
@@ -160,6 +168,8 @@ class Validation(Section):
     Attributes:
         fold: that fold; None scores nothing.
         every: after how many epochs, and after the last.
+        batch_size: of the loss on it, which depends on it where overlap is summed over the batch;
+            the recipe's own where None.
         patience: training ends when the metric has not risen for so many scores, and the weights
             of the best are kept; 0 trains to the end and keeps the last. Where it is not 0, the
             fold has chosen the weights, which the manifest then says.
@@ -167,6 +177,7 @@ class Validation(Section):
 
     fold: int | None = Field(None, ge=0)
     every: int = Field(2, gt=0)
+    batch_size: int | None = Field(None, gt=0)
     patience: int = Field(0, ge=0)
 
     @model_validator(mode="after")

@@ -30,8 +30,13 @@ def _call(
 
     import tensorflow as tf  # only ever reached on the TensorFlow backend
 
+    # In mixed precision the layer sees its scale and offset in bfloat16; the kernel's statistics
+    # and what it multiplies by are float32 for inputs of either type.
+    scale, offset = (
+        tf.cast(tf.convert_to_tensor(v), tf.float32) for v in (layer.gamma, layer.beta)
+    )
     outputs, mean, variance = tf.compat.v1.nn.fused_batch_norm(
-        inputs, layer.gamma, layer.beta, epsilon=layer.epsilon, is_training=True
+        inputs, scale, offset, epsilon=layer.epsilon, is_training=True
     )
     # The kernel divides by n - 1 for the moving variance, Keras by n.
     count = tf.cast(tf.size(inputs) / tf.shape(inputs)[-1], variance.dtype)

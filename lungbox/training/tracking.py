@@ -15,15 +15,32 @@ LOG = "log.csv"
 EVENTS = "tensorboard"
 
 
+# Of masks, see `metrics.mask_metrics`.
+MASK_METRICS = ("accuracy", "mean_iou", "reference_mean_iou", "f1")
+
+
 @dataclass(frozen=True)
 class Epoch:
-    """What one finished epoch showed; NaN where there is no such head, or nothing was scored."""
+    """What one finished epoch showed; NaN where there is no such head, or nothing was scored.
+
+    `val_` is of the held-out fold, by the moving average where the recipe has one; the others are
+    running means over the epoch's training batches.
+    """
 
     epoch: int
     loss: float
     mask_loss: float
     image_loss: float
     edges_loss: float = nan
+    accuracy: float = nan
+    mean_iou: float = nan
+    reference_mean_iou: float = nan
+    f1: float = nan
+    val_loss: float = nan
+    val_accuracy: float = nan
+    val_mean_iou: float = nan
+    val_reference_mean_iou: float = nan
+    val_f1: float = nan
     rsna_metric: float = nan
     auc: float = nan
     learning_rate: float = nan

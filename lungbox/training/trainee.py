@@ -9,6 +9,7 @@ from keras import layers
 from lungbox import architecture
 from lungbox.frameworks import compile_choice, dtype_policy
 from lungbox.metrics.losses import MaskLoss
+from lungbox.metrics.mask_metrics import F1, MeanIoU, PixelAccuracy, ReferenceMeanIoU
 from lungbox.training.optimizer import EncoderAdamW, build_optimizer
 from lungbox.training.recipe import Recipe, RecipeError
 from lungbox.weights.imagenet import load_encoder
@@ -65,7 +66,7 @@ def build_trainee(recipe: Recipe, image_size: int, steps: int) -> Trainee:
         _freeze(kept, pretrained)
     whole = _with_edges(kept, recipe) if recipe.loss.edges else kept
     optimizer = build_optimizer(recipe.optimizer, whole, steps, pretrained)
-    if keras.backend.backend() == "tensorflow" and recipe.policy == "float32":
+    if keras.backend.backend() == "tensorflow":
         from lungbox.training.tensorflow_cpu import fuse_batch_norm
 
         fuse_batch_norm(whole)
@@ -94,21 +95,25 @@ def _compile(model: keras.Model, optimizer: EncoderAdamW, recipe: Recipe) -> Non
         "edges": keras.losses.BinaryCrossentropy(reduction=_MEAN),
     }
     shares = {"mask": 1.0, "image": settings.image, "edges": settings.edges}
+    metrics = [PixelAccuracy("accuracy"), MeanIoU(), ReferenceMeanIoU(), F1()]
     model.compile(
         optimizer=optimizer,
         loss={head: losses[head] for head in model.output},
         loss_weights={head: shares[head] for head in model.output},
+        # Weighted, for what only fills up a batch has a weight of 0.
+        weighted_metrics={"mask": metrics},
         jit_compile=compile_choice(),
     )
     optimizer.build(model.trainable_variables)
-    _build_losses(model)
+    _build_losses_and_metrics(model)
 
 
-def _build_losses(model: keras.Model) -> None:
+def _build_losses_and_metrics(model: keras.Model) -> None:
     """Build them now: `fit` would do it from a first batch, and hand out that epoch's batches in
     another order then (Keras 3.15 keeps those it had made ready and begins with them)."""
     nothing = {head: np.zeros((1, *y.shape[1:]), np.float32) for head, y in model.output.items()}
     model.compute_loss(y=nothing, y_pred=nothing)
+    model.compute_metrics(x=None, y=nothing, y_pred=nothing)
     model.reset_metrics()
 
 
