@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import keras
 
 from lungbox.errors import LungboxError, hint
+from lungbox.radiograph.prepare import Preparation
 
 
 class NetworkError(LungboxError):
@@ -27,6 +28,8 @@ class Network:
         stride: the mask's stride k: the mask is `(B, S / k, S / k, 2)`.
         image_size: the size it is meant for, in pixels; any multiple of `multiple` works.
         image_head: whether it gives `image`, the probability that there is any opacity.
+        reference: whether it is one of the published reference system's, whose preparation and
+            box rule go with it.
     """
 
     name: str
@@ -35,7 +38,13 @@ class Network:
     stride: int
     image_size: int
     image_head: bool = True
+    reference: bool = False
     multiple: int = 32
+
+    @property
+    def preparation(self) -> Preparation:
+        """How a radiograph is prepared for it, where nothing else is said."""
+        return "nearest" if self.reference else "equalised"
 
     @property
     def summary(self) -> str:
@@ -47,7 +56,12 @@ _NETWORKS: dict[str, Network] = {}
 
 
 def network(
-    *, encoder: str, stride: int, image_size: int, image_head: bool = True
+    *,
+    encoder: str,
+    stride: int,
+    image_size: int,
+    image_head: bool = True,
+    reference: bool = False,
 ) -> Callable[[Builder], Builder]:
     """Register the function it decorates under its own name."""
 
@@ -55,7 +69,7 @@ def network(
         name = build.__name__
         if name in _NETWORKS:
             raise ValueError(f"two networks are called {name}")
-        _NETWORKS[name] = Network(name, build, encoder, stride, image_size, image_head)
+        _NETWORKS[name] = Network(name, build, encoder, stride, image_size, image_head, reference)
         return build
 
     return register

@@ -96,21 +96,21 @@ def aspp_resnet152(image_size: int = 128, dropout: float = 0.2) -> keras.Model:
     return _ours("aspp_resnet152", parts, image_size, dropout)
 
 
-@network(encoder="ResNet152", stride=1, image_size=128, image_head=False)
+@network(encoder="ResNet152", stride=1, image_size=128, image_head=False, reference=True)
 def unet_resnet152_reference(image_size: int = 128) -> keras.Model:
     """The reference system's U-Net on the first part of ResNet152 (its model 1)."""
     parts = _Parts("ResNet152", _RESNET_REFERENCE, decoders.unet, "softmax")
     return _published("unet_resnet152_reference", parts, image_size)
 
 
-@network(encoder="DenseNet121", stride=1, image_size=128, image_head=False)
+@network(encoder="DenseNet121", stride=1, image_size=128, image_head=False, reference=True)
 def unet_densenet121_reference(image_size: int = 128) -> keras.Model:
     """The reference system's U-Net on DenseNet121 (its model 2)."""
     parts = _Parts("DenseNet121", _DENSENET, decoders.unet, "softmax")
     return _published("unet_densenet121_reference", parts, image_size)
 
 
-@network(encoder="VGG19", stride=1, image_size=128, image_head=False)
+@network(encoder="VGG19", stride=1, image_size=128, image_head=False, reference=True)
 def unet_vgg19_attention_reference(image_size: int = 128) -> keras.Model:
     """The reference system's U-Net on VGG19 with squeeze-and-excitation (its model 3)."""
     decode = partial(decoders.unet, attention=attention.squeeze_excitation)
@@ -118,7 +118,7 @@ def unet_vgg19_attention_reference(image_size: int = 128) -> keras.Model:
     return _published("unet_vgg19_attention_reference", parts, image_size)
 
 
-@network(encoder="ResNet152", stride=1, image_size=128, image_head=False)
+@network(encoder="ResNet152", stride=1, image_size=128, image_head=False, reference=True)
 def aspp_resnet152_reference(image_size: int = 128) -> keras.Model:
     """The reference system's ASPP on the first part of ResNet152 (its model 4)."""
     parts = _Parts("ResNet152", _ASPP_REFERENCE, decoders.aspp, "sigmoid")

@@ -18,7 +18,8 @@ _STEPS: dict[Preparation, str] = {
     ),
     "nearest": (
         "8-bit gray, bright is dense; resized to the square without keeping its aspect ratio, "
-        "each pixel the one its centre falls into; the contrast is left as it is"
+        "by OpenCV's INTER_NEAREST: row i is the source's row floor(i * height / side), columns "
+        "alike; the contrast is left as it is"
     ),
 }
 

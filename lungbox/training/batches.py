@@ -81,7 +81,7 @@ class Batches(keras.utils.PyDataset):
         self._cache, self._recipe, self._stage = cache, recipe, stage
         self._epoch, self._stride, self._heads = epoch, stride, heads
         self._teacher = teacher
-        self._augment = Augmenter(recipe.augmentation, recipe.data.preparation)
+        self._augment = Augmenter(recipe.augmentation, recipe.preparation)
         self._steps = recipe.steps_per_epoch(len(cache))
         if recipe.data.order == "fixed":
             self._order = np.random.default_rng(recipe.seed).permutation(len(cache))

@@ -34,7 +34,7 @@ def read_materials(recipe: Recipe, job: Job, progress: Progress) -> Materials:
     found = datasets.load(job.data)
     learned, scored = _learned(found, recipe, job, progress), _scored(found, recipe, job)
     reading = progress.reading(len(learned) + len(scored))
-    size, preparation = recipe.image_size, recipe.data.preparation
+    size, preparation = recipe.image_size, recipe.preparation
     images = prepare_all(learned, size, job.cache, reading, preparation)
     held_out = prepare_all(scored, size, job.cache, reading, preparation) if len(scored) else None
     if not len(images) or (held_out is not None and not len(held_out)):

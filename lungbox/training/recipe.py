@@ -10,7 +10,9 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
+from lungbox import architecture
 from lungbox.errors import LungboxError, hint
+from lungbox.radiograph.prepare import Preparation
 from lungbox.training.sections import (
     Augmentation,
     Data,
@@ -88,6 +90,11 @@ class Recipe(Section):
     def label(self) -> str:
         """The name, filled in."""
         return self.name.replace("{architecture}", self.architecture)
+
+    @property
+    def preparation(self) -> Preparation:
+        """How radiographs are prepared: as the recipe says, or as its network wants them."""
+        return self.data.preparation or architecture.describe(self.architecture).preparation
 
     @property
     def encoder_file(self) -> Path | None:

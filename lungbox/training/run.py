@@ -8,6 +8,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from lungbox import architecture
 from lungbox.constants import FOLDS
 from lungbox.paths import cache_folder
 from lungbox.progress import Bar, bar
@@ -114,8 +115,8 @@ def run_all_folds(request: Request, say: Console) -> str:
     path = keep_out_of_fold(names, request.data, folder / "out_of_fold.npz", say)
     digest = hashlib.sha256(" ".join(names).encode()).hexdigest()[:8]
     name = f"{recipe.label}-folds-{digest}"
-    preparation = recipe.data.preparation
-    enter_ensemble(name, Ensemble(members=tuple(names), preparation=preparation, note=_UNTUNED))
+    alone = _alone(names[0], recipe)
+    enter_ensemble(name, alone.model_copy(update={"members": tuple(names)}))
     say.print(f"{path}: what each says of the fold it has not seen", markup=False)
     say.print(f"Entered as {name}: python inference.py IMAGE_DIR --ensemble {name}", markup=False)
     return name
@@ -137,9 +138,14 @@ def _enter(recipe: Recipe, request: Request, path: Path) -> str:
         folds=tuple(sorted(folds)),
         selected_on=recipe.validation.fold if recipe.validation.patience else None,
     )
-    alone = Ensemble(members=(name,), preparation=recipe.data.preparation, note=_UNTUNED)
-    enter(name, weights, alone)
+    enter(name, weights, _alone(name, recipe))
     return name
+
+
+def _alone(name: str, recipe: Recipe) -> Ensemble:
+    reference = architecture.describe(recipe.architecture).reference
+    note = "the reference system's box rule" if reference else _UNTUNED
+    return Ensemble.alone(name, reference=reference, preparation=recipe.preparation, note=note)
 
 
 def _image_size(recipe: Recipe, run: Path) -> int:

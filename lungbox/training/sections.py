@@ -31,7 +31,8 @@ class Data(Section):
     Attributes:
         folds: the folds trained on; every other is never looked at.
         sources: the data sets learned from; all that are there where empty.
-        preparation: see `radiograph.prepare`.
+        preparation: see `radiograph.prepare`; where it is not given, `nearest` for the reference
+            system's networks and `equalised` for all others.
         order: `drawn` draws an epoch's images by the weights below; `fixed` takes every image
             once, in an order that is the same in every epoch, as the reference system does.
         samples_per_epoch: images drawn for one epoch, with replacement across epochs.
@@ -46,7 +47,7 @@ class Data(Section):
 
     folds: tuple[int, ...] = Field((1, 2, 3, 4), min_length=1)
     sources: tuple[str, ...] = ()
-    preparation: Preparation = "equalised"
+    preparation: Preparation | None = None
     order: Literal["drawn", "fixed"] = "drawn"
     samples_per_epoch: int | None = Field(None, gt=0)
     source_weights: dict[str, Share] = {}

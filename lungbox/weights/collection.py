@@ -310,8 +310,15 @@ def _enter_copy(name: str, file: Path, kept: Path, entry: Weights) -> Path:
     if file.resolve() != kept.resolve():
         _copy(file, kept)
     facts = {"sha256": sha256(kept), "bytes": kept.stat().st_size, "sources": (f"file:{kept}",)}
+    from lungbox import architecture as networks
+
     # An ensemble of this name stays as it is: its file alone is replaced.
-    ensemble = read_manifest(own_path()).ensembles.get(name) or Ensemble(members=(name,))
+    ensemble = read_manifest(own_path()).ensembles.get(name)
+    if ensemble is None:
+        network = networks.describe(entry.architecture)
+        ensemble = Ensemble.alone(
+            name, reference=network.reference, preparation=network.preparation
+        )
     enter(name, entry.model_copy(update=facts), ensemble)
     return kept
 

@@ -15,6 +15,7 @@ import tomli_w
 from pydantic import Field, ValidationError, model_validator
 
 from lungbox.boxes import OperatingPoint
+from lungbox.constants import REFERENCE_MIN_BOX_AREA, REFERENCE_SHRINK, RSNA_SIZE
 from lungbox.errors import LungboxError, hint
 from lungbox.files import replacing
 from lungbox.paths import bundle_folders, data_folder, shipped_checkpoints
@@ -102,6 +103,29 @@ class Ensemble(Entry):
         if self.weights and len(self.weights) != len(self.members):
             raise ValueError(f"{len(self.weights)} weights for {len(self.members)} members")
         return self
+
+    @classmethod
+    def alone(
+        cls, member: str, *, reference: bool, preparation: Preparation, note: str = ""
+    ) -> "Ensemble":
+        """The ensemble of one weight file.
+
+        Args:
+            member: its name.
+            reference: whether its network is the reference system's, whose box rule it gets then.
+            preparation: see `radiograph.prepare`.
+            note: see `Ensemble`.
+        """
+        if not reference:
+            return cls(members=(member,), preparation=preparation, note=note)
+        return cls(
+            members=(member,),
+            preparation=preparation,
+            compatibility="reference",
+            min_area=REFERENCE_MIN_BOX_AREA / RSNA_SIZE**2,
+            shrink=REFERENCE_SHRINK,
+            note=note,
+        )
 
     @property
     def shares(self) -> tuple[float, ...]:

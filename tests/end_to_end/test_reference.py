@@ -6,17 +6,17 @@ line; beside it the same done by hand, step by step.
 
 import subprocess
 import sys
-from io import BytesIO
 
+import cv2
 import h5py
 import keras
 import numpy as np
 import pydicom
 import pytest
-from PIL import Image
-from pydicom.encaps import encapsulate, generate_frames
+from pydicom.encaps import encapsulate
 from pydicom.uid import JPEGBaseline8Bit
-from scipy import ndimage
+from skimage.measure import label, regionprops
+from skimage.transform import resize
 
 from lungbox import architecture
 from lungbox.boxes.geometry import to_xywh
@@ -25,8 +25,8 @@ from lungbox.weights.keras2 import load_keras2
 from tests import dicoms, reference
 from tests.conftest import ROOT
 
-COUNT = 50
-SIDE = 128
+COUNT = 40
+SIDE, FULL = 128, 1024
 
 
 @pytest.fixture(scope="module")
@@ -49,12 +49,19 @@ def files(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def radiographs(shared, tmp_path_factory):
-    """Real radiographs as a scanner's archive would hold them: DICOM around their JPEG data."""
+    """Real radiographs as the challenge has them: JPEG-compressed DICOM of 1024 x 1024.
+
+    24 are so large; the others are enlarged.
+    """
     folder = tmp_path_factory.mktemp("radiographs")
-    for path in sorted((shared / "rsna/images").iterdir())[:: 1821 // COUNT][:COUNT]:
-        with Image.open(path) as image:
-            ds = dicoms.dataset(np.asarray(image))
-        ds.PixelData = encapsulate([path.read_bytes()])
+    large = sorted((shared / "nih1024").glob("*.png"))
+    small = sorted((shared / "rsna/images").iterdir())
+    for path in [*large, *small[:: len(small) // COUNT]][:COUNT]:
+        pixels = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
+        pixels = cv2.resize(pixels, (FULL, FULL), interpolation=cv2.INTER_CUBIC)
+        ds = dicoms.dataset(pixels)
+        _, content = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, 95])
+        ds.PixelData = encapsulate([content.tobytes()])
         ds.file_meta.TransferSyntaxUID = JPEGBaseline8Bit
         ds.save_as(folder / f"{path.stem}.dcm", enforce_file_format=True)
     return folder
@@ -79,47 +86,49 @@ def averaged(files, images):
 
 
 def gray(path):
-    """The nearest of a DICOM file's pixels for each of 128 x 128, as Pillow decodes it."""
-    ds = pydicom.dcmread(path)
-    (content,) = generate_frames(ds.PixelData, number_of_frames=1)
-    with Image.open(BytesIO(content)) as image:
-        small = image.resize((SIDE, SIDE), Image.Resampling.NEAREST)
-        return np.asarray(small, np.float32)[..., None]
+    """A DICOM file's pixels as the reference system reads and resizes them."""
+    pixels = pydicom.dcmread(path).pixel_array
+    small = cv2.resize(pixels, (SIDE, SIDE), interpolation=cv2.INTER_NEAREST)
+    return small.astype(np.float32)[..., None]
 
 
 def boxes_by_hand(mask):
-    """Argmax, 1024 x 1024, regions, 25,000 pixels, confidence, 5 % off each side."""
-    large = np.kron(mask.argmax(axis=-1), np.ones((8, 8), int))
-    regions, _ = ndimage.label(large, structure=np.ones((3, 3)))
+    """Argmax, 1024 x 1024, regions, 25,000 pixels, confidence, 5 % off each side: scikit-image's
+    own functions, as the reference system calls them."""
+    opacity = mask.argmax(axis=-1).astype(np.uint8)
+    large = resize(opacity, (FULL, FULL), order=0, preserve_range=True, anti_aliasing=False)
     found = []
-    for rows, columns in ndimage.find_objects(regions):
-        height, width = rows.stop - rows.start, columns.stop - columns.start
-        if height * width <= 25_000:
+    for region in regionprops(label(large)):
+        y1, x1, y2, x2 = region.bbox
+        if region.area_bbox <= 25_000:
             continue
-        confidence = large[rows, columns].mean()
-        across, down = int(width * 0.05), int(height * 0.05)
-        box = (columns.start + across, rows.start + down, width - 2 * across, height - 2 * down)
-        found.append((box, confidence))
+        confidence = large[y1:y2, x1:x2].mean()
+        across, down = int((x2 - x1) * 0.05), int((y2 - y1) * 0.05)
+        found.append(
+            ((x1 + across, y1 + down, x2 - x1 - 2 * across, y2 - y1 - 2 * down), confidence)
+        )
     return sorted(found)
 
 
 @pytest.mark.real
 @pytest.mark.long
-def test_fifty_real_radiographs(files, radiographs, own_home, tmp_path):
+def test_forty_real_radiographs(files, radiographs, own_home, tmp_path):
     for name, file in files.items():
         lungbox("weights", "add", "reference_" + name.removesuffix("_reference"), file)
     paths = sorted(radiographs.iterdir())
     masks = averaged(files, np.stack([gray(path) for path in paths]))
     expected = {path.stem: boxes_by_hand(mask) for path, mask in zip(paths, masks, strict=True)}
-    assert len({str(boxes) for boxes in expected.values()}) > COUNT / 2
+    varied = {str(boxes) for boxes in expected.values()}
+    assert len(varied) > COUNT / 2
+    assert sum(len(boxes) for boxes in expected.values()) > COUNT
     same = {}
     for engine in ("keras", "openvino"):
         submitted = predicted(radiographs, engine, tmp_path / engine)
         assert submitted.keys() == expected.keys()
         same[engine] = sum(close(submitted[name], expected[name]) for name in expected)
+    assert same["keras"] == COUNT
     # A region may change where two channels are equal to the last digits.
-    assert same["keras"] >= COUNT - 1
-    assert same["openvino"] >= COUNT - 3
+    assert same["openvino"] >= COUNT - 2
 
 
 def predicted(folder, engine, out):
@@ -130,9 +139,9 @@ def predicted(folder, engine, out):
 
 
 def close(prediction, expected):
-    """Whether boxes are the same to the pixel, and their confidences to the fourth digit."""
+    """Whether boxes are the same to the pixel, and confidences to the last digit written."""
     boxes = [tuple(map(round, box)) for box in to_xywh(prediction.boxes).tolist()]
     found = sorted(zip(boxes, prediction.scores.tolist(), strict=True))
     if [box for box, _ in found] != [box for box, _ in expected]:
         return False
-    return np.allclose([c for _, c in found], [c for _, c in expected], atol=1e-4)
+    return np.allclose([c for _, c in found], [c for _, c in expected], atol=5.1e-5, rtol=0)

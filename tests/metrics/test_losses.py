@@ -19,6 +19,7 @@ from lungbox.metrics.losses import (
     MaskLoss,
     MeanIoU,
     PixelAccuracy,
+    ReferenceMeanIoU,
     binary_focal,
     lovasz_softmax,
     soft_dice,
@@ -90,7 +91,14 @@ HARD = masks([[0.9, 0.4], [0.6, 0]], [[0, 0], [0, 0.5]])
 
 @pytest.mark.parametrize(
     ("metric", "expected"),
-    [(PixelAccuracy, 6 / 8), (MeanIoU, (1 / 3 + 5 / 7) / 2), (F1, 2 / (2 + 2))],
+    [
+        (PixelAccuracy, 6 / 8),
+        (MeanIoU, (1 / 3 + 5 / 7) / 2),
+        # Both channels of an image are one set: 2 of 4 pixels right, and 3 of 4, for 0.5 is
+        # rounded to 0 in both channels.
+        (ReferenceMeanIoU, ((2 + 1) / (6 + 1) + (3 + 1) / (4 + 1)) / 2),
+        (F1, 2 / (2 + 2)),
+    ],
 )
 def test_metrics_by_hand(metric, expected):
     whole = metric()
@@ -102,6 +110,25 @@ def test_metrics_by_hand(metric, expected):
     assert value(parts.result()) == pytest.approx(expected)
     again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(whole))
     assert again.name == whole.name
+
+
+def test_the_references_mean_iou_rounds_each_channel_by_itself():
+    """As its own code has it, on sigmoids that are of both classes or of none, image by image."""
+    random = np.random.default_rng(8)
+    opacity = random.random((5, 12, 9)) < 0.3
+    truth = np.stack([1 - opacity, opacity], axis=-1).astype(np.float32)
+    guess = random.random(truth.shape).astype(np.float32)
+    expected = []
+    for image, found in zip(truth, guess.round(), strict=True):
+        both = (image * found).sum()
+        expected.append((both + 1) / (image.sum() + found.sum() - both + 1))
+    metric = ReferenceMeanIoU()
+    for part in (slice(0, 2), slice(2, 5)):
+        metric.update_state(truth[part], guess[part])
+    assert value(metric.result()) == pytest.approx(np.mean(expected))
+    keras_own = MeanIoU()
+    keras_own.update_state(truth, guess)
+    assert abs(value(keras_own.result()) - np.mean(expected)) > 0.005
 
 
 def test_metrics_before_and_after_a_reset():

@@ -93,6 +93,20 @@ def test_prepare_does_not_care_for_contrast():
     assert np.abs(prepare(pixels // 2 * 2, 64).astype(int) - prepare(darker, 64)).max() <= 1
 
 
+@pytest.mark.parametrize(
+    ("shape", "side"), [((1024, 1024), 128), ((300, 1001), 128), ((129, 256), 128), ((50, 97), 64)]
+)
+def test_nearest_takes_the_pixels_the_reference_takes(shape, side):
+    """Row i of OpenCV's INTER_NEAREST is the source's row floor(i * H / side), here by hand."""
+    pixels = np.random.default_rng(3).integers(0, 256, shape).astype(np.uint8)
+    rows, columns = ([i * old // side for i in range(side)] for old in shape)
+    expected = pixels[rows][:, columns]
+    assert np.array_equal(prepare(pixels, side, "nearest"), expected)
+    # Pillow takes the pixel at each centre, which is another one.
+    centres = Image.fromarray(pixels).resize((side, side), Image.Resampling.NEAREST)
+    assert not np.array_equal(np.asarray(centres), expected)
+
+
 def coverage(old: int, new: int) -> np.ndarray:
     """`(new, old)`: the share each of `old` pixels has in each of `new` areas of equal length."""
     edges = np.arange(new + 1) * old / new

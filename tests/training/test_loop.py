@@ -9,20 +9,26 @@ import time
 
 import numpy as np
 import pytest
+from PIL import Image
 from rich.console import Console
 from safetensors import safe_open
 
 from lungbox import architecture
-from lungbox.datasets import DatasetError
+from lungbox.datasets import DatasetError, load
 from lungbox.datasets.phantom import write_rsna
 from lungbox.errors import LungboxError
+from lungbox.metrics.losses import F1, MaskLoss, MeanIoU, PixelAccuracy, ReferenceMeanIoU
+from lungbox.radiograph import prepare, read, resize_area
 from lungbox.training import fit
 from lungbox.training.fit import _has_waited, best_epoch
 from lungbox.training.job import Job, Progress
+from lungbox.training.masks import paint
+from lungbox.training.materials import read_materials
 from lungbox.training.recipe import load_recipe
 from lungbox.training.run import Request, run, run_all_folds
 from lungbox.training.tracking import Epoch, read_log
 from lungbox.training.validation import Score
+from lungbox.weights.files import load_weights
 from lungbox.weights.manifest import load_manifest
 from tests.conftest import ROOT
 from tests.tiny import enter_tiny
@@ -85,6 +91,51 @@ def test_the_held_out_fold_is_scored_when_it_is_due(folder):
     assert kept[2].learning_rate < kept[0].learning_rate or kept[0].learning_rate == 0
 
 
+def test_the_held_out_fold_is_measured_as_keras_does_by_hand(folder):
+    """Loss and metrics of the weights that are kept, on all of the fold and not augmented."""
+    changes = ("validation={ fold = 0, every = 3, batch_size = 3 }", "optimizer.ema=0.5")
+    path, notes = train(folder, "measured", *changes, "loss.image=0.25")
+    first, _, last = notes.epochs
+    assert np.isnan(first.val_loss)
+    recipe = load_recipe(folder / "recipe.toml", changes)
+    images = [image for image in load(folder / "data").images if image.fold == 0]
+    network = architecture.build("two_convolutions", 32)
+    load_weights(network, path)
+    pixels = np.stack([prepare(read(image.path).pixels, 32) for image in images])
+    painted = [paint(image.boxes, image.size, 32) for image in images]
+    opacity = np.stack([resize_area(mask, 8, 8) for mask in painted]) / 255
+    truth = np.stack([1 - opacity, opacity], axis=-1).astype(np.float32)
+    target = np.array([[float(len(image.boxes) > 0)] for image in images], np.float32)
+    found = network.predict(pixels[..., None].astype(np.float32), verbose=0)
+    for name, metric in {
+        "val_accuracy": PixelAccuracy(),
+        "val_mean_iou": MeanIoU(),
+        "val_reference_mean_iou": ReferenceMeanIoU(),
+        "val_f1": F1(),
+    }.items():
+        metric.update_state(truth, found["mask"])
+        assert getattr(last, name) == pytest.approx(float(metric.result()), abs=2e-3), name
+    crossentropy = -np.log(np.where(target, found["image"], 1 - found["image"])).mean()
+    order = np.random.default_rng(recipe.seed).permutation(len(images))
+    masks = MaskLoss(bce=0.5, iou=0.5, channels="foreground")
+    parts = [order[first : first + 3] for first in range(0, len(order), 3)]
+    each = [float(masks(truth[part], found["mask"][part])) * len(part) for part in parts]
+    expected = sum(each) / len(order) + 0.25 * crossentropy
+    assert last.val_loss == pytest.approx(expected, abs=2e-3)
+    assert last.val_loss != pytest.approx(last.loss, abs=2e-3)
+
+
+def test_the_history_is_drawn(folder):
+    path, _ = train(folder, "drawn", "validation={ fold = 0, every = 1 }")
+    with Image.open(path.parent / "history.png") as picture:
+        drawn = np.asarray(picture.convert("RGB"))
+    assert drawn.shape == (720, 1080, 3)
+    # Two lines in each of the four panels, of the first two colours.
+    for panel in (drawn[:360, :540], drawn[:360, 540:], drawn[360:, :540], drawn[360:, 540:]):
+        for colour in ((31, 119, 180), (255, 127, 14)):
+            assert np.sum(np.abs(panel.astype(int) - colour).sum(axis=-1) < 30) > 50
+
+
 def test_tensorboard_finds_every_epoch(folder):
     path, notes = train(folder, "watched")
     (events,) = (path.parent / "tensorboard").iterdir()
@@ -101,7 +152,8 @@ def test_patience_keeps_the_best_and_says_so(folder, own_home, monkeypatch):
     assert "Stopped early: no better since epoch 1" in notes.notes
     assert [epoch.epoch for epoch in notes.epochs] == [1, 2]
     assert {item.name for item in path.parent.iterdir()} == {
-        "recipe.toml", "images.csv", "log.csv", "tensorboard", "weights.safetensors",
+        "recipe.toml", "images.csv", "log.csv", "history.png", "tensorboard",
+        "weights.safetensors",
     }  # fmt: skip
 
 
@@ -114,6 +166,24 @@ def test_who_was_best_and_who_has_waited():
     assert not _has_waited(recipe, epochs[:7])
     assert _has_waited(recipe, epochs)
     assert best_epoch(epochs[:1]) == 0
+
+
+def test_a_network_of_the_references_gets_its_preparation_and_box_rule(folder, own_home):
+    """Whatever the recipe: it reads the pixels its twin read, and is entered with its rule."""
+    changes = ("architecture=like_the_reference", "stages=[{ epochs = 1, image_size = 32 }]")
+    where = (folder / "recipe.toml", folder / "data", folder / "like")
+    name = run(Request(*where, changes), Console(quiet=True))
+    ensemble = load_manifest().ensemble(name)
+    assert ensemble.preparation == "nearest"
+    assert (ensemble.compatibility, ensemble.rule) == ("reference", "argmax")
+    assert (ensemble.min_area, ensemble.shrink) == (25_000 / 1024**2, 0.05)
+    recipe = load_recipe(folder / "recipe.toml", changes)
+    materials = read_materials(recipe, Job(*where, folder / "cache", changes), Notes())
+    image = materials.images.dataset.images[0]
+    expected = prepare(read(image.path).pixels, 32, "nearest")
+    assert np.array_equal(materials.images.images(0), expected)
+    told = load_recipe(folder / "recipe.toml", [*changes, "data.preparation=equalised"])
+    assert told.preparation == "equalised"
 
 
 def test_edges_are_learned_and_not_kept(folder):

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lungbox.boxes import OperatingPoint, geometry, regions
-from lungbox.radiograph.prepare import resize_nearest
+from lungbox.datasets import load
 from lungbox.training.masks import paint
 
 
@@ -54,18 +54,46 @@ def test_hard_edges_follow_the_centres(shape):
         assert np.argwhere(hard).max(axis=0).tolist() == [5, 5]
 
 
-def test_hard_edges_are_the_full_size_mask_resized_to_the_nearest_pixel():
-    """What the reference system does: paint at 1024, take every eighth pixel's neighbour."""
-    random = np.random.default_rng(0)
-    for _ in range(20):
-        x, y = random.integers(0, 500, 2)
-        width, height = random.integers(20, 500, 2)
-        full = np.zeros((1024, 1024), np.uint8)
-        full[y : y + height, x : x + width] = 255
-        box = geometry.as_boxes([(x, y, x + width, y + height)])
-        assert np.array_equal(
-            paint(box, (1024, 1024), 128, edges="hard"), resize_nearest(full, 128, 128)
-        )
+def reference_mask(boxes, side=128, size=1024):
+    """What the reference system learns of `x, y, width, height` boxes in 1024 space."""
+    factor = side / size
+    mask = np.zeros((side, side), np.uint8)
+    for x, y, width, height in boxes:
+        x1, x2 = int(x * factor), int(x * factor + width * factor)
+        y1, y2 = int(y * factor), int(y * factor + height * factor)
+        mask[y1:y2, x1:x2] = 255
+    return mask
+
+
+corner, length = st.integers(0, 700), st.integers(8, 324)
+
+
+@given(st.lists(st.tuples(corner, corner, length, length), max_size=4))
+def test_truncated_masks_are_the_references(boxes):
+    corners = [(x, y, x + width, y + height) for x, y, width, height in boxes]
+    painted = paint(geometry.as_boxes(corners), (1024, 1024), 128, edges="truncated")
+    assert np.array_equal(painted, reference_mask(boxes))
+
+
+def test_hard_and_truncated_masks_differ():
+    """By hand: a box from 7 to 20, of eight pixels each: by centres (4, 12, 20) the first two."""
+    box = geometry.as_boxes([(7, 3, 20, 15)])
+    hard, cut = (paint(box, (64, 32), 8, edges=edges) for edges in ("hard", "truncated"))
+    # Across, 64 pixels are 8; down, 32 are 8, so four pixels each.
+    assert [np.flatnonzero(row).tolist() for row in (hard[1], cut[1])] == [[1], [0, 1]]
+    assert [np.flatnonzero(mask[:, 1]).tolist() for mask in (hard, cut)] == [[1, 2, 3], [0, 1, 2]]
+
+
+@pytest.mark.real
+def test_how_many_real_masks_both_ways_agree_on(shared):
+    """Few: nearly every box has an edge that the centres and the truncation put apart."""
+    images = [image for image in load(shared).images if image.source == "rsna" and image.boxes.size]
+    assert len(images) == 914
+    equal = [
+        np.array_equal(*(paint(i.boxes, i.size, 128, edges=e) for e in ("hard", "truncated")))
+        for i in images
+    ]
+    assert sum(equal) == 67
 
 
 @given(st.integers(0, 40), st.integers(0, 40), st.integers(8, 20), st.integers(8, 20))

@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
@@ -104,9 +105,23 @@ def test_add_keeps_a_copy_and_an_ensemble_of_its_own(capfd, tiny, tmp_path):
     given.unlink()
     manifest = load_manifest()
     assert manifest.ensemble("mine").members == ("mine",)
+    assert manifest.ensemble("mine").preparation == "equalised"
+    assert manifest.ensemble("mine").compatibility == "lungbox"
     assert manifest.file("mine").image_size == 64
     assert manifest.file("mine").sha256 == sha256(tiny)
     assert weights(capfd, "fetch", "mine")[0] == 0
+
+
+def test_weights_of_the_references_networks_get_its_preparation_and_box_rule(capfd, published):
+    """Added or converted, as those of the ensemble `reference`; those of other networks do not."""
+    assert weights(capfd, "add", "added", published, "--architecture", NETWORK)[0] == 0
+    assert weights(capfd, "convert", published, "--architecture", NETWORK)[0] == 0
+    manifest = load_manifest()
+    published_rule = manifest.ensemble("reference")
+    for name in ("added", "vgg19"):
+        ensemble = manifest.ensemble(name)
+        assert ensemble.preparation == "nearest"
+        assert ensemble.point == replace(published_rule.point, min_area=25_000 / 1024**2)
 
 
 @pytest.mark.parametrize(
