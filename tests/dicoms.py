@@ -7,6 +7,7 @@ from io import BytesIO
 from pathlib import Path
 
 import gdcm
+import imagecodecs
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
@@ -20,6 +21,7 @@ from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
+    HTJ2KLossless,
     ImplicitVRLittleEndian,
     JPEG2000Lossless,
     JPEGBaseline8Bit,
@@ -41,6 +43,7 @@ LOSSLESS = (
     JPEGLosslessSV1,
     JPEGLSLossless,
     JPEG2000Lossless,
+    HTJ2KLossless,
 )
 LOSSY = (JPEGBaseline8Bit, JPEGExtended12Bit, JPEG2000)
 _GDCM = {
@@ -97,12 +100,22 @@ def write(ds: FileDataset, path: Path, syntax: UID = ExplicitVRLittleEndian) -> 
         pass  # as it was made
     elif syntax == JPEGBaseline8Bit:
         _jpeg_baseline(ds)
+    elif syntax == HTJ2KLossless:
+        # By OpenJPH, while OpenJPEG decodes it.
+        store(ds, imagecodecs.htj2k_encode(ds.pixel_array), syntax)
     elif syntax not in _GDCM:
         ds.compress(syntax)
     ds.save_as(path, enforce_file_format=True)
     if syntax in _GDCM:
         _transcode(path, syntax)
     return path
+
+
+def store(ds: FileDataset, codestream: bytes, syntax: UID) -> None:
+    """Put a compressed image into `ds`, whatever its header says."""
+    ds.PixelData = encapsulate([codestream])
+    ds["PixelData"].VR = "OB"
+    ds.file_meta.TransferSyntaxUID = syntax
 
 
 def without_preamble(path: Path) -> Path:
@@ -144,9 +157,7 @@ def _jpeg_baseline(ds: FileDataset) -> None:
     image.save(compressed, "JPEG", quality=95, subsampling=0)
     if mode == "RGB":
         ds.PhotometricInterpretation = "YBR_FULL_422"
-    ds.PixelData = encapsulate([compressed.getvalue()])
-    ds["PixelData"].VR = "OB"
-    ds.file_meta.TransferSyntaxUID = JPEGBaseline8Bit
+    store(ds, compressed.getvalue(), JPEGBaseline8Bit)
 
 
 def _transcode(path: Path, syntax: UID) -> None:

@@ -16,11 +16,6 @@ from pydicom.encaps import get_frame
 from pydicom.pixels import pixel_array
 from pydicom.pixels.processing import apply_color_lut
 from pydicom.uid import (
-    JPEG2000,
-    UID,
-    HTJ2KLossless,
-    HTJ2KLosslessRPCL,
-    JPEG2000Lossless,
     JPEGBaseline8Bit,
     JPEGExtended12Bit,
     JPEGLossless,
@@ -34,23 +29,17 @@ from lungbox.radiograph.decoder import decode_apart
 from lungbox.radiograph.grayscale import render
 from lungbox.radiograph.types import RadiographError, brief
 
-# Never pydicom's first choice: GDCM, which may end the process on damaged data.
-_DECODERS = {
-    JPEGBaseline8Bit: "pillow",
-    JPEGExtended12Bit: "pillow",
-    JPEGLSLossless: "pyjpegls",
-    JPEGLSNearLossless: "pyjpegls",
-    JPEG2000Lossless: "pylibjpeg",
-    JPEG2000: "pylibjpeg",
-    HTJ2KLossless: "pylibjpeg",
-    HTJ2KLosslessRPCL: "pylibjpeg",
-    UID("1.2.840.10008.1.2.4.203"): "pylibjpeg",  # HTJ2K
-}
-# Only GDCM decodes these, so it does so apart.
-_DECODED_APART = (JPEGLossless, JPEGLosslessSV1)
-# Where an image ends too early for its last marker, CharLS computes for seconds before it says so.
-# Compressed data never holds the marker's two bytes.
-_ENDING_IN_EOI, _EOI = (JPEGLSLossless, JPEGLSNearLossless), b"\xff\xd9"
+# Where an image ends too early for its last marker, libjpeg makes up the rest, and CharLS computes
+# for seconds before it says so.
+_ENDING_IN_EOI = (
+    JPEGExtended12Bit,
+    JPEGLossless,
+    JPEGLosslessSV1,
+    JPEGLSLossless,
+    JPEGLSNearLossless,
+)
+# Compressed data never holds these two bytes.
+_SOS, _EOI = b"\xff\xda", b"\xff\xd9"
 # ITU-R 601, as Pillow converts colour to gray.
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 
@@ -80,22 +69,24 @@ def read_pixels(dataset: Dataset, path: Path) -> NDArray[np.uint8]:
 
 def _decode(dataset: Dataset, path: Path) -> NDArray:
     syntax = dataset.file_meta.TransferSyntaxUID
-    if syntax.is_encapsulated:
-        # A decoder believes the image, not the header: an image of another size would take any
-        # amount of memory before anybody noticed.
-        image = get_frame(dataset.PixelData, 0, number_of_frames=1)
-        header = (int(dataset.Columns), int(dataset.Rows))
-        _check_size(codestream_size(image), header)
-        if syntax in _ENDING_IN_EOI and _EOI not in image:
-            raise RadiographError("the image inside is cut off; copy the file again")
-        plain = int(dataset.BitsStored) == 8 and not int(dataset.PixelRepresentation)
-        if syntax == JPEGBaseline8Bit and plain:
-            gray = _gray_jpeg(image, header)
-            if gray is not None:
-                return gray
-    if syntax in _DECODED_APART:
-        return decode_apart(path)
-    return pixel_array(dataset, decoding_plugin=_DECODERS.get(syntax, ""))
+    if not syntax.is_encapsulated:
+        return pixel_array(dataset)
+    # A decoder believes the image, not the header: an image of another size would take any
+    # amount of memory before anybody noticed.
+    image = get_frame(dataset.PixelData, 0, number_of_frames=1)
+    header = (int(dataset.Columns), int(dataset.Rows))
+    _check_size(codestream_size(image), header)
+    if syntax in _ENDING_IN_EOI and image.rfind(_EOI) <= image.rfind(_SOS):
+        raise RadiographError("the image inside is cut off; copy the file again")
+    plain = int(dataset.BitsStored) == 8 and not int(dataset.PixelRepresentation)
+    # Each scan takes as long as a whole image, so those of several are decoded under a deadline.
+    if syntax == JPEGBaseline8Bit and plain and image.count(_SOS) <= 1:
+        gray = _gray_jpeg(image, header)
+        if gray is not None:
+            return gray
+    samples = int(dataset.SamplesPerPixel)
+    shape = (header[1], header[0])
+    return decode_apart(path, shape if samples == 1 else (*shape, samples))
 
 
 def _check_size(inside: tuple[int, int] | None, header: tuple[int, int]) -> None:
@@ -116,17 +107,15 @@ def _gray_jpeg(content: bytes, size: tuple[int, int]) -> NDArray[np.uint8] | Non
 
 def _luma(colour: NDArray, bits: int) -> NDArray[np.uint8]:
     """`(H, W, 3)` RGB of `bits` bits to gray. pydicom has converted YBR already."""
-    gray = colour.astype(np.float32) @ _LUMA * (255 / (2**bits - 1))
-    return np.round(np.clip(gray, 0, 255)).astype(np.uint8)
+    gray = np.empty(colour.shape[:2], np.uint8)
+    for row, values in zip(gray, colour, strict=True):  # a row at once, for they become four bytes
+        luma = values.astype(np.float32) @ _LUMA * (255 / (2**bits - 1))
+        row[:] = np.round(np.clip(luma, 0, 255))
+    return gray
 
 
 def _undecodable(dataset: Dataset, error: Exception) -> str:
     syntax = dataset.file_meta.TransferSyntaxUID
-    if syntax == JPEGExtended12Bit and int(dataset.BitsStored) > 8:
-        return (
-            "lossy JPEG of 12 bits is decoded only by a GPL library that is not installed "
-            "by itself: pip install pylibjpeg-libjpeg"
-        )
     return (
         f"the pixel data cannot be decoded ({brief(error)}); it is cut off, damaged or in an "
         f"unsupported form ({syntax.name})"

@@ -216,7 +216,7 @@ def with_gap(path, values, syntax, name, empty):
     return path
 
 
-def complaint_or_pixels(path) -> str:
+def complaint_or_pixels(path, shape=(64, 64)) -> str:
     """What is wrong with a file: one sentence; empty where it gives pixels of the right shape."""
     try:
         pixels = read(path).pixels
@@ -226,6 +226,6 @@ def complaint_or_pixels(path) -> str:
         assert "\n" not in complaint
         assert path.name not in complaint
         return complaint
-    assert pixels.shape == (64, 64)
+    assert pixels.shape == shape
     assert pixels.dtype == np.uint8
     return ""
