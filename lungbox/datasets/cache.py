@@ -21,7 +21,8 @@ class Cache:
     Attributes:
         dataset: the images that could be read.
         failed: file and reason of those that could not.
-        key: changes when a file, the size, the preparation or what it computes does.
+        key: changes when one of these images, the size, the preparation or what it computes
+            does.
     """
 
     dataset: Dataset
@@ -80,7 +81,8 @@ def prepare_all(
     kept = [place for place, found in enumerate(stamps) if found in rows]
     changed = "it was changed while it was read; start again"
     lost = [path for path, found in zip(paths, stamps, strict=True) if found not in rows]
-    facts = [store.name, stamps]
+    # Of those that could be read alone: what is kept under the key is theirs, row by row.
+    facts = [store.name, [stamps[place] for place in kept]]
     return Cache(
         dataset=Dataset(tuple(dataset.images[place] for place in kept), dataset.faults),
         failed=tuple((path, failed.get(path, changed)) for path in lost),

@@ -18,6 +18,7 @@ from filelock import FileLock
 from numpy.typing import NDArray
 
 from lungbox.datasets.types import DatasetError
+from lungbox.files import replacing
 from lungbox.flow import cores
 from lungbox.radiograph import RadiographError, prepare, read
 from lungbox.radiograph.prepare import Preparation
@@ -57,19 +58,27 @@ class Store:
 
     def rows(self) -> dict[Stamp, int]:
         """Where each image is; without lines of the table that a kill cut off."""
-        found: dict[Stamp, int] = {}
         try:
             whole = self._pixels.stat().st_size // self._side**2
+        except OSError:
+            return {}
+        # Where two images claim one row, the pixels are of the one that was noted last.
+        latest = {row: of for of, row in self._lines()}
+        return {of: row for row, of in latest.items() if row < whole}
+
+    def _lines(self) -> list[tuple[Stamp, int]]:
+        """The whole lines of the table, whether or not their pixels are still there."""
+        found = []
+        try:
             lines = self._table.read_text(encoding="utf-8").splitlines()
         except OSError:
-            return found
+            return []
         for line in lines:
             try:
                 path, size, changed, row = json.loads(line)
             except ValueError:
                 continue
-            if row < whole:
-                found[path, size, changed] = row
+            found.append(((path, size, changed), row))
         return found
 
     def pixels(self) -> NDArray[np.uint8]:
@@ -100,6 +109,10 @@ class Store:
         failed: dict[Path, str] = {}
         with FileLock(self.folder / ".lock"):
             there = self.rows()
+            if len(self._lines()) > len(there):
+                # Their pixels are gone, as when somebody deletes the large file alone; before long
+                # there would be other images' in those rows.
+                self._forget_all_but(there)
             new = [path for path in dict.fromkeys(paths) if stamp(path) not in there]
             self._check_room(len(new))
             row = max(there.values(), default=-1) + 1
@@ -141,6 +154,10 @@ class Store:
             file.write("\n" + "\n".join(json.dumps([*of, row]) for of, row in images) + "\n")
             file.flush()
             os.fsync(file.fileno())
+
+    def _forget_all_but(self, rows: dict[Stamp, int]) -> None:
+        with replacing(self._table) as file:
+            file.writelines(json.dumps([*of, row]) + "\n" for of, row in rows.items())
 
     def _check_room(self, images: int) -> None:
         needed, free = images * self._side**2, shutil.disk_usage(self.folder).free

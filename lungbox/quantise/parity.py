@@ -6,7 +6,7 @@ import numpy as np
 from rich.console import Console
 
 from lungbox.boxes import OperatingPoint
-from lungbox.datasets.types import Dataset
+from lungbox.datasets.types import Dataset, DatasetError
 from lungbox.engines import Engine
 from lungbox.evaluation.assess import maps_shown
 from lungbox.evaluation.maps import Maps
@@ -39,11 +39,15 @@ def measure(
         dataset: RSNA's images of a fold that nobody learned from.
         point: the ensemble's own, for all.
         say: where progress is shown.
+
+    Raises:
+        DatasetError: an image could be read for one of them and not for another.
     """
-    judged = {
-        precision: _judged(maps_shown(dataset, engine, say), point)
-        for precision, engine in engines.items()
-    }
+    maps = {precision: maps_shown(dataset, engine, say) for precision, engine in engines.items()}
+    read = [[image.identity for image in of.dataset.images] for of in maps.values()]
+    if any(identities != read[0] for identities in read):
+        raise DatasetError("not every precision could read the same images; start again")
+    judged = {precision: _judged(of, point) for precision, of in maps.items()}
     exact = judged["float32"]
     return [
         Parity(

@@ -135,6 +135,43 @@ def test_a_store_that_was_cut_off_is_mended(dataset, tmp_path, damaged, bytes_le
         assert np.array_equal(cache.images(row), prepare(read(image.path).pixels, 64))
 
 
+@pytest.mark.parametrize("left", [0, 64 * 64 * 2])
+def test_rows_whose_pixels_were_deleted_never_become_another_images(dataset, tmp_path, left):
+    """Somebody makes room and deletes the large file, or a part of it, but not the small table;
+    then other images are prepared."""
+    write_rsna(tmp_path / "more", count=4, size=96, seed=9)
+    other = datasets.load(tmp_path / "more")
+    prepare_all(dataset, 64, tmp_path / "cache")
+    (pixels,) = (tmp_path / "cache").rglob("pixels.bin")
+    pixels.write_bytes(pixels.read_bytes()[:left])
+    prepare_all(other, 64, tmp_path / "cache")
+    for of in (dataset, other):
+        cache = prepare_all(of, 64, tmp_path / "cache")
+        for row, image in enumerate(cache.dataset.images):
+            assert np.array_equal(cache.images(row), prepare(read(image.path).pixels, 64))
+
+
+def test_a_killed_run_after_pixels_were_deleted(dataset, tmp_path, monkeypatch):
+    """The pixels of new images are there, and their lines of the table are not yet."""
+    write_rsna(tmp_path / "more", count=4, size=96, seed=9)
+    other = datasets.load(tmp_path / "more")
+    prepare_all(dataset, 64, tmp_path / "cache")
+    (pixels,) = (tmp_path / "cache").rglob("pixels.bin")
+    pixels.unlink()
+    monkeypatch.setattr(store.Store, "_note", _interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        prepare_all(other, 64, tmp_path / "cache")
+    monkeypatch.undo()
+    assert pixels.stat().st_size == 4 * 64 * 64
+    cache = prepare_all(dataset, 64, tmp_path / "cache")
+    for row, image in enumerate(cache.dataset.images):
+        assert np.array_equal(cache.images(row), prepare(read(image.path).pixels, 64))
+
+
+def _interrupted(*_):
+    raise KeyboardInterrupt
+
+
 def test_a_file_that_went_away_is_named(dataset, tmp_path):
     dataset.images[1].path.unlink()
     cache = prepare_all(dataset, 64, tmp_path / "cache")
