@@ -1,5 +1,6 @@
 """How much is decoded at once: many small radiographs, or few large ones."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import Condition
@@ -14,7 +15,12 @@ class Room:
     """
 
     def __init__(self, size: int) -> None:
-        self._size, self._taken = size, 0
+        self._size = size
+        self.clear()
+
+    def clear(self) -> None:
+        """Nobody is in: after a fork the threads that were are not there to leave."""
+        self._taken = 0
         self._changed = Condition()
 
     @contextmanager
@@ -33,3 +39,5 @@ class Room:
 
 # Of all threads that read radiographs. While one is decoded it takes up to ten bytes a pixel.
 ROOM = Room(PIXELS_AT_ONCE)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=ROOM.clear)

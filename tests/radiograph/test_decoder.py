@@ -24,8 +24,10 @@ from pydicom.uid import (
     RLELossless,
 )
 
+from lungbox.constants import PIXELS_AT_ONCE
 from lungbox.datasets.phantom import draw
 from lungbox.radiograph import RadiographError, decoder, read
+from lungbox.radiograph.room import ROOM
 from tests import dicoms
 from tests.conftest import ROOT
 from tests.radiograph.test_damaged import complaint_or_pixels
@@ -261,6 +263,30 @@ def test_each_thread_has_its_own(path):
 def test_names_that_are_no_utf8(path):
     odd = path.rename(path.with_name(os.fsdecode(b"caf\xe9\n.dcm")))
     assert np.array_equal(read(odd).pixels, CHEST)
+
+
+@pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="needs fork")
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_process_forked_while_another_thread_decodes(path):
+    """Which has taken all the room there is, and in the child is not there to leave it."""
+    taken, done = threading.Event(), threading.Event()
+
+    def take():
+        with ROOM.take(PIXELS_AT_ONCE):
+            taken.set()
+            done.wait(60)
+
+    thread = threading.Thread(target=take)
+    thread.start()
+    taken.wait(10)
+    child = multiprocessing.get_context("fork").Process(target=_mean, args=(path,))
+    child.start()
+    child.join(20)
+    ended = child.exitcode
+    child.kill()
+    done.set()
+    thread.join()
+    assert ended == 0
 
 
 @pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, JPEGLosslessSV1])
