@@ -49,7 +49,10 @@ def decode_apart(path: Path, shape: tuple[int, ...]) -> NDArray:
     for _ in range(2):
         with suppress(_DecoderEndedError):
             return _own_decoder().decode(path, shape, deadline)
-    raise RadiographError("the pixel data is damaged so badly that its decoder breaks down")
+    raise RadiographError(
+        "its decoder ended twice without an answer: the pixel data is damaged, or memory ran out; "
+        "copy the file again"
+    )
 
 
 def _own_decoder() -> "_Decoder":

@@ -81,7 +81,7 @@ def test_one_that_dies_over_a_file_twice(path, process, monkeypatch):
     monkeypatch.setattr(decoder, "_start", lambda: attempts.append(1) or _answering(b""))
     process.kill()
     process.wait()
-    with pytest.raises(RadiographError, match="its decoder breaks down"):
+    with pytest.raises(RadiographError, match="its decoder ended twice"):
         read(path)
     assert len(attempts) == 2
     monkeypatch.undo()
