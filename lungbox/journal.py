@@ -65,8 +65,9 @@ class Journal:
         if kind is None:
             # Done: the results say it all.
             self._path.unlink(missing_ok=True)
+        # The lock's file stays: were it removed, a run that has it open and one that makes it anew
+        # would each lock a file of their own.
         self._lock.release()
-        (self._folder / _LOCK).unlink(missing_ok=True)
 
     def done(self) -> dict[str, str]:
         """Files that are in the journal: their path below the folder to their stamp."""

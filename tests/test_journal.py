@@ -51,7 +51,7 @@ def test_a_stopped_run_leaves_its_outcomes_and_a_finished_one_nothing(tmp_path):
         assert first["findings"]["findings"][0]["box"] == [1, 2, 30, 40]
         assert second["reason"] == "it is empty"
         assert second["findings"] is None
-    assert list((tmp_path / "out").iterdir()) == []
+    assert [path.name for path in (tmp_path / "out").iterdir()] == [".journal.lock"]
 
 
 @pytest.mark.parametrize(
@@ -186,3 +186,42 @@ def test_another_process_is_kept_out_until_this_one_dies(tmp_path):
         with Journal(tmp_path, {}) as journal:  # a lock never outlives its process
             assert journal.done() == {}
             assert not journal.discarded
+
+
+_ENTERING = """
+import os, sys, time
+from pathlib import Path
+from lungbox.journal import BusyError, Journal
+folder, inside = Path(sys.argv[1]), Path(sys.argv[2])
+sys.stdin.readline()  # all begin together
+entered = overlaps = 0
+while entered < 100:
+    try:
+        with Journal(folder, {}):
+            entered += 1
+            try:
+                os.close(os.open(inside, os.O_CREAT | os.O_EXCL))
+            except FileExistsError:
+                overlaps += 1
+            else:
+                time.sleep(0.002)  # long enough for others to come
+                inside.unlink()
+    except BusyError:
+        pass
+print(overlaps)
+"""
+
+
+def test_runs_that_come_and_go_are_never_in_one_folder_together(tmp_path):
+    """Each makes a file while it is inside, which must not be there yet."""
+    command = [sys.executable, "-c", _ENTERING, str(tmp_path / "out"), str(tmp_path / "inside")]
+    runs = [
+        subprocess.Popen(
+            command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        for _ in range(4)
+    ]
+    for run in runs:
+        run.stdin.write("go\n")
+        run.stdin.flush()
+    assert [run.communicate(timeout=120)[0] for run in runs] == ["0\n"] * 4
