@@ -51,13 +51,15 @@ def load_weights(model: "keras.Model", path: Path) -> None:
     """Fill every weight of `model` from `path`.
 
     Raises:
-        WeightsError: the file is no safetensors file, or its tensors are not the model's; the
-            first that differs is named.
+        WeightsError: the file is no safetensors file, its tensors are not the model's (the first
+            that differs is named), or one of them is not finite.
     """
     tensors = read_tensors(path)
     _check_fit(model, path, {key: tensor.shape for key, tensor in tensors.items()})
     for variable in model.weights:
-        variable.assign(tensors[variable.path].astype(np.float32))
+        values = tensors[variable.path].astype(np.float32)
+        check_finite(path, variable.path, values)
+        variable.assign(values)
 
 
 def check_weights(model: "keras.Model", path: Path) -> None:
@@ -79,6 +81,32 @@ def read_shapes(path: Path) -> dict[str, tuple[int, ...]]:
     """
     with _sentences(path), safe_open(path, framework="numpy") as file:
         return {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118
+
+
+def check_all_finite(path: Path) -> None:
+    """Check that no tensor of a safetensors file holds NaN or infinity, one after the other.
+
+    Raises:
+        WeightsError: one does; the first is named. Or the file cannot be read.
+    """
+    with _sentences(path), safe_open(path, framework="numpy") as file:
+        for key in file.keys():  # noqa: SIM118
+            check_finite(path, key, file.get_tensor(key))
+
+
+def check_finite(path: Path, name: str, values: NDArray) -> None:
+    """Check what was read of a weight file: networks of such weights answer NaN to every image.
+
+    Raises:
+        WeightsError: a value is not finite as float32, which networks compute with.
+    """
+    with np.errstate(over="ignore"):
+        bad = int(np.count_nonzero(~np.isfinite(values.astype(np.float32, copy=False))))
+    if bad:
+        raise WeightsError(
+            f"{path}: {name} holds NaN or infinity in {bad:,} of {values.size:,} places; "
+            "no network can run on such weights"
+        )
 
 
 def read_tensors(path: Path) -> dict[str, NDArray]:

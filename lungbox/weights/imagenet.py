@@ -9,7 +9,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from lungbox.weights.files import WeightsError, read_tensors
+from lungbox.weights.files import WeightsError, check_finite, read_tensors
 from lungbox.weights.keras2 import load_keras2
 from lungbox.weights.torch_legacy import read_state_dict
 
@@ -171,6 +171,7 @@ def _fill_from_tensors(model: keras.Model, encoder: str, file: Path) -> frozense
             raise WeightsError(
                 f"{file}: {variable.path} has shape {shape} instead of {tuple(variable.shape)}"
             )
+        check_finite(file, variable.path, tensors[variable.path])
     for variable in wanted:
         variable.assign(tensors[variable.path].astype(np.float32))
     return frozenset(variable.path for variable in wanted)

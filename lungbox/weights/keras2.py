@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lungbox.weights.files import WeightsError
+from lungbox.weights.files import WeightsError, check_finite
 
 if TYPE_CHECKING:
     import h5py
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 # A file of full networks has some thousand weights; an attribute of more is no list of names.
 _MOST_NAMES = 100_000
+# Compressed, or never written, an array can be far larger than its file; networks are not.
+_MOST_BYTES = 4 << 30
 # Deflate, shuffle, checksum and LZF, by HDF5's numbers: any other would be loaded as a plugin.
 _FILTERS = {1, 2, 3, 32000}
 
@@ -44,12 +46,12 @@ def load_keras2(model: "keras.Model", path: Path) -> None:
         path: a file of `save_weights`, or of `save`, whose weights alone are read.
 
     Raises:
-        WeightsError: it is no such file, does not fit (the first mismatch is named), or uses
-            more of HDF5 than arrays.
+        WeightsError: it is no such file, does not fit (the first mismatch is named), uses more of
+            HDF5 than arrays, or holds what is not finite.
     """
     with _opened(path) as file:
         pairs = _pairs(model, path, file)
-        values = [np.asarray(stored.array[()], np.float32) for _, stored in pairs]
+        values = [_values(path, stored) for _, stored in pairs]
     for (variable, _), value in zip(pairs, values, strict=True):
         variable.assign(value)
 
@@ -77,6 +79,29 @@ def check_whole(path: Path) -> None:
         for weights in _by_layer(file):
             for stored in weights:
                 _check_plain(stored)
+
+
+def check_all_finite(path: Path) -> None:
+    """Check that no weight of a Keras 2 weight file holds NaN or infinity, one after the other.
+
+    Raises:
+        WeightsError: one does; the first is named. Or the file cannot be read.
+    """
+    with _opened(path) as file:
+        every = [stored for weights in _by_layer(file) for stored in weights]
+        size = sum(stored.array.nbytes for stored in every)
+        if size > _MOST_BYTES:
+            raise ValueError(f"it holds {size:,} bytes of weights, more than any network has")
+        for stored in every:
+            _check_plain(stored)
+            _values(path, stored)
+
+
+def _values(path: Path, stored: _Stored) -> np.ndarray:
+    with np.errstate(over="ignore"):
+        values = np.asarray(stored.array[()], np.float32)
+    check_finite(path, stored.name, values)
+    return values
 
 
 @contextmanager

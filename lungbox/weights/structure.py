@@ -1,14 +1,15 @@
-"""Whether a weight file is whole, by what it says of itself: for files whose hash is not known."""
+"""Whether a weight file is whole and finite, by what it says of itself: for files whose hash is not
+known."""
 
 from pathlib import Path
 
+from lungbox.weights import files, keras2
 from lungbox.weights.content import Format, fault_of_content
-from lungbox.weights.files import WeightsError, read_shapes
-from lungbox.weights.keras2 import check_whole
+from lungbox.weights.files import WeightsError
 
 
 def fault_of_structure(path: Path, form: Format) -> str:
-    """Why the file cannot be whole weights in this form; empty where it can.
+    """Why the file cannot be whole and finite weights in this form; empty where it can.
 
     What it holds may still have changed, which only a hash tells.
     """
@@ -16,9 +17,13 @@ def fault_of_structure(path: Path, form: Format) -> str:
         return reason
     try:
         if form == "keras2":
-            check_whole(path)
+            keras2.check_whole(path)
         else:
-            read_shapes(path)
+            files.read_shapes(path)
     except WeightsError as error:
         return "is not whole: " + str(error).removeprefix(f"{path}: ")
+    try:
+        (keras2 if form == "keras2" else files).check_all_finite(path)
+    except WeightsError as error:
+        return str(error).removeprefix(f"{path}: ")
     return ""

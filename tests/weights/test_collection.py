@@ -11,6 +11,7 @@ import h5py
 import keras
 import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 
 from lungbox import architecture, cli
 from lungbox.weights.entries import Checked, Precisions
@@ -162,6 +163,35 @@ def test_add_refuses(capfd, tiny, own_home, tmp_path, arguments, sentence):
     assert "Traceback" not in said
     left = [path for path in tmp_path.rglob("*") if path.is_file() and path.name[0] != "."]
     assert set(left) == {page, cut, keras_file}
+
+
+def test_weights_that_are_not_finite_are_refused(capfd, tiny, published, own_home, tmp_path):
+    """In either form, new or fetched by hand for a known entry, added or converted."""
+    with_nan = tmp_path / "nan.safetensors"
+    tensors = load_file(tiny)
+    tensors["mask_logits/bias"][1] = np.nan
+    save_file(tensors, with_nan)
+    with_infinity = tmp_path / "infinity.h5"
+    with_infinity.write_bytes(published.read_bytes())
+    with h5py.File(with_infinity, "r+") as file:
+        array = _first_array(file)
+        array[(0,) * array.ndim] = np.inf
+        named = array.name.rpartition("/")[2]
+    for command, fault in (
+        (("add", "mine", with_nan, "--architecture", "unet_lite0"), "mask_logits/bias"),
+        (("add", NAME, with_infinity), named),
+        (("add", "mine", with_infinity, "--architecture", NETWORK), named),
+        (("convert", with_infinity, "--architecture", NETWORK), named),
+    ):
+        code, said = weights(capfd, *command)
+        assert code == 2
+        (line,) = said.strip().splitlines()
+        file = next(part for part in command if isinstance(part, Path))
+        assert str(file) in line
+        assert fault in line
+        assert "holds NaN or infinity in 1 of " in line
+    assert not own_path().exists()
+    assert not list(own_home.rglob("*.safetensors"))
 
 
 def _small_h5(path):

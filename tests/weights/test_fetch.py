@@ -385,6 +385,39 @@ def test_a_cut_off_keras_file_is_no_file(tmp_path):
         assert fetch("w", entry).read_bytes() == whole
 
 
+@pytest.mark.parametrize("form", ["safetensors", "keras2"])
+def test_an_unknown_file_that_is_not_finite_is_not_pinned(tmp_path, form):
+    """A file whose hash is known is what it was when that was written down; this one is not."""
+    values = np.arange(30_000, dtype="float32")
+    values[7] = np.nan
+    if form == "safetensors":
+        content = save({"a": values})
+    else:
+        with h5py.File(tmp_path / "w.h5", "w") as file:
+            file.attrs["layer_names"] = [b"dense"]
+            file.create_group("dense").attrs["weight_names"] = [b"a"]
+            file["dense/a"] = values
+        content = (tmp_path / "w.h5").read_bytes()
+    with Server(Behaviour(content)) as server:
+        entry = weights(server.url, known=False).model_copy(update={"format": form})
+        with pytest.raises(WeightsError, match="a holds NaN or infinity in 1 of 30,000 places"):
+            fetch("w", entry)
+    assert pins.expected("w", entry) is None
+    assert kept(entry) == []
+
+
+def test_an_array_far_larger_than_its_file(tmp_path):
+    """HDF5 keeps what was never written in no bytes at all; nobody reads terabytes of it."""
+    with h5py.File(tmp_path / "w.h5", "w") as file:
+        file.attrs["layer_names"] = [b"dense"]
+        file.create_group("dense").attrs["weight_names"] = [b"a"]
+        file.create_dataset("dense/a", (1 << 40,), "float32", chunks=(1 << 20,))
+    with Server(Behaviour((tmp_path / "w.h5").read_bytes())) as server:
+        entry = weights(server.url, known=False).model_copy(update={"format": "keras2"})
+        with pytest.raises(WeightsError, match="more than any network has"):
+            fetch("w", entry)
+
+
 NEWER = save({"a": np.arange(30_000, dtype="float32") + 1})
 
 

@@ -5,7 +5,13 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from lungbox.weights.files import WeightsError, load_weights, read_tensors, save_weights
+from lungbox.weights.files import (
+    WeightsError,
+    check_all_finite,
+    load_weights,
+    read_tensors,
+    save_weights,
+)
 
 
 def network(units=3):
@@ -56,3 +62,17 @@ def test_weights_that_do_not_fit_float16_are_refused(tmp_path):
     with pytest.raises(ValueError, match="first/kernel is not finite as float16"):
         save_weights(model, tmp_path / "w.safetensors", "float16")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_weights_that_are_not_finite_are_refused(tmp_path, bad):
+    path = tmp_path / "w.safetensors"
+    save_weights(network(), path, "float16")
+    check_all_finite(path)
+    tensors = load_file(path)
+    tensors["second/kernel"][1, 0] = bad
+    save_file(tensors, path)
+    sentence = "w.safetensors: second/kernel holds NaN or infinity in 1 of 3 places"
+    for refuse in (check_all_finite, lambda path: load_weights(network(), path)):
+        with pytest.raises(WeightsError, match=sentence):
+            refuse(path)
