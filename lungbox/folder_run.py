@@ -221,7 +221,7 @@ def _write_run(request: Request, detector: Detector, totals: Totals, seconds: fl
         "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
     }
     with replacing(request.output / RUN) as file:
-        file.write(json.dumps(record, indent=2) + "\n")
+        file.write(json.dumps(record, indent=2, allow_nan=False) + "\n")
 
 
 def _report(

@@ -77,7 +77,7 @@ class Journal:
         """Add outcomes, on disk when this returns."""
         with self._path.open("a", encoding="utf-8") as file:
             for outcome in outcomes:
-                file.write(json.dumps(_record(outcome), ensure_ascii=False) + "\n")
+                file.write(_line(_record(outcome)))
             file.flush()
             os.fsync(file.fileno())
 
@@ -127,12 +127,22 @@ class Journal:
             return False
 
 
+def _line(record: dict[str, Any]) -> str:
+    # NaN is no JSON: it must not come this far, and must not get any further.
+    return json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n"
+
+
 def _is_record(line: bytes) -> bool:
     try:
-        record = json.loads(line)
+        record = json.loads(line, parse_constant=_no_number)
         return line.endswith(b"\n") and record.keys() >= {"path", "stamp", "reason", "findings"}
     except (ValueError, AttributeError):
         return False
+
+
+def _no_number(name: str) -> None:
+    """For `NaN` and `Infinity`, which Python's JSON knows and no other."""
+    raise ValueError(f"{name} is no JSON")
 
 
 def _record(outcome: Outcome) -> dict[str, Any]:

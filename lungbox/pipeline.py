@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from lungbox.boxes import OperatingPoint, regions
 from lungbox.engines import (
+    NOT_FINITE,
     PRECISIONS,
     Engine,
     EngineError,
@@ -20,6 +21,7 @@ from lungbox.engines import (
     PrecisionName,
     Prediction,
     ask,
+    finite,
     members,
     start,
 )
@@ -43,11 +45,11 @@ class Outcome:
 
     Attributes:
         source: the file.
-        findings: None where it could not be read.
-        mask: `(h, w, 2)` float32, the averaged mask; None where it could not be read.
+        findings: None where it could not be read, or the networks' answer is not finite.
+        mask: `(h, w, 2)` float32, the averaged mask; None where there are no findings.
         members: `(M, h, w, 2)` float32, the members' own masks, where they were asked for.
         radiograph: its pixels, where they were asked for.
-        reason: why it could not be read; empty otherwise.
+        reason: why there are no findings; empty otherwise.
     """
 
     source: Source
@@ -80,6 +82,7 @@ class Detector:
 
         Raises:
             RadiographError: it cannot be read as a radiograph.
+            EngineError: what the networks answer is not finite.
         """
         file = Path(path)
         try:
@@ -87,6 +90,8 @@ class Detector:
         except RadiographError as error:
             raise RadiographError(f"{file}: {error}") from error
         predicted = ask(self.engine, item.prepared[None])
+        if not finite(predicted)[0]:
+            raise EngineError(f"{file}: {NOT_FINITE}")
         return self._findings(item, predicted.masks[0], float(predicted.scores[0]))
 
     def predict_all(
@@ -111,17 +116,23 @@ class Detector:
         yield from through(sources, stages, batch_size, max(ahead, 2 * batch_size))
 
     def _outcomes(self, batch: "list[_Read]", predicted: Prediction) -> list[Outcome]:
-        masks, scores, members = predicted
+        good = finite(predicted)
         return [
-            Outcome(
-                source=item.source,
-                findings=self._findings(item, mask, float(score)),
-                mask=mask,
-                members=None if members is None else members[row],
-                radiograph=item.radiograph,
-            )
-            for row, (item, mask, score) in enumerate(zip(batch, masks, scores, strict=True))
+            self._outcome(item, predicted, row)
+            if good[row]
+            else Outcome(item.source, reason=NOT_FINITE)
+            for row, item in enumerate(batch)
         ]
+
+    def _outcome(self, item: "_Read", predicted: Prediction, row: int) -> Outcome:
+        masks, scores, members = predicted
+        return Outcome(
+            source=item.source,
+            findings=self._findings(item, masks[row], float(scores[row])),
+            mask=masks[row],
+            members=None if members is None else members[row],
+            radiograph=item.radiograph,
+        )
 
     def _findings(self, item: "_Read", mask: NDArray, image_score: float) -> Findings:
         boxes, scores = regions(mask, item.size, image_score, self.point)

@@ -109,7 +109,8 @@ def write_results(
                 totals["read"] += 1
                 totals["with_boxes"] += len(findings.boxes) > 0
                 totals["flagged"] += bool(findings.flag)
-                lines.write(json.dumps(record["findings"], ensure_ascii=False) + "\n")
+                line = json.dumps(record["findings"], ensure_ascii=False, allow_nan=False)
+                lines.write(line + "\n")
                 images(_image_row(findings))
                 yield findings
 

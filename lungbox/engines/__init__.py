@@ -4,6 +4,7 @@ from importlib.util import find_spec
 from typing import Literal
 
 from lungbox.engines.base import (
+    NOT_FINITE,
     Engine,
     EngineError,
     Int8,
@@ -13,6 +14,7 @@ from lungbox.engines.base import (
     Prediction,
     ask,
     computed_by,
+    finite,
     members,
 )
 from lungbox.engines.precision import PRECISIONS, PrecisionName
@@ -24,6 +26,7 @@ ENGINES: tuple[EngineName, ...] = ("auto", "keras", "openvino")
 
 __all__ = [
     "ENGINES",
+    "NOT_FINITE",
     "PRECISIONS",
     "Engine",
     "EngineError",
@@ -35,6 +38,7 @@ __all__ = [
     "Prediction",
     "ask",
     "computed_by",
+    "finite",
     "members",
     "start",
 ]

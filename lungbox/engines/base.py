@@ -104,6 +104,18 @@ class Prediction(NamedTuple):
     members: NDArray[np.float32] | None
 
 
+# What is said of an image whose prediction is not `finite`.
+NOT_FINITE = (
+    "the networks' answer to it is not finite (NaN or infinite); "
+    "check their weights, or try --precision float32"
+)
+
+
+def finite(predicted: Prediction) -> NDArray[np.bool_]:
+    """`(N,)`: which images of a batch have a mask and a score without NaN and infinity."""
+    return np.isfinite(predicted.masks).all(axis=(1, 2, 3)) & np.isfinite(predicted.scores)
+
+
 class Engine(Protocol):
     """Runs an ensemble; several threads may ask it.
 

@@ -15,7 +15,7 @@ from lungbox.boxes.regions import OperatingPoint
 from lungbox.constants import OPACITY
 from lungbox.datasets.cache import prepare_all
 from lungbox.datasets.types import Dataset
-from lungbox.engines import Engine, ask, computed_by
+from lungbox.engines import NOT_FINITE, Engine, EngineError, ask, computed_by, finite
 from lungbox.files import replacing
 
 _LEVELS = 255
@@ -67,6 +67,9 @@ def predict_maps(
         cache: where prepared images and maps are kept.
         reading: called for every image read.
         running: called with the number of images run.
+
+    Raises:
+        EngineError: an answer is not finite, so that no figure would be.
     """
     job = engine.job
     prepared = prepare_all(dataset, job.image_size, cache, reading, job.preparation)
@@ -87,6 +90,8 @@ def predict_maps(
     for first in range(0, len(images), job.batch_size):
         batch = prepared.images(slice(first, first + job.batch_size))
         predicted = ask(engine, batch)
+        if len(bad := np.flatnonzero(~finite(predicted))):
+            raise EngineError(f"{images.images[first + bad[0]].path}: {NOT_FINITE}")
         opacity.append(levels(predicted.masks))
         scores.append(predicted.scores)
         running(len(batch))
