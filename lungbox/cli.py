@@ -5,7 +5,9 @@ happens inside a command.
 """
 
 import os
+import signal
 import sys
+import threading
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -13,8 +15,9 @@ import typer
 from rich.console import Console
 
 from lungbox import __version__, cli_data, cli_export, cli_quantise, cli_weights
-from lungbox.cli_common import OK, SOME_FAILED, STOPPED, WRONG_USE, DataOption, say
+from lungbox.cli_common import OK, SOME_FAILED, STOPPED, TERMINATED, WRONG_USE, DataOption, say
 from lungbox.errors import LungboxError
+from lungbox.files import sentence
 
 app = typer.Typer(
     name="lungbox",
@@ -67,6 +70,7 @@ def main(arguments: list[str] | None = None, door: str = "") -> None:
 
         warnings.simplefilter("ignore")
     try:
+        _end_on_sigterm()
         command = typer.main.get_command(app)
         if door:
             command = command.get_command(typer.Context(command), door)  # type: ignore[attr-defined]
@@ -77,12 +81,25 @@ def main(arguments: list[str] | None = None, door: str = "") -> None:
         sys.exit(WRONG_USE)
     except OSError as error:
         # A folder that cannot be made, a full disk: never a file that is merely read.
-        say.print(f"lungbox: {error.filename or ''}: {error.strerror}", markup=False)
+        say.print(f"lungbox: {sentence(error)}", markup=False)
         sys.exit(WRONG_USE)
     except SystemExit as end:
-        if end.code == STOPPED:
+        if end.code in (STOPPED, TERMINATED):
             say.print("Stopped; the same command continues where it was.")
         raise
+
+
+def _end_on_sigterm() -> None:
+    """Let SIGTERM end a command as Ctrl-C does, with what it has begun put away, instead of at
+    once; a container's first process would not even notice it."""
+    if threading.current_thread() is not threading.main_thread():
+        return
+
+    def end(*_: object) -> None:
+        sys.exit(TERMINATED)
+
+    if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+        signal.signal(signal.SIGTERM, end)
 
 
 @app.callback(invoke_without_command=True)
@@ -137,7 +154,7 @@ def predict(
         ),
         say,
     )
-    if totals.failed:
+    if totals.failed or totals.without_picture:
         raise typer.Exit(SOME_FAILED)
 
 

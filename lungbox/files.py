@@ -7,9 +7,40 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
+_PARTIAL = ".new-"
+
 
 @contextmanager
 def replacing(path: Path, mode: str = "w") -> Iterator[IO]:
+    """As `_replacing`, whose errors name `path`.
+
+    Raises:
+        OSError: the disk is full, for instance; `path` is its `filename`.
+    """
+    with naming(path), _replacing(path, mode) as file:
+        yield file
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Let an `OSError` name `path` where it names nothing, or a temporary file in its place: what
+    is written to an open file fails without its name."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None or Path(str(error.filename)).name.startswith(_PARTIAL):
+            error.filename, error.filename2 = str(path), None
+        raise
+
+
+def sentence(error: OSError) -> str:
+    """What the operating system refused, and of which file."""
+    reason = error.strerror or str(error) or type(error).__name__
+    return f"{error.filename}: {reason}" if error.filename else reason
+
+
+@contextmanager
+def _replacing(path: Path, mode: str) -> Iterator[IO]:
     """Open a file beside `path` for writing, and put it in its place when all is written.
 
     Text is UTF-8, line ends as they are written. If anything is raised, `path` stays as it was.

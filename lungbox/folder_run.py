@@ -15,7 +15,7 @@ from lungbox import __version__
 from lungbox.constants import RESEARCH_USE
 from lungbox.engines import EngineName, PrecisionName, computed_by, start
 from lungbox.errors import LungboxError
-from lungbox.files import replacing
+from lungbox.files import replacing, sentence
 from lungbox.flow import cores
 from lungbox.folder import Source, gather
 from lungbox.journal import Journal
@@ -153,8 +153,10 @@ def _drawn(
     happens in threads, while the networks run."""
 
     def draw(outcome: Outcome) -> Outcome:
-        _draw(outcome, request, members, say)
-        return replace(outcome, radiograph=None, mask=None, members=None)
+        fault = _draw(outcome, request, members)
+        if fault:
+            say.print(f"No picture: {fault}", markup=False)
+        return replace(outcome, radiograph=None, mask=None, members=None, no_picture=fault)
 
     threads = cores()
     waiting: deque[Future[Outcome]] = deque()
@@ -167,11 +169,11 @@ def _drawn(
             yield waiting.popleft().result()
 
 
-def _draw(outcome: Outcome, request: Request, members: list[str], say: Console) -> None:
-    """Draw the pictures that were asked for; one that cannot be drawn stops nothing."""
+def _draw(outcome: Outcome, request: Request, members: list[str]) -> str:
+    """Draw the pictures that were asked for; why one could not be, empty where all are there."""
     findings, radiograph, mask = outcome.findings, outcome.radiograph, outcome.mask
     if findings is None or radiograph is None or mask is None:
-        return
+        return ""
     from lungbox import overlay  # what it draws with takes a while to import
 
     try:
@@ -184,8 +186,11 @@ def _draw(outcome: Outcome, request: Request, members: list[str], say: Console) 
             picture = overlay.compare(radiograph.pixels, masks, mask, findings)
             overlay.save(picture, base.with_name(f"{base.name}.png"))
             save_members(base.with_name(f"{base.name}.npz"), masks)
-    except (OSError, MemoryError, ValueError) as error:
-        say.print(f"{findings.identity}: no picture of it ({error}).", markup=False)
+    except OSError as error:
+        return sentence(error)
+    except (MemoryError, ValueError) as error:
+        return f"{findings.identity}: {error or 'there is not enough memory to draw it'}"
+    return ""
 
 
 def _write_run(request: Request, detector: Detector, totals: Totals, seconds: float) -> None:
@@ -240,6 +245,11 @@ def _report(
         say.print(f"{totals.flagged} may not be frontal chest radiographs: see images.csv.")
     if totals.failed:
         say.print(f"Why files failed: {request.output / 'failed.csv'}", markup=False)
+    if totals.without_picture:
+        say.print(
+            f"Pictures of {totals.without_picture} could not be written, see above; the results of "
+            "all files are there."
+        )
     if ids is not None:
         absent = len(set(ids) - {source.identity for source in sources})
         if absent:

@@ -14,6 +14,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from lungbox.errors import LungboxError
+from lungbox.files import naming
 from lungbox.folder import Source
 from lungbox.pipeline import Outcome
 
@@ -56,7 +57,8 @@ class Journal:
             ) from None
         if not self._recovered():
             self.discarded = self._names()
-            self._path.write_text(json.dumps({"settings": self._settings}) + "\n", "utf-8")
+            with naming(self._path):
+                self._path.write_text(json.dumps({"settings": self._settings}) + "\n", "utf-8")
         return self
 
     def __exit__(
@@ -70,12 +72,16 @@ class Journal:
         self._lock.release()
 
     def done(self) -> dict[str, str]:
-        """Files that are in the journal: their path below the folder to their stamp."""
-        return {record["path"]: record["stamp"] for record in self.records()}
+        """Files in the journal that need not be read again: their path below the folder to their
+        stamp. One whose picture could not be written is, so that it gets it."""
+        latest = {record["path"]: record for record in self.records()}
+        return {
+            path: record["stamp"] for path, record in latest.items() if not record.get("no_picture")
+        }
 
     def append(self, outcomes: list[Outcome]) -> None:
         """Add outcomes, on disk when this returns."""
-        with self._path.open("a", encoding="utf-8") as file:
+        with naming(self._path), self._path.open("a", encoding="utf-8") as file:
             for outcome in outcomes:
                 file.write(_line(_record(outcome)))
             file.flush()
@@ -150,7 +156,12 @@ def _record(outcome: Outcome) -> dict[str, Any]:
     return {
         "path": outcome.source.relative,
         "stamp": outcome.source.stamp,
-        # Libraries name files in what they say, and a name may hold bytes that are no UTF-8.
-        "reason": outcome.reason.encode("utf-8", "backslashreplace").decode(),
+        "reason": _utf8(outcome.reason),
+        "no_picture": _utf8(outcome.no_picture),
         "findings": None if findings is None else findings.to_record(),
     }
+
+
+def _utf8(text: str) -> str:
+    """Libraries name files in what they say, and a name may hold bytes that are no UTF-8."""
+    return text.encode("utf-8", "backslashreplace").decode()

@@ -50,6 +50,7 @@ class Outcome:
         members: `(M, h, w, 2)` float32, the members' own masks, where they were asked for.
         radiograph: its pixels, where they were asked for.
         reason: why there are no findings; empty otherwise.
+        no_picture: why a picture of it that was asked for is not there; empty otherwise.
     """
 
     source: Source
@@ -58,6 +59,7 @@ class Outcome:
     members: NDArray[np.float32] | None = None
     radiograph: Radiograph | None = None
     reason: str = ""
+    no_picture: str = ""
 
 
 class Detector:

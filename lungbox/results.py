@@ -4,7 +4,7 @@ import csv
 import json
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import IO, Any
 
@@ -33,12 +33,21 @@ _IMAGE_COLUMNS = ("patientId", "score", "boxes", "width", "height", "path", "fla
 
 @dataclass(frozen=True)
 class Totals:
-    """What a run came to."""
+    """What a run came to.
+
+    Attributes:
+        read: files that were read.
+        with_boxes: of those, with a box.
+        flagged: of those, with a flag.
+        failed: files without findings.
+        without_picture: files that were read, and a picture of which could not be written.
+    """
 
     read: int
     with_boxes: int
     flagged: int
     failed: int
+    without_picture: int = 0
 
 
 class PlaceError(LungboxError):
@@ -90,7 +99,7 @@ def write_results(
         space: side of the square the submission's boxes are rescaled to; pixels of each file
             where None.
     """
-    totals = {"read": 0, "with_boxes": 0, "flagged": 0, "failed": 0}
+    totals = dict.fromkeys((field.name for field in fields(Totals)), 0)
     with ExitStack() as stack:
         images = _table(stack, folder / IMAGES, _IMAGE_COLUMNS)
         failed = _table(stack, folder / FAILED, ("path", "reason"))
@@ -109,6 +118,7 @@ def write_results(
                 totals["read"] += 1
                 totals["with_boxes"] += len(findings.boxes) > 0
                 totals["flagged"] += bool(findings.flag)
+                totals["without_picture"] += bool(record.get("no_picture"))
                 line = json.dumps(record["findings"], ensure_ascii=False, allow_nan=False)
                 lines.write(line + "\n")
                 images(_image_row(findings))

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -127,6 +128,18 @@ def test_of_a_file_that_changed_the_latest_record_counts(tmp_path):
         records = list(journal.in_order(sources))
         assert [record["path"] for record in records] == ["a.png", "b.png"]
         assert records[0]["reason"] == "it is empty"
+
+
+def test_a_file_without_its_picture_is_read_again(tmp_path):
+    """Which is then there, where whatever stood in its way has gone."""
+    without = replace(outcome("b.png"), no_picture="out/overlays/b.png: No space left on device")
+    stopped(tmp_path, outcome("a.png"), without)
+    with Journal(tmp_path, SETTINGS) as journal:
+        assert journal.done() == {"a.png": "1-1"}
+        journal.append([outcome("b.png")])
+        assert journal.done() == {"a.png": "1-1", "b.png": "1-1"}
+        sources = [outcome(name).source for name in ("a.png", "b.png")]
+        assert [record["no_picture"] for record in journal.in_order(sources)] == ["", ""]
 
 
 def test_records_come_in_the_order_of_the_sources(tmp_path):

@@ -78,7 +78,7 @@ def test_everything_a_run_leaves(home, tmp_path):
     assert run["engine"] == "openvino"
     assert len(run["members"][0]["sha256"]) == 64
     assert run["totals"] == {"read": 5, "with_boxes": run["totals"]["with_boxes"],
-                             "flagged": 0, "failed": 0}  # fmt: skip
+                             "flagged": 0, "failed": 0, "without_picture": 0}  # fmt: skip
     for name in names:
         with Image.open(tmp_path / f"out/overlays/{name}.png") as picture:
             assert picture.size[0] == 384  # small radiographs are enlarged for the caption
@@ -242,6 +242,26 @@ def test_a_stopped_run_continues(home, tmp_path):
         assert text == (tmp_path / "again" / name).read_text()
 
 
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_run_that_is_told_to_stop(home, tmp_path, sent, code):
+    """It says how to go on, and nothing of it is left running or half written."""
+    fill(tmp_path / "in", count=100, size=64)
+    arguments = [tmp_path / "in", "--output", tmp_path / "out", "--batch-size", 1, "--overlays"]
+    command = [sys.executable, "inference.py", *map(str, arguments), "--ensemble", "tiny"]
+    journal = tmp_path / "out/.journal.jsonl"
+    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
+        while process.poll() is None and not (journal.exists() and journal.stat().st_size > 4000):
+            time.sleep(0.005)
+        process.send_signal(sent)
+        said = process.communicate(timeout=60)[1]
+    assert process.returncode == code
+    assert said.endswith("Stopped; the same command continues where it was.\n")
+    assert "Traceback" not in said
+    assert not list((tmp_path / "out").rglob(".new-*"))
+    finished = mark(journal)
+    assert 0 < finished < 100
+
+
 MARK = "from the journal"
 
 
@@ -293,6 +313,48 @@ def test_something_else_stands_where_results_go(home, tmp_path, place):
         assert (tmp_path / "out").read_text() == "mine"
     else:
         assert [path.name for path in (tmp_path / "out").iterdir()] == [place]
+
+
+def limited(bytes_a_file: int, *arguments: object) -> subprocess.CompletedProcess:
+    """`predict`, where no file can become larger: as on a full disk, a write to it fails."""
+    program = (
+        "import resource, sys; from lungbox.cli import main\n"
+        f"resource.setrlimit(resource.RLIMIT_FSIZE, ({bytes_a_file}, {bytes_a_file}))\n"
+        "main(sys.argv[1:])"
+    )
+    asked = ["predict", *map(str, arguments), "--ensemble", "tiny"]
+    command = [sys.executable, "-c", program, *asked]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+def test_pictures_that_cannot_be_written(home, tmp_path):
+    """The results are there, the exit code says that not all is, and each picture is named."""
+    fill(tmp_path / "in", count=3)
+    arguments = [tmp_path / "in", "--output", tmp_path / "out", "--overlays", "--batch-size", 1]
+    assert predict(*arguments).returncode == 0  # converts the network, which is a large file
+    sizes = [path.stat().st_size for path in (tmp_path / "out/overlays").iterdir()]
+    done = limited(min(sizes) - 1, *arguments)
+    assert done.returncode == 3
+    for number in range(3):
+        picture = tmp_path / f"out/overlays/chest-{number:02d}.png"
+        assert f"No picture: {picture}: File too large\n" in done.stderr
+    assert "Pictures of 3 could not be written" in done.stderr
+    assert list((tmp_path / "out/overlays").iterdir()) == []
+    assert len(table(tmp_path / "out/submission.csv")) == 3
+    assert json.loads((tmp_path / "out/run.json").read_text())["totals"]["without_picture"] == 3
+
+
+def test_results_that_cannot_be_written(home, tmp_path):
+    fill(tmp_path / "in", count=1)
+    arguments = [tmp_path / "in", "--output", tmp_path / "out", "--batch-size", 1]
+    assert predict(*arguments).returncode == 0
+    before = (tmp_path / "out/predictions.jsonl").read_bytes()
+    for size, name in ((10, ".journal.jsonl"), (1000, "run.json")):
+        done = limited(size, *arguments)
+        assert done.returncode == 2
+        assert done.stderr == f"lungbox: {tmp_path / 'out' / name}: File too large\n"
+    assert (tmp_path / "out/predictions.jsonl").read_bytes() == before
+    assert not list((tmp_path / "out").glob(".new-*"))
 
 
 def test_files_of_one_name(home, tmp_path):
