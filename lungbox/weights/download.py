@@ -2,9 +2,11 @@
 
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from ipaddress import ip_address
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import urljoin, urlsplit
 
 import requests
 
@@ -16,6 +18,7 @@ Advance = Callable[[int, int | None], object]
 _CHUNK = 1 << 16  # what a connection that breaks off can lose
 _CONNECT, _SILENCE = 10.0, 30.0  # seconds to connect, and without a single byte
 _ATTEMPTS = 4
+_MOST_REDIRECTS = 10
 _BUSY = {429, 500, 502, 503, 504}
 # Seconds before the second try, doubled for each further one.
 _FIRST_WAIT, _LONGEST_WAIT = 1.0, 60.0
@@ -50,7 +53,7 @@ def download(
     Raises:
         SourceError: the file is not to be had there, now or at all.
     """
-    _check_scheme(url)
+    _check_address(url, url)
     if not known and not _validator_file(partial).exists():
         partial.unlink(missing_ok=True)
     for attempt in range(1, _ATTEMPTS + 1):
@@ -91,8 +94,7 @@ def _transfer(
 ) -> None:
     have = partial.stat().st_size if partial.exists() else 0
     wanted = {**headers, "Accept-Encoding": "identity"} | _rest(partial, have)
-    with requests.get(url, headers=wanted, stream=True, timeout=(_CONNECT, _SILENCE)) as response:
-        _check_scheme(response.url)
+    with _answer(url, wanted) as response:
         if response.status_code == 416:
             _whole_or_wrong(partial, have, response)
             return
@@ -116,6 +118,23 @@ def _transfer(
     if total is not None and have > total:
         partial.unlink()
         raise SourceError(f"it sent {have:,} bytes after announcing {total:,}")
+
+
+@contextmanager
+def _answer(url: str, headers: dict[str, str]) -> Iterator[requests.Response]:
+    """What the server behind all redirects answers; each address is checked before it is asked."""
+    asked = url
+    for _ in range(_MOST_REDIRECTS + 1):
+        _check_address(asked, url)
+        if urlsplit(asked).netloc != urlsplit(url).netloc:
+            # An access token is for the source alone.
+            headers = {name: value for name, value in headers.items() if name != "Authorization"}
+        with _get(asked, headers) as response:
+            if not response.is_redirect:
+                yield response
+                return
+            asked = urljoin(asked, response.headers["Location"])
+    raise SourceError(f"it redirects more than {_MOST_REDIRECTS} times, in a circle perhaps")
 
 
 def _validator_file(partial: Path) -> Path:
@@ -153,12 +172,39 @@ def _check_same(response: requests.Response, partial: Path) -> None:
         raise _TryAgainError("the file changed on the server while it was fetched")
 
 
-def _check_scheme(url: str) -> None:
-    """Plain HTTP only to this machine: elsewhere anyone on the way can change what arrives."""
+def _get(url: str, headers: dict[str, str]) -> requests.Response:
+    timeout = (_CONNECT, _SILENCE)
+    try:
+        return requests.get(
+            url, headers=headers, stream=True, timeout=timeout, allow_redirects=False
+        )
+    except requests.RequestException:
+        raise
+    except ValueError:  # it looks where a redirect leads, even if it does not go there
+        raise SourceError("it redirects to what is no address") from None
+
+
+def _check_address(url: str, source: str) -> None:
+    """Plain HTTP only to this machine: elsewhere anyone on the way can change what arrives. And to
+    this machine only where the source itself is on it: no server elsewhere has business here."""
     parts = urlsplit(url)
-    local = parts.hostname in ("localhost", "127.0.0.1", "::1")
-    if parts.scheme != "https" and not (parts.scheme == "http" and local):
+    host, start = parts.hostname or "", urlsplit(source).hostname or ""
+    if _on_this_machine(host) and not _on_this_machine(start):
+        raise SourceError("it redirects to this machine itself")
+    if not host or not (
+        parts.scheme == "https" or (parts.scheme == "http" and _on_this_machine(host))
+    ):
         raise SourceError("it is not (or redirects away from) https")
+
+
+def _on_this_machine(host: str) -> bool:
+    if host.rstrip(".") == "localhost" or host.rstrip(".").endswith(".localhost"):
+        return True
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return False
+    return address.is_loopback or address.is_unspecified
 
 
 def _check_status(response: requests.Response) -> None:

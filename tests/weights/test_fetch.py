@@ -1,6 +1,7 @@
 """Fetching from servers that misbehave: the right file or a clear sentence, nothing else."""
 
 import hashlib
+import io
 import os
 import random
 import signal
@@ -12,6 +13,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+import requests
 from safetensors.numpy import save
 
 import lungbox.weights.download as download_module
@@ -198,19 +200,70 @@ def test_only_https_leaves_this_machine(tmp_path, url):
         download(url, tmp_path / "partial", nothing)
 
 
-def test_a_redirect_away_from_https_is_refused(tmp_path, monkeypatch):
-    class Response:
-        url, status_code, headers = "http://example.org/file", 200, {}
+@pytest.fixture
+def internet(monkeypatch):
+    """An internet of redirects, by address; what was asked for, with its access token."""
+    asked: list[tuple[str, str | None]] = []
+    redirects: dict[str, str] = {}
 
-        def __enter__(self):
-            return self
+    def send(_, request, **__):
+        asked.append((request.url, request.headers.get("Authorization")))
+        answer = requests.Response()
+        answer.url, answer.request, answer.raw = request.url, request, io.BytesIO(CONTENT)
+        answer.status_code = 302 if request.url in redirects else 200
+        if request.url in redirects:
+            answer.headers["Location"] = redirects[request.url]
+        return answer
 
-        def __exit__(self, *_):
-            pass
+    monkeypatch.setattr(requests.adapters.HTTPAdapter, "send", send)
+    monkeypatch.setenv("NO_PROXY", "*")
+    return asked, redirects
 
-    monkeypatch.setattr("requests.get", lambda *a, **k: Response())
-    with pytest.raises(SourceError, match="redirects away from"):
+
+@pytest.mark.parametrize(
+    ("location", "reason"),
+    [
+        ("http://example.net/file", "redirects away from"),
+        ("ftp://example.net/file", "redirects away from"),
+        ("file:///etc/passwd", "redirects away from"),
+        ("http://127.0.0.1:8000/file", "redirects to this machine"),
+        ("https://localhost/file", "redirects to this machine"),
+        ("https://[::1]/file", "redirects to this machine"),
+        ("//0.0.0.0/file", "redirects to this machine"),
+        ("https://[::1/file", "what is no address"),
+    ],
+)
+def test_no_address_is_asked_before_it_is_checked(tmp_path, internet, location, reason):
+    """Also one that an allowed one leads to."""
+    asked, redirects = internet
+    redirects["https://example.org/file"] = "https://example.com/there"
+    redirects["https://example.com/there"] = location
+    with pytest.raises(SourceError, match=reason):
         download("https://example.org/file", tmp_path / "partial", nothing)
+    assert [url for url, _ in asked] == ["https://example.org/file", "https://example.com/there"]
+    assert not (tmp_path / "partial").exists()
+
+
+def test_an_access_token_goes_to_the_source_alone(tmp_path, internet):
+    asked, redirects = internet
+    redirects["https://example.org/file"] = "/moved"
+    redirects["https://example.org/moved"] = "https://storage.example.com/signed"
+    token = {"Authorization": "Bearer secret"}
+    download("https://example.org/file", tmp_path / "partial", nothing, token)
+    assert asked == [
+        ("https://example.org/file", "Bearer secret"),
+        ("https://example.org/moved", "Bearer secret"),
+        ("https://storage.example.com/signed", None),
+    ]
+    assert (tmp_path / "partial").read_bytes() == CONTENT
+
+
+def test_a_circle_of_redirects_ends():
+    with Server(Behaviour(CONTENT, redirects="/file")) as server:
+        entry = weights(server.url)
+        with pytest.raises(WeightsError, match="it redirects more than 10 times"):
+            fetch("w", entry)
+        assert sum(server.behaviour.requests.values()) == 11
 
 
 def test_no_server():
