@@ -14,6 +14,7 @@ from lungbox import architecture
 from lungbox.errors import LungboxError, hint
 from lungbox.radiograph.prepare import Preparation
 from lungbox.training.sections import (
+    MOST_BATCH,
     Augmentation,
     Data,
     Distillation,
@@ -45,11 +46,11 @@ class Recipe(Section):
         devices: `one`, or `all` of this machine, which share each batch.
     """
 
-    name: str = Field(pattern=r"^[A-Za-z0-9_{-][A-Za-z0-9._{}-]*$")
+    name: str = Field(max_length=100, pattern=r"^[A-Za-z0-9_{-][A-Za-z0-9._{}-]*$")
     architecture: str
     encoder_weights: str = Field("imagenet", pattern=r"^(imagenet|none|.+\.(safetensors|h5))$")
-    batch_size: int = Field(gt=0)
-    seed: int = 2024
+    batch_size: int = Field(gt=0, le=MOST_BATCH)
+    seed: int = Field(2024, ge=0, lt=1 << 32)
     policy: Literal["float32", "mixed_bfloat16"] = "float32"
     devices: Literal["one", "all"] = "one"
     options: dict[str, float] = Field({})
@@ -59,7 +60,7 @@ class Recipe(Section):
     optimizer: Optimizer = Optimizer()
     validation: Validation = Validation()
     distillation: Distillation | None = None
-    stages: tuple[Stage, ...] = Field(min_length=1)
+    stages: tuple[Stage, ...] = Field(min_length=1, max_length=100)
 
     @model_validator(mode="after")
     def _an_epoch_has_a_batch(self) -> "Recipe":
@@ -150,10 +151,10 @@ def load_recipe(path: Path, changes: Sequence[str] = ()) -> Recipe:
         raise RecipeError(f"{path}: there is no such recipe") from None
     except OSError as error:
         raise RecipeError(f"{path}: cannot be read ({error.strerror})") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise RecipeError(f"{path}: not a TOML file ({error})") from error
     except ValidationError as error:
         raise RecipeError(f"{path}: {_fault(error)}") from error
+    except (ValueError, RecursionError) as error:  # numbers of thousands of digits, for instance
+        raise RecipeError(f"{path}: not a TOML file ({error})") from error
 
 
 def _fault(error: ValidationError) -> str:
@@ -199,5 +200,5 @@ def _set(values: Any, change: str) -> None:
         raise RecipeError(f"--set {change}: {sections[-1]} is a list; say which of it, from 0")
     try:
         values[last] = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         values[last] = text.strip()

@@ -7,12 +7,18 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 from lungbox.radiograph.prepare import Preparation
 from lungbox.training.masks import Edges, Shape
 
-Share = Annotated[float, Field(ge=0)]
+# Far above what anyone trains with, and low enough that a slip of the finger is refused before it
+# takes all memory or a year.
+MOST_BATCH, MOST_SIDE, MOST_EPOCHS, MOST_DRAWN = 4096, 4096, 10_000, 10_000_000
+_MOST_RATE, _MOST_WEIGHT = 10.0, 1e6
+Share = Annotated[float, Field(ge=0, le=_MOST_WEIGHT)]
 
 
 def _rising(values: tuple[float, float]) -> tuple[float, float]:
     if not 0 < values[0] <= values[1]:
         raise ValueError("two numbers above 0 are needed, the smaller first")
+    if values[0] < 0.01 or values[1] > 100:
+        raise ValueError("two numbers from 0.01 to 100 are needed")
     return values
 
 
@@ -20,9 +26,9 @@ Range = Annotated[tuple[float, float], AfterValidator(_rising)]
 
 
 class Section(BaseModel):
-    """Keys that are not known are refused."""
+    """Keys that are not known are refused, and so are numbers that are none, or infinite."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Data(Section):
@@ -49,7 +55,7 @@ class Data(Section):
     sources: tuple[str, ...] = ()
     preparation: Preparation | None = None
     order: Literal["drawn", "fixed"] = "drawn"
-    samples_per_epoch: int | None = Field(None, gt=0)
+    samples_per_epoch: int | None = Field(None, gt=0, le=MOST_DRAWN)
     source_weights: dict[str, Share] = {}
     category_weights: dict[str, Share] = {}
     balance: tuple[Literal["view", "target"], ...] = ()
@@ -81,10 +87,10 @@ class Augmentation(Section):
 
     enabled: bool = True
     flip: float = Field(0.5, ge=0, le=1)
-    rotate: float = Field(10, ge=0)
+    rotate: float = Field(10, ge=0, le=180)
     scale: Range = (0.85, 1.15)
-    shift: float = Field(0.06, ge=0)
-    shear: float = Field(4, ge=0)
+    shift: float = Field(0.06, ge=0, le=1)
+    shear: float = Field(4, ge=0, lt=90)
     gamma: Range = (0.7, 1.4)
     clahe: float = Field(0.15, ge=0, le=1)
     blur: float = Field(0.15, ge=0, le=1)
@@ -109,18 +115,18 @@ class Loss(Section):
             does not saturate on images that are learned by heart.
     """
 
-    bce: float = Field(0.5, ge=0)
-    iou: float = Field(0.5, ge=0)
-    dice: float = Field(0.0, ge=0)
-    focal: float = Field(0.0, ge=0)
-    lovasz: float = Field(0.0, ge=0)
+    bce: Share = 0.5
+    iou: Share = 0.5
+    dice: Share = 0.0
+    focal: Share = 0.0
+    lovasz: Share = 0.0
     over: Literal["batch", "image"] = "batch"
     channels: Literal["all", "foreground", "each"] = "foreground"
     squared: bool = True
-    gamma: float = Field(2.0, ge=0)
+    gamma: float = Field(2.0, ge=0, le=100)
     alpha: float = Field(0.25, ge=0, le=1)
-    image: float = Field(1.0, ge=0)
-    edges: float = Field(0.0, ge=0)
+    image: Share = 1.0
+    edges: Share = 0.0
     label_smoothing: float = Field(0.0, ge=0, lt=1)
 
 
@@ -139,12 +145,12 @@ class Optimizer(Section):
         ema: momentum of the moving average of the weights; 0 keeps the last weights.
     """
 
-    learning_rate: float = Field(1e-3, gt=0)
-    encoder_learning_rate: float = Field(3e-4, ge=0)
+    learning_rate: float = Field(1e-3, gt=0, le=_MOST_RATE)
+    encoder_learning_rate: float = Field(3e-4, ge=0, le=_MOST_RATE)
     schedule: Literal["cosine", "constant"] = "cosine"
     warmup: float = Field(0.05, ge=0, lt=1)
-    weight_decay: float = Field(0.01, ge=0)
-    clip_norm: float = Field(5.0, ge=0)
+    weight_decay: float = Field(0.01, ge=0, le=_MOST_RATE)
+    clip_norm: float = Field(5.0, ge=0, le=_MOST_WEIGHT)
     ema: float = Field(0.998, ge=0, lt=1)
 
 
@@ -158,8 +164,8 @@ class Stage(Section):
             0 leaves it out.
     """
 
-    epochs: int = Field(gt=0)
-    image_size: int = Field(gt=0, multiple_of=32)
+    epochs: int = Field(gt=0, le=MOST_EPOCHS)
+    image_size: int = Field(gt=0, le=MOST_SIDE, multiple_of=32)
     source_weights: dict[str, Share] = {}
 
 
@@ -177,9 +183,9 @@ class Validation(Section):
     """
 
     fold: int | None = Field(None, ge=0)
-    every: int = Field(2, gt=0)
-    batch_size: int | None = Field(None, gt=0)
-    patience: int = Field(0, ge=0)
+    every: int = Field(2, gt=0, le=MOST_EPOCHS)
+    batch_size: int | None = Field(None, gt=0, le=MOST_BATCH)
+    patience: int = Field(0, ge=0, le=MOST_EPOCHS)
 
     @model_validator(mode="after")
     def _patience_needs_a_fold(self) -> "Validation":

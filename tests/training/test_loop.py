@@ -251,9 +251,15 @@ def test_what_would_fool_oneself_is_refused_before_the_first_fold(folder, own_ho
         assert not (tmp_path / "run").exists()
 
 
-def test_a_loss_that_is_no_number_leaves_the_last_good_state(folder):
+def test_a_loss_that_is_no_number_leaves_the_last_good_state(folder, monkeypatch):
+    def with_a_rate_no_recipe_may_have(path, changes):
+        recipe = load_recipe(path, changes)
+        optimizer = recipe.optimizer.model_copy(update={"learning_rate": 1e30})
+        return recipe.model_copy(update={"optimizer": optimizer})
+
+    monkeypatch.setattr(fit, "load_recipe", with_a_rate_no_recipe_may_have)
     with pytest.raises(LungboxError, match="the loss is nan in epoch 1: give a lower"):
-        train(folder, "burst", "optimizer.learning_rate=1e30", "optimizer.warmup=0")
+        train(folder, "burst", "optimizer.warmup=0")
     assert not (folder / "burst/state.safetensors").exists()
 
 

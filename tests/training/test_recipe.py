@@ -99,6 +99,52 @@ def test_what_cannot_be_set_is_named(tmp_path, change, fault):
         load_recipe(path, [change])
 
 
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        (
+            "stages.0.epochs=1000000000000000000000",
+            "stages.0.epochs: .* less than or equal to 10000",
+        ),
+        ("stages.0.image_size=1048576", "stages.0.image_size: .* less than or equal to 4096"),
+        ("batch_size=1000000", "batch_size: .* less than or equal to 4096"),
+        ("data.samples_per_epoch=1000000000000", "data.samples_per_epoch: .* 10000000"),
+        ("validation.every=1000000000000", "validation.every"),
+        ("seed=-1", "seed: .* greater than or equal to 0"),
+        ("seed=4294967296", "seed: .* less than 4294967296"),
+        ("optimizer.learning_rate=inf", "optimizer.learning_rate: .* finite number"),
+        ("optimizer.learning_rate=nan", "optimizer.learning_rate: .* finite number"),
+        ("optimizer.learning_rate=1e400", "optimizer.learning_rate: .* finite number"),
+        ("optimizer.weight_decay=1e9", "optimizer.weight_decay"),
+        ("optimizer.clip_norm=inf", "optimizer.clip_norm: .* finite number"),
+        ("loss.bce=inf", "loss.bce: .* finite number"),
+        ("loss.gamma=nan", "loss.gamma: .* finite number"),
+        ("options.dropout=nan", "options.dropout: .* finite number"),
+        ("data.source_weights.rsna=inf", "data.source_weights.rsna: .* finite number"),
+        ("augmentation.scale=[1.0, inf]", "augmentation.scale"),
+        ("augmentation.gamma=[1e-9, 1.0]", "augmentation.gamma: .* from 0.01 to 100"),
+        ("augmentation.rotate=1e9", "augmentation.rotate: .* less than or equal to 180"),
+        ("distillation={teacher='default', share=nan}", "distillation.share: .* finite number"),
+        (f"name={'x' * 300}", "name: .* at most 100 characters"),
+        (f"batch_size={'9' * 5000}", "batch_size"),
+    ],
+)
+def test_numbers_beyond_all_measure_are_named(tmp_path, change, fault):
+    path = tmp_path / "r.toml"
+    path.write_text(MINIMAL)
+    with pytest.raises(RecipeError, match=fault) as caught:
+        load_recipe(path, [change])
+    assert len(str(caught.value)) < 300
+
+
+@pytest.mark.parametrize("text", [f"batch_size = {'9' * 5000}", f"a = {'[' * 5000}"])
+def test_toml_that_python_cannot_read(tmp_path, text):
+    path = tmp_path / "r.toml"
+    path.write_text(text)
+    with pytest.raises(RecipeError, match="not a TOML file"):
+        load_recipe(path)
+
+
 def test_an_item_of_a_list_is_set_by_its_number(tmp_path):
     path = tmp_path / "r.toml"
     path.write_text(MINIMAL)
