@@ -77,7 +77,7 @@ def _runs(data: Path, folder: Path, console: Console) -> Iterator[tuple[str, Jud
         named = (f"name=ablation-{place}", *SHORT, *changes)
         entered = run(Request(RECIPE, data, folder / str(place), named), console)
         subject = Subject(data, 0, entered)
-        maps = maps_shown(subject.images().of_source("rsna"), subject.start(), console)
+        maps = maps_shown(subject.images().of_source("rsna"), subject.start(console), console)
         yield name, judge(maps, cross_fit(maps, GRID).points)
 
 

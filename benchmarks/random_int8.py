@@ -10,14 +10,14 @@ import sys
 from benchmarks.ensembles import quantised
 from lungbox.export.verify import radiographs
 from lungbox.paths import data_folder
-from lungbox.pipeline import key_of, open_ensemble
+from lungbox.pipeline import open_ensemble
 from lungbox.weights.entries import Precisions, Quantised
 from lungbox.weights.manifest import enter_precisions
 
 
 def main() -> None:
     (name,) = sys.argv[1:]
-    job, point = open_ensemble(name, 8, precision="float32")
+    job, _ = open_ensemble(name, 8, precision="float32")
     images, _ = radiographs(job)
     made = quantised(job, data_folder(), images)
     file = Quantised(
@@ -28,7 +28,7 @@ def main() -> None:
         bytes=made.path.stat().st_size,
         sources=(f"file:{made.path}",),
     )
-    enter_precisions(key_of(job, point), Precisions(ensemble=name, int8=file))
+    enter_precisions(job.key, Precisions(ensemble=name, int8=file))
 
 
 if __name__ == "__main__":

@@ -58,6 +58,7 @@ def list_() -> None:
 def fetch(names: Names = None) -> None:
     """Fetch what is not on this machine yet."""
     from lungbox.weights.collection import members_of
+    from lungbox.weights.computation import int8_files
     from lungbox.weights.fetch import explain_unpublished, unpublished
     from lungbox.weights.fetch import fetch as fetch_one
     from lungbox.weights.files import WeightsError
@@ -66,7 +67,7 @@ def fetch(names: Names = None) -> None:
     manifest = load_manifest()
     wanted = members_of(names) if names else [n for n, w in manifest.weights.items() if w.sources]
     files: dict[str, File] = {name: manifest.file(name) for name in wanted}
-    files |= manifest.int8_files(names or None)
+    files |= int8_files(manifest, names or None)
     missing = unpublished(files)
     reasons = []
     with downloads(say) as watch:

@@ -72,6 +72,7 @@ def run(request: Request, say: Console) -> Totals:
         _read_all(request, detector, sources, journal, say)
         totals = write_results(request.output, journal, sources, ids, request.submission_size)
         _write_run(request, detector, totals, time.monotonic() - started)
+    say.print(detector.chosen, markup=False)
     _report(request, totals, ids, sources, say)
     return totals
 
@@ -215,6 +216,7 @@ def _write_run(request: Request, detector: Detector, totals: Totals, seconds: fl
         ],
         "engine": engine.name,
         "precision": engine.precision,
+        "chosen": detector.chosen,
         "int8_sha256": engine.job.int8.sha256 if ran_int8 and engine.job.int8 else None,
         "batch_size": engine.job.batch_size,
         "preparation": engine.job.preparation,

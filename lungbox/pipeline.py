@@ -1,7 +1,5 @@
 """From files to findings: reading ahead, batching, bad files set aside."""
 
-import hashlib
-import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,6 +19,7 @@ from lungbox.engines import (
     PrecisionName,
     Prediction,
     ask,
+    chosen,
     finite,
     members,
     start,
@@ -30,6 +29,7 @@ from lungbox.findings import Findings, opacities
 from lungbox.flow import Finished, Stages, through
 from lungbox.folder import Source
 from lungbox.radiograph import Radiograph, RadiographError, identity, prepare, read
+from lungbox.weights.entries import FASTER, Precisions
 from lungbox.weights.fetch import Watch, fetch, fetch_all
 from lungbox.weights.files import WeightsError
 from lungbox.weights.manifest import DEFAULT, Manifest, load_manifest
@@ -78,6 +78,11 @@ class Detector:
 
     def __init__(self, name: str, engine: Engine, point: OperatingPoint) -> None:
         self.name, self.engine, self.point = name, engine, point
+
+    @property
+    def chosen(self) -> str:
+        """A sentence: what it computes in, and why in nothing faster."""
+        return chosen(self.engine)
 
     def predict(self, path: str | Path) -> Findings:
         """The findings of one file.
@@ -210,11 +215,8 @@ def _in_precision(
     """The job with the types it may compute in."""
     if asked not in PRECISIONS:
         raise EngineError(f"there is no precision {asked}; {hint(asked, PRECISIONS)}")
-    known = manifest.precisions.get(key_of(job, point))
-    if asked == "auto":
-        job = replace(job, precisions=known.passed() if known else ("float32",))
-    else:
-        job = replace(job, precisions=(asked,))
+    known = manifest.precisions.get(job.key)
+    job = replace(job, precisions=(asked,)) if asked != "auto" else _permitted(job, known, point)
     if "int8" not in job.precisions:
         return job
     if known is None or known.int8 is None:
@@ -224,20 +226,28 @@ def _in_precision(
         )
     try:
         path = fetch(known.int8_name, known.int8, watch)
-    except WeightsError:
+    except WeightsError as error:
         if job.only:
             raise
-        return job.without("int8")
+        return job.without("int8", " ".join(map(str.strip, str(error).splitlines()[:2])))
     return replace(job, int8=Int8(path, known.int8.sha256))
 
 
-def key_of(job: Job, point: OperatingPoint) -> str:
-    """What is known of the job in other precisions is entered under this: it changes with whatever
-    decides boxes."""
-    members = [member.facts for member in job.members]
-    settings = {"preparation": job.preparation, "flip": job.flip, **vars(point)}
-    facts = json.dumps([members, settings], sort_keys=True)
-    return hashlib.sha256(facts.encode()).hexdigest()[:24]
+def _permitted(job: Job, known: Precisions | None, point: OperatingPoint) -> Job:
+    """The job with the types that were found to leave the boxes as they are, and what is to be said
+    of the others."""
+    if known is None:
+        reason = f"not checked for these weights: python -m lungbox quantise {job.ensemble}"
+        return replace(job, precisions=("float32",)).noting("int8 or bfloat16", reason)
+    job = replace(job, precisions=known.passed())
+    for name in FASTER:
+        found = known.of(name)
+        if found is None:
+            job = job.noting(name, "nobody has checked it")
+        elif not found.passed:
+            figures = f"{found.metric_change:+.4f}, {found.same_count:.1%} with as many boxes"
+            job = job.noting(name, f"its check failed (metric {figures}, {found.images} images)")
+    return replace(job, checked_elsewhere=known.checked_at not in (None, point))
 
 
 @dataclass(frozen=True)

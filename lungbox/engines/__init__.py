@@ -13,6 +13,7 @@ from lungbox.engines.base import (
     NotConvertibleError,
     Prediction,
     ask,
+    chosen,
     computed_by,
     finite,
     members,
@@ -37,6 +38,7 @@ __all__ = [
     "PrecisionName",
     "Prediction",
     "ask",
+    "chosen",
     "computed_by",
     "finite",
     "members",
@@ -57,10 +59,12 @@ def start(name: EngineName, job: Job) -> Engine:
     if job.batch_size < 1:
         raise EngineError(f"a batch has at least one image, not {job.batch_size}")
     if name == "auto":
+        if not find_spec("openvino"):
+            return start("keras", job.noting("OpenVINO", "it is not installed"))
         try:
-            return start("openvino" if find_spec("openvino") else "keras", job)
-        except NotConvertibleError:
-            return start("keras", job)
+            return start("openvino", job)
+        except NotConvertibleError as error:
+            return start("keras", job.noting("OpenVINO", str(error).partition(";")[0]))
     if name == "openvino":
         if not find_spec("openvino"):
             raise EngineError("OpenVINO is not installed: pip install openvino")

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from lungbox.errors import LungboxError
 from lungbox.radiograph.prepare import Preparation
-from lungbox.weights.entries import Precision
+from lungbox.weights.computation import Facts, facts, key_of
+from lungbox.weights.entries import FASTER, Precision
 from lungbox.weights.fetch import sha256
 from lungbox.weights.manifest import Ensemble, Weights
 
@@ -31,14 +32,9 @@ class Member:
         return self.weights.sha256 or sha256(self.path)
 
     @property
-    def facts(self) -> list[str | int | float]:
+    def facts(self) -> Facts:
         """All of it that decides an ensemble's answers, for the keys of what is kept of them."""
-        return [
-            self.sha256,
-            self.weights.architecture,
-            self.weights.image_size,
-            round(self.share, 6),
-        ]
+        return facts(self.sha256, self.weights, self.share)
 
 
 @dataclass(frozen=True)
@@ -63,6 +59,8 @@ class Job:
         precisions: the types it may compute in; an engine takes the fastest that it can, and
             says so where there is only one and it cannot.
         int8: what it runs in 8-bit integers; None where it may not.
+        notes: what is faster and may not, or cannot, be taken, and why.
+        checked_elsewhere: whether other precisions were checked at another operating point.
     """
 
     ensemble: str
@@ -73,16 +71,28 @@ class Job:
     flip: bool = False
     precisions: tuple[Precision, ...] = ("float32",)
     int8: Int8 | None = None
+    notes: tuple[tuple[str, str], ...] = ()
+    checked_elsewhere: bool = False
 
     @property
     def only(self) -> Precision | None:
         """The type it has to compute in; None where there is a choice."""
         return self.precisions[0] if len(self.precisions) == 1 else None
 
-    def without(self, precision: Precision) -> "Job":
-        """The same, but never in `precision`."""
+    def without(self, precision: Precision, reason: str) -> "Job":
+        """The same, but never in `precision`, for that reason."""
         left = tuple(other for other in self.precisions if other != precision)
-        return replace(self, precisions=left, int8=None if precision == "int8" else self.int8)
+        int8 = None if precision == "int8" else self.int8
+        return replace(self, precisions=left, int8=int8).noting(precision, reason)
+
+    def noting(self, what: str, reason: str) -> "Job":
+        """The same, with why something that is faster was not taken."""
+        return replace(self, notes=(*self.notes, (what, reason)))
+
+    @property
+    def key(self) -> str:
+        """What is known of it in other precisions is entered under this."""
+        return key_of([member.facts for member in self.members], self.preparation, self.flip)
 
     @property
     def image_size(self) -> int:
@@ -122,7 +132,7 @@ class Engine(Protocol):
     Attributes:
         name: `keras` or `openvino`.
         precision: the type it computes in.
-        job: what it runs.
+        job: what it runs; its notes say what is faster and was not taken.
     """
 
     name: str
@@ -140,6 +150,20 @@ class EngineError(LungboxError):
 
 class NotConvertibleError(EngineError):
     """An engine needs networks in a form that nothing here can make of them."""
+
+
+def chosen(engine: Engine) -> str:
+    """A sentence: what an engine computes in, and why in nothing faster."""
+    precision, job = engine.precision, engine.job
+    title = {"openvino": "OpenVINO", "keras": "Keras"}.get(engine.name, engine.name)
+    parts = [f"Computed in {precision} by {title}"]
+    if job.checked_elsewhere and precision != "float32":
+        parts.append(f"{precision} was checked at another operating point")
+    rank: dict[str, int] = {name: n for n, name in enumerate((*FASTER, "float32"), start=1)}
+    faster = [note for note in job.notes if rank.get(note[0], 0) < rank[precision]]
+    faster.sort(key=lambda note: rank.get(note[0], 0))
+    parts += [f"not {what}: {reason}" for what, reason in faster]
+    return "; ".join(parts) + "."
 
 
 def computed_by(engine: Engine) -> list[str]:

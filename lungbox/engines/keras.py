@@ -21,9 +21,8 @@ class KerasEngine:
     name = "keras"
 
     def __init__(self, job: Job) -> None:
-        self.job = job
         self._lock = Lock()
-        self.precision = _precision(job)
+        self.precision, self.job = _chosen(job)
         self._model = build(job, self.precision)
         self._model.compile(jit_compile=compile_choice())
 
@@ -37,14 +36,21 @@ class KerasEngine:
         return Prediction(kept["mask"], kept["image"][:, 0], kept.get("members"))
 
 
-def _precision(job: Job) -> Precision:
+def _chosen(job: Job) -> tuple[Precision, Job]:
+    """What it computes in, and the job with why in nothing faster."""
     if job.only == "int8":
         raise EngineError(
             "8-bit integers run in OpenVINO alone: pip install openvino, and --engine openvino"
         )
     if job.only:
-        return job.only
-    return "bfloat16" if "bfloat16" in job.precisions and has_gpu() else "float32"
+        return job.only, job
+    if "int8" in job.precisions:
+        job = job.without("int8", "it runs in OpenVINO alone")
+    if "bfloat16" not in job.precisions:
+        return "float32", job
+    if has_gpu():
+        return "bfloat16", job
+    return "float32", job.without("bfloat16", "Keras sees no GPU, and is faster so only on one")
 
 
 def build(job: Job, precision: Precision = "float32") -> keras.Model:

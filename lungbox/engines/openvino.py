@@ -26,11 +26,11 @@ from lungbox.engines.base import (
     code,
     padded,
 )
-from lungbox.engines.precision import fastest
+from lungbox.engines.precision import fastest, obstacle
 from lungbox.files import replacing
 from lungbox.frameworks import silence_openvino, start_keras
 from lungbox.paths import cache_folder
-from lungbox.weights.entries import Precision
+from lungbox.weights.entries import FASTER, Precision
 from lungbox.weights.files import WeightsError, read_tensors
 
 silence_openvino()
@@ -51,8 +51,7 @@ class OpenVinoEngine:
 
     def __init__(self, job: Job) -> None:
         self._lock = Lock()
-        self.job, network = _network(job)
-        self.precision = _chosen(self.job)
+        self.precision, self.job, network = _network(job)
         # Static: the fastest code for the one shape there will be.
         network.reshape([job.batch_size, job.image_size, job.image_size, 1])
         hint = _HINTS[self.precision]
@@ -89,20 +88,24 @@ class OpenVinoEngine:
         return self._request.get_tensor(name).data[:count].copy()
 
 
-def _chosen(job: Job) -> Precision:
-    return job.only or fastest(job.precisions)
-
-
-def _network(job: Job) -> tuple[Job, openvino.Model]:
-    """What runs the job, and the job without a type that nothing here can read."""
-    if _chosen(job) == "int8" and job.int8:
+def _network(job: Job) -> tuple[Precision, Job, openvino.Model]:
+    """What the job is computed in, the job with why in nothing faster, and what runs it."""
+    if job.only:
+        return job.only, job, _in_precision(job, job.only)
+    for name in FASTER:
+        if name in job.precisions and (reason := obstacle(name)):
+            job = job.without(name, reason)
+    if "int8" in job.precisions:
         try:
-            return job, load_int8(job.int8)
-        except WeightsError:
-            if job.only:
-                raise
-            job = job.without("int8")
-    return job, converted(job)
+            return "int8", job, _in_precision(job, "int8")
+        except WeightsError as error:
+            job = job.without("int8", str(error).partition(";")[0])
+    precision = fastest(job.precisions)
+    return precision, job, _in_precision(job, precision)
+
+
+def _in_precision(job: Job, precision: Precision) -> openvino.Model:
+    return load_int8(job.int8) if precision == "int8" and job.int8 else converted(job)
 
 
 def save_int8(network: openvino.Model, path: Path) -> None:

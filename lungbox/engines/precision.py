@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Literal
 
-from lungbox.weights.entries import Precision
+from lungbox.weights.entries import FASTER, Precision
 
 PrecisionName = Literal["auto", "float32", "bfloat16", "int8"]
 PRECISIONS: tuple[PrecisionName, ...] = ("auto", "float32", "bfloat16", "int8")
@@ -16,15 +16,28 @@ _EXACT_INT8 = {"avx512_vnni", "avx_vnni", "amx_int8"}
 _FAST_BFLOAT16 = {"amx_bf16"}
 
 
+# What a CPU needs for each, and how that is called.
+_NEEDS: dict[Precision, tuple[set[str], str]] = {
+    "int8": (_EXACT_INT8, "this processor cannot add up 8-bit products exactly (no VNNI)"),
+    "bfloat16": (_FAST_BFLOAT16, "this processor has no matrix units for it (no AMX)"),
+}
+
+
 def fastest(permitted: tuple[Precision, ...]) -> Precision:
     """The fastest on this CPU of those that are permitted, and exact there.
 
     What a CPU can do is known on Linux only; elsewhere it is float32, unless asked for by name.
     """
+    return next((name for name in FASTER if name in permitted and not obstacle(name)), "float32")
+
+
+def obstacle(precision: Precision) -> str:
+    """Why a type that is faster elsewhere is not on this CPU, or not exact; empty where it is."""
     can = _instructions()
-    if "int8" in permitted and can & _EXACT_INT8:
-        return "int8"
-    return "bfloat16" if "bfloat16" in permitted and can & _FAST_BFLOAT16 else "float32"
+    needed, lacking = _NEEDS[precision]
+    if can & needed:
+        return ""
+    return lacking if can else "what this processor can do is looked up on Linux only"
 
 
 def _instructions() -> set[str]:

@@ -8,7 +8,7 @@ from rich.console import Console
 
 from lungbox.boxes import OperatingPoint
 from lungbox.datasets.types import Dataset
-from lungbox.engines import Engine, EngineName, PrecisionName
+from lungbox.engines import Engine, EngineName, PrecisionName, chosen
 from lungbox.evaluation.figures import Figure
 from lungbox.evaluation.groups import Group, groups, whole
 from lungbox.evaluation.maps import Maps, predict_maps
@@ -43,9 +43,12 @@ class Subject:
         """The fold's images; see `unseen_images`."""
         return unseen_images(self.ensemble, self.data, self.fold)
 
-    def start(self) -> Engine:
-        """What runs the ensemble, started."""
-        return load(self.ensemble, self.engine, batch_size=8, precision=self.precision).engine
+    def start(self, say: Console) -> Engine:
+        """What runs the ensemble, started; it is said where something faster was not taken."""
+        running = load(self.ensemble, self.engine, 8, self.precision).engine
+        if running.job.notes:
+            say.print(chosen(running), markup=False)
+        return running
 
 
 @dataclass(frozen=True)
@@ -104,7 +107,7 @@ def assess(subject: Subject, say: Console) -> Assessment:
         LungboxError: the data is not there, or the weights have seen the fold.
     """
     images = subject.images()
-    running = subject.start()
+    running = subject.start(say)
     rsna, siim = (maps_shown(images.of_source(source), running, say) for source in ("rsna", "siim"))
     fitted = cross_fit(rsna, Grid())
     own = load_manifest().ensemble(subject.ensemble).point

@@ -132,7 +132,7 @@ def _both_maps(subject: Subject, say: Console) -> tuple[Maps, Maps]:
             f"{subject.data}: fold {subject.fold} lacks one of RSNA's three classes, so there is "
             "no challenge's mix to tune for"
         )
-    started = subject.start()
+    started = subject.start(say)
 
     def maps(flip: bool) -> Maps:
         reading: Engine = started

@@ -13,7 +13,7 @@ from rich.console import Console
 from lungbox.engines import Engine, EngineError, Int8, Job, start
 from lungbox.evaluation.unseen import unseen_images
 from lungbox.paths import data_folder
-from lungbox.pipeline import key_of, open_ensemble
+from lungbox.pipeline import open_ensemble
 from lungbox.progress import downloads
 from lungbox.quantise.calibration import calibration_images
 from lungbox.quantise.parity import Parity, measure
@@ -54,11 +54,12 @@ def run(data: Path, fold: int, ensemble: str, images: int, say: Console) -> list
     engines = _engines(job, file)
     found = measure(engines, unseen, point, say)
     by_name = {one.precision: one.checked for one in found}
-    key = key_of(job, point)
+    key = job.key
     before = read_manifest(own_path()).precisions.get(key)
     entry = Precisions(
         ensemble=ensemble,
         checked_on=f"{len(unseen)} RSNA images of fold {fold}",
+        checked_at=point,
         # What a machine that has bfloat16 has found out stays known on one that has not.
         bfloat16=by_name.get("bfloat16") or (before.bfloat16 if before else None),
         int8=Quantised(

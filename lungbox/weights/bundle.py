@@ -10,6 +10,7 @@ from lungbox.errors import LungboxError
 from lungbox.paths import requirements_file, shipped_checkpoints
 from lungbox.weights import pins
 from lungbox.weights.collection import members_of
+from lungbox.weights.computation import keys_of
 from lungbox.weights.entries import Precisions
 from lungbox.weights.fetch import Watch, cached, fetch, fetch_all
 from lungbox.weights.files import WeightsError
@@ -107,9 +108,8 @@ def _write_entries(
         if name in manifest.ensembles and name not in shipped.ensembles
     }
     precisions = {
-        key: _portable_int8(known, key in int8)
-        for key, known in manifest.precisions.items()
-        if known.ensemble in names
+        key: _portable_int8(manifest.precisions[key], key in int8)
+        for key in sorted(keys_of(manifest, names))
     }
     both = Manifest(
         weights=earlier.weights | weights,
@@ -123,8 +123,9 @@ def _fetch_int8(names: list[str], manifest: Manifest, watch: Watch) -> dict[str,
     """The networks of 8-bit integers of these ensembles, by their entries' keys; one that cannot
     be had is left out, for everything runs without."""
     found = {}
-    for key, known in manifest.precisions.items():
-        if known.ensemble in names and known.int8:
+    for key in sorted(keys_of(manifest, names)):
+        known = manifest.precisions[key]
+        if known.int8:
             with suppress(WeightsError):
                 found[key] = fetch(known.int8_name, known.int8, watch)
     return found

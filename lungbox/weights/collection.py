@@ -6,6 +6,7 @@ from pathlib import Path
 
 from lungbox.paths import data_folder
 from lungbox.weights import pins
+from lungbox.weights.computation import int8_files
 from lungbox.weights.content import ENDINGS, Format
 from lungbox.weights.entries import Quantised
 from lungbox.weights.fetch import cached, fault, local, sha256
@@ -62,7 +63,7 @@ def statuses(names: list[str] | None = None) -> list[Status]:
     found = []
     members = members_of(names) if names else manifest.weights
     files: dict[str, File] = {name: manifest.file(name) for name in members}
-    files |= manifest.int8_files(names)
+    files |= int8_files(manifest, names)
     for name, weights in files.items():
         path = local(name, weights)
         if path is None:

@@ -4,10 +4,13 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from lungbox.boxes import OperatingPoint
 from lungbox.weights.content import Format
 
 # The type a network computes in; weights are float32.
 Precision = Literal["float32", "bfloat16", "int8"]
+# Those that are faster than float32 on processors that have them, the fastest first.
+FASTER: tuple[Precision, ...] = ("int8", "bfloat16")
 # The largest change of the RSNA metric that another precision may make and be chosen by itself.
 LARGEST_CHANGE = 0.003
 # The least share of images that keep their number of boxes, and the fewest to look at.
@@ -73,22 +76,26 @@ class Precisions(Entry):
     Attributes:
         ensemble: its name when that was found out.
         checked_on: the images, in words.
+        checked_at: the operating point the figures are of; None where nobody has written it down.
         bfloat16: None where nobody could look.
         int8: None where there is none.
     """
 
     ensemble: str
     checked_on: str = ""
+    checked_at: OperatingPoint | None = None
     bfloat16: Checked | None = None
     int8: Quantised | None = None
 
     @property
     def int8_name(self) -> str:
-        """What its network of 8-bit integers is called; that of another operating point is
-        another."""
+        """What its network of 8-bit integers is called."""
         return f"{self.ensemble}-int8" + (f"-{self.int8.sha256[:8]}" if self.int8 else "")
 
     def passed(self) -> tuple[Precision, ...]:
         """Those that may be chosen without being asked for, the fastest first; float32 always."""
-        known: dict[Precision, Checked | None] = {"int8": self.int8, "bfloat16": self.bfloat16}
-        return (*(name for name, found in known.items() if found and found.passed), "float32")
+        return (*(name for name in FASTER if (found := self.of(name)) and found.passed), "float32")
+
+    def of(self, precision: Precision) -> Checked | None:
+        """What was found out about a precision, where anything was."""
+        return {"int8": self.int8, "bfloat16": self.bfloat16, "float32": None}[precision]

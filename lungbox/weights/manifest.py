@@ -6,7 +6,6 @@ enters its results into. A name stands in one of them only.
 
 import re
 import tomllib
-from collections.abc import Collection
 from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Literal
@@ -151,8 +150,8 @@ class Manifest(Entry):
     Attributes:
         weights: weight files by name.
         ensembles: by name.
-        precisions: what is known of ensembles in other precisions, by what it depends on, see
-            `pipeline.key_of`. The user's own go before Lungbox's.
+        precisions: what is known of ensembles in other precisions, by what they compute, see
+            `weights.computation`. The user's own go before Lungbox's.
     """
 
     weights: dict[_Name, Weights] = Field({})
@@ -168,14 +167,6 @@ class Manifest(Entry):
         if name not in self.weights:
             raise ManifestError(f"no weights are called {name}; {hint(name, self.weights)}")
         return self.weights[name]
-
-    def int8_files(self, ensembles: Collection[str] | None = None) -> dict[str, Quantised]:
-        """The networks of 8-bit integers of these ensembles, or all there are, by their names."""
-        return {
-            known.int8_name: known.int8
-            for known in self.precisions.values()
-            if known.int8 and (ensembles is None or known.ensemble in ensembles)
-        }
 
     def seen_by(self, name: str) -> frozenset[int] | None:
         """The folds that the weight file called `name` was trained on or chosen by; None where

@@ -12,11 +12,11 @@ from safetensors.numpy import save_file
 from lungbox import cli
 from lungbox.datasets.phantom import draw, write_rsna
 from lungbox.datasets.rsna import IMAGE_FOLDERS
-from lungbox.engines import EngineError, Int8, Job, Member, precision, start
+from lungbox.engines import EngineError, Int8, Job, Member, chosen, precision, start
 from lungbox.engines.openvino import converted, openvino
 from lungbox.errors import LungboxError
 from lungbox.paths import data_folder
-from lungbox.pipeline import key_of, open_ensemble
+from lungbox.pipeline import load, open_ensemble
 from lungbox.quantise.network import agreement, quantise
 from lungbox.weights.collection import INT8_FOLDER
 from lungbox.weights.entries import Checked
@@ -239,9 +239,9 @@ def test_auto_takes_integers_only_where_they_are_exact(
     assert engine.predict(images(1)).masks.shape == (1, SIDE // 4, SIDE // 4, 2)
 
 
-@pytest.mark.parametrize("changed", [{"min_area": 0.1}, {"flip": True}, {"preparation": "nearest"}])
-def test_what_was_found_out_is_void_for_another_ensemble(entered, change, vnni, changed):
-    """At another point, differently prepared, mirrored."""
+@pytest.mark.parametrize("changed", [{"flip": True}, {"preparation": "nearest"}])
+def test_what_was_found_out_is_void_for_another_computation(entered, change, vnni, changed):
+    """Differently prepared, mirrored."""
     change(int8=passing(entered.int8))
     ensemble = load_manifest().ensembles["tiny"]
     assert "int8" in open_ensemble("tiny", 1)[0].precisions
@@ -254,8 +254,58 @@ def test_what_was_found_out_is_void_for_another_ensemble(entered, change, vnni, 
         enter_ensemble("tiny", ensemble)
 
 
-def test_everything_that_decides_boxes_decides_the_key(entered):
-    job, point = open_ensemble("tiny", 4)
+POINTS = (
+    {"gate": 0.5},
+    {"min_area": 0.1, "shrink": 0.1},
+    {"rule": "threshold", "threshold": 0.4},
+    {"compatibility": "reference"},
+)
+
+
+@pytest.mark.parametrize("point", POINTS, ids=lambda point: next(iter(point)))
+def test_an_ensemble_that_only_decides_otherwise_keeps_its_network(entered, change, vnni, point):
+    """Also under another name; it is said that the check was made at another point."""
+    change(int8=passing(entered.int8))
+    assert entered.checked_at == load_manifest().ensembles["tiny"].point
+    same = chosen(start("openvino", open_ensemble("tiny", 1)[0]))
+    assert same == "Computed in int8 by OpenVINO."
+    enter_ensemble("strict", load_manifest().ensembles["tiny"].model_copy(update=point))
+    engine = start("openvino", open_ensemble("strict", 1)[0])
+    assert engine.job.int8.sha256 == entered.int8.sha256
+    assert chosen(engine) == (
+        "Computed in int8 by OpenVINO; int8 was checked at another operating point."
+    )
+    assert open_ensemble("strict", 1, precision="int8")[0].int8 == engine.job.int8
+
+
+def test_it_is_carried_along_by_that_ensemble(entered, capfd, tmp_path, monkeypatch):
+    enter_ensemble("strict", load_manifest().ensembles["tiny"].model_copy(update={"gate": 0.5}))
+    code, out, err = run(capfd, "weights", "verify", "strict")
+    assert (code, out.splitlines()[-1]) == (0, f"{entered.int8_name}: here"), err
+    code, _, err = run(capfd, "weights", "bundle", tmp_path / "bundle", "strict")
+    assert code == 0, err
+    elsewhere(tmp_path, monkeypatch)
+    job, point = open_ensemble("strict", 1, precision="int8")
+    assert job.int8.path.parent == tmp_path / "bundle"
+    assert point.gate == 0.5
+
+
+def test_a_detector_says_it(entered):
+    detector = load("tiny", "openvino", precision="float32")
+    assert detector.chosen == "Computed in float32 by OpenVINO."
+
+
+def test_the_default_with_another_gate_keeps_the_shipped_network(vnni, own_home):
+    default = load_manifest().ensembles["default"]
+    enter_ensemble("strict", default.model_copy(update={"gate": 0.95}))
+    ours, theirs = (open_ensemble(name, 1)[0] for name in ("strict", "default"))
+    assert ours.precisions == theirs.precisions == ("int8", "bfloat16", "float32")
+    assert ours.int8 == theirs.int8
+    assert ours.int8.path.name == "lite0-int8.safetensors"
+
+
+def test_everything_that_is_computed_decides_the_key(entered):
+    job, _ = open_ensemble("tiny", 4)
     (member,) = job.members
 
     def of(share: float = 1.0, **facts: object) -> Job:
@@ -263,7 +313,7 @@ def test_everything_that_decides_boxes_decides_the_key(entered):
         return replace(job, members=(Member("tiny", weights, member.path, share),))
 
     same = [replace(job, batch_size=1), replace(job, ensemble="other"), of()]
-    assert {key_of(one, point) for one in same} == {key_of(job, point)}
+    assert {one.key for one in same} == {job.key}
     jobs = [
         replace(job, flip=True),
         replace(job, preparation="nearest"),
@@ -273,17 +323,68 @@ def test_everything_that_decides_boxes_decides_the_key(entered):
         of(architecture="unet_resnet152"),
         of(sha256="0" * 64),
     ]
-    points = [
-        replace(point, rule="threshold"),
-        replace(point, rule="threshold", threshold=0.4),
-        replace(point, min_area=0.5),
-        replace(point, shrink=0.1),
-        replace(point, gate=0.5),
-        replace(point, split=not point.split),
-    ]
-    keys = [key_of(job, point), *(key_of(one, point) for one in jobs)]
-    keys += [key_of(job, one) for one in points]
+    keys = [job.key, *(one.key for one in jobs)]
     assert len(set(keys)) == len(keys)
+
+
+CHECKED = Checked(metric_change=0.0, same_count=1.0, images=364)
+FAILED = Checked(metric_change=-0.0103, same_count=0.9, images=364)
+NO_VNNI = "not int8: this processor cannot add up 8-bit products exactly (no VNNI)"
+NO_AMX = "not bfloat16: this processor has no matrix units for it (no AMX)"
+
+
+@pytest.mark.parametrize(
+    ("instructions", "int8", "bfloat16", "expected"),
+    [
+        ("avx_vnni", True, CHECKED, "Computed in int8 by OpenVINO."),
+        ("avx_vnni", True, None, "Computed in int8 by OpenVINO."),
+        ("avx2", True, CHECKED, f"Computed in float32 by OpenVINO; {NO_VNNI}; {NO_AMX}."),
+        (
+            "avx2",
+            False,
+            FAILED,
+            "Computed in float32 by OpenVINO; not int8: its check failed (metric -0.0103, 90.0% "
+            "with as many boxes, 364 images); not bfloat16: its check failed (metric -0.0103, "
+            "90.0% with as many boxes, 364 images).",
+        ),
+        (
+            "",
+            False,
+            None,
+            "Computed in float32 by OpenVINO; not int8: its check failed (metric -0.0103, 90.0% "
+            "with as many boxes, 364 images); not bfloat16: nobody has checked it.",
+        ),
+    ],
+)
+def test_why_nothing_faster_is_said(entered, change, vnni, instructions, int8, bfloat16, expected):
+    found = passing(entered.int8, **({} if int8 else vars(FAILED)))
+    change(int8=found, bfloat16=bfloat16)
+    vnni(instructions)
+    assert chosen(start("openvino", open_ensemble("tiny", 1)[0])) == expected
+
+
+def test_why_nothing_faster_is_said_by_keras(entered, change, vnni, monkeypatch):
+    change(int8=passing(entered.int8), bfloat16=CHECKED)
+    job, _ = open_ensemble("tiny", 1)
+    slower = (
+        "not int8: it runs in OpenVINO alone; "
+        "not bfloat16: Keras sees no GPU, and is faster so only on one."
+    )
+    assert chosen(start("keras", job)) == f"Computed in float32 by Keras; {slower}"
+    monkeypatch.setattr("lungbox.engines.find_spec", lambda name: None)
+    said = chosen(start("auto", job))
+    assert said == f"Computed in float32 by Keras; not OpenVINO: it is not installed; {slower}"
+    asked, _ = open_ensemble("tiny", 1, precision="float32")
+    said = chosen(start("auto", asked))
+    assert said == "Computed in float32 by Keras; not OpenVINO: it is not installed."
+
+
+def test_why_nothing_faster_is_said_of_what_nobody_has_checked(entered):
+    enter_ensemble("mirrored", Ensemble(members=("tiny",), flip=True))
+    assert chosen(start("openvino", open_ensemble("mirrored", 1)[0])) == (
+        "Computed in float32 by OpenVINO; not int8 or bfloat16: not checked for these weights: "
+        "python -m lungbox quantise mirrored."
+    )
 
 
 def test_an_ensemble_nobody_has_quantised(entered):
@@ -303,7 +404,11 @@ def test_without_its_file_auto_goes_on_in_float32(entered, change, vnni):
     (path,) = (data_folder() / INT8_FOLDER).iterdir()
     kept = path.rename(path.with_suffix(".away"))
     try:
-        assert "int8" not in open_ensemble("tiny", 1)[0].precisions
+        job, _ = open_ensemble("tiny", 1)
+        assert "int8" not in job.precisions
+        said = chosen(start("openvino", job))
+        assert said.startswith("Computed in float32 by OpenVINO; not int8: the weights tiny-int8-")
+        assert f"{path}: there is no such file" in said
         with pytest.raises(LungboxError, match="or run with --precision float32"):
             open_ensemble("tiny", 1, precision="int8")
     finally:
@@ -317,7 +422,10 @@ def test_a_file_this_openvino_cannot_read(entered, tmp_path, vnni):
     job, _ = open_ensemble("tiny", 1, precision="float32")
     int8 = Int8(path, "0" * 64)
     either = replace(job, precisions=("int8", "float32"), int8=int8)
-    assert start("auto", either).precision == "float32"
+    engine = start("auto", either)
+    assert engine.precision == "float32"
+    assert f"; not int8: {path}: OpenVINO " in chosen(engine)
+    assert chosen(engine).endswith("cannot read it.")
     with pytest.raises(LungboxError, match="cannot read it; use --precision float32"):
         start("openvino", replace(job, precisions=("int8",), int8=int8))
 
@@ -344,6 +452,8 @@ def test_a_run_says_what_it_computed_in(entered, home, capfd, tmp_path):
         assert code == 0, err
         record = json.loads((output / "run.json").read_text())
         assert (record["precision"], record["int8_sha256"]) == (asked, digest)
+        assert record["chosen"] == f"Computed in {asked} by OpenVINO."
+        assert f"{record['chosen']}\n" in err
 
 
 def test_a_bundle_carries_it(entered, capfd, tmp_path, monkeypatch):
