@@ -17,6 +17,7 @@ from rich.console import Console
 from lungbox import __version__, cli_data, cli_export, cli_quantise, cli_weights
 from lungbox.cli_common import OK, SOME_FAILED, STOPPED, TERMINATED, WRONG_USE, DataOption, say
 from lungbox.errors import LungboxError
+from lungbox.extras import check_installed, explain_missing
 from lungbox.files import sentence
 
 app = typer.Typer(
@@ -39,8 +40,14 @@ EngineOption = Annotated[
     Literal["auto", "keras", "openvino"], typer.Option(help="What runs the networks.")
 ]
 
+# What training imports beside what every installation has.
+_TRAINING = ("albumentations", "tensorboardX")
+
 FoldOption = Annotated[int, typer.Option(help="A fold that no member was trained on.")]
-RecipeArgument = Annotated[Path, typer.Argument(help="A recipe, recipes/*.toml.")]
+RecipeArgument = Annotated[
+    Path,
+    typer.Argument(help="A recipe: a TOML file, or one of Lungbox's own: lite0, four, reference."),
+]
 RunOption = Annotated[Path | None, typer.Option(help="The run's folder; runs/NAME by default.")]
 SetOption = Annotated[
     list[str] | None,
@@ -78,6 +85,11 @@ def main(arguments: list[str] | None = None, door: str = "") -> None:
         command(arguments, prog_name="python -m lungbox" if called == "__main__.py" else called)
     except LungboxError as error:
         say.print(f"lungbox: {error}", markup=False)
+        sys.exit(WRONG_USE)
+    except ModuleNotFoundError as error:
+        if not (missing := explain_missing(error)):
+            raise
+        say.print(f"lungbox: {missing}", markup=False)
         sys.exit(WRONG_USE)
     except OSError as error:
         # A folder that cannot be made, a full disk: never a file that is merely read.
@@ -171,6 +183,7 @@ def train(
     wandb: WandbOption = "",
 ) -> None:
     """Train what a recipe describes, or continue a run that was stopped."""
+    check_installed("training", *_TRAINING)  # before Keras starts, which takes seconds
     from lungbox.frameworks import start_keras
 
     start_keras()
@@ -197,6 +210,7 @@ def distill(
     wandb: WandbOption = "",
 ) -> None:
     """Train a network on what an ensemble says of all images, labelled or not."""
+    check_installed("training", *_TRAINING)
     from lungbox.frameworks import start_keras
 
     start_keras()

@@ -148,7 +148,7 @@ def convert(
     from lungbox.weights.collection import convert as convert_one
 
     entered = convert_one(file, architecture, name, replace)
-    say.print(f"Entered as {entered}: python inference.py IMAGE_DIR --ensemble {entered}")
+    say.print(f"Entered as {entered}: python -m lungbox predict IMAGE_DIR --ensemble {entered}")
 
 
 @app.command()

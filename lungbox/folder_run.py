@@ -19,7 +19,7 @@ from lungbox.files import replacing, sentence
 from lungbox.flow import cores
 from lungbox.folder import Source, gather
 from lungbox.journal import Journal
-from lungbox.pipeline import Detector, Outcome, open_ensemble
+from lungbox.pipeline import Detector, Outcome, open_ensemble, terms
 from lungbox.progress import bar, downloads
 from lungbox.results import (
     MEMBERS,
@@ -104,6 +104,8 @@ def _detector(request: Request, batch_size: int, say: Console) -> Detector:
         job, point = open_ensemble(
             request.ensemble, batch_size, watch, request.members, request.precision
         )
+    for line in terms(job):
+        say.print(line, markup=False)
     with say.status("Starting the networks; the first time they are converted for this machine"):
         return Detector(request.ensemble, start(request.engine, job), point)
 

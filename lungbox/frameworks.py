@@ -31,7 +31,7 @@ def start_keras() -> None:
     if backend not in BACKENDS or not find_spec(backend):
         raise BackendError(
             f"KERAS_BACKEND={backend} is not there; Lungbox runs on {' or '.join(BACKENDS)}, "
-            "which have to be installed"
+            "which have to be installed (JAX: pip install 'lungbox[jax]')"
         )
     with silent_standard_error():
         import keras

@@ -13,6 +13,13 @@ def shipped_checkpoints() -> Path:
     return inside if inside.is_dir() else _PACKAGE.parent / "checkpoints"
 
 
+def shipped_recipes() -> Path:
+    """The recipes that come with Lungbox: `recipes/` of a clone, or the copy inside an installed
+    package."""
+    inside = _PACKAGE / "recipes"
+    return inside if inside.is_dir() else _PACKAGE.parent / "recipes"
+
+
 def cache_folder() -> Path:
     """Where what can be made again is kept: `LUNGBOX_CACHE`, or the user's cache folder."""
     return _folder("LUNGBOX_CACHE", "XDG_CACHE_HOME", ".cache")

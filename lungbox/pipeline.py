@@ -1,5 +1,6 @@
 """From files to findings: reading ahead, batching, bad files set aside."""
 
+import logging
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -33,7 +34,9 @@ from lungbox.weights.entries import FASTER, Precisions
 from lungbox.weights.fetch import Watch, fetch, fetch_all
 from lungbox.weights.files import WeightsError
 from lungbox.weights.manifest import DEFAULT, Manifest, load_manifest
+from lungbox.weights.terms import unsaid
 
+_log = logging.getLogger("lungbox")
 # Files that are on their way at once, so that one of seconds keeps nothing waiting: prepared they
 # take 64 kB each, with their pixels a hundred times that.
 _AHEAD, _AHEAD_WITH_PIXELS = 512, 24
@@ -176,7 +179,14 @@ def load(
         EngineError: the engine cannot run here.
     """
     job, point = open_ensemble(ensemble, batch_size, precision=precision)
+    for line in terms(job):
+        _log.warning(line)
     return Detector(ensemble, start(engine, job), point)
+
+
+def terms(job: Job) -> list[str]:
+    """The terms its weights may be used under, as far as nobody on this machine was told yet."""
+    return unsaid({member.name: member.weights for member in job.members})
 
 
 def open_ensemble(

@@ -85,7 +85,7 @@ def run(subject: Subject, save: str | None, say: Console) -> Choice:
         say.print(f"{ensemble} is Lungbox's own; --save NAME enters this as one of yours.")
     else:
         enter_ensemble(name, _tuned(known, best, fold))
-        say.print(f"Entered: python inference.py IMAGE_DIR --ensemble {name}", markup=False)
+        say.print(f"Entered: python -m lungbox predict IMAGE_DIR --ensemble {name}", markup=False)
     return best
 
 

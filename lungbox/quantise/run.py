@@ -12,6 +12,7 @@ from rich.console import Console
 
 from lungbox.engines import Engine, EngineError, Int8, Job, start
 from lungbox.evaluation.unseen import unseen_images
+from lungbox.extras import check_installed
 from lungbox.paths import data_folder
 from lungbox.pipeline import open_ensemble
 from lungbox.progress import downloads
@@ -83,12 +84,13 @@ def _check_installed() -> None:
     """Before anything that takes long.
 
     Raises:
-        EngineError: something is missing, or another backend is set than networks are converted
+        NotInstalledError: NNCF is missing.
+        EngineError: OpenVINO is missing, or another backend is set than networks are converted
             from.
     """
-    for module, how in (("openvino", "openvino"), ("nncf", "'lungbox[quantise]'")):
-        if not find_spec(module):
-            raise EngineError(f"{module} makes 8-bit networks, and is not here: pip install {how}")
+    check_installed("an 8-bit network", "nncf")
+    if not find_spec("openvino"):
+        raise EngineError("openvino makes 8-bit networks, and is not here: pip install openvino")
     if os.environ.get("KERAS_BACKEND", "tensorflow") != "tensorflow":
         raise EngineError("networks are quantised from TensorFlow; set KERAS_BACKEND=tensorflow")
 

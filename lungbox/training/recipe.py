@@ -12,6 +12,7 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from lungbox import architecture
 from lungbox.errors import LungboxError, hint
+from lungbox.paths import shipped_recipes
 from lungbox.radiograph.prepare import Preparation
 from lungbox.training.sections import (
     MOST_BATCH,
@@ -135,7 +136,7 @@ def load_recipe(path: Path, changes: Sequence[str] = ()) -> Recipe:
     """Read and check a recipe.
 
     Args:
-        path: a TOML file.
+        path: a TOML file; one of Lungbox's own may be given by its name, see `find_recipe`.
         changes: set on top of it, each `KEY=VALUE` with the value in TOML (a word may do without
             its quotes) and the key with dots, as in `optimizer.learning_rate=1e-4`.
 
@@ -143,18 +144,28 @@ def load_recipe(path: Path, changes: Sequence[str] = ()) -> Recipe:
         RecipeError: it is missing, not TOML, or a key is unknown or out of range.
     """
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
+        values = tomllib.loads(find_recipe(path).read_text(encoding="utf-8"))
         for change in changes:
             _set(values, change)
         return Recipe.model_validate(values)
     except FileNotFoundError:
-        raise RecipeError(f"{path}: there is no such recipe") from None
+        own = hint(path.stem, (file.stem for file in shipped_recipes().glob("*.toml")))
+        raise RecipeError(f"{path}: there is no such recipe; of Lungbox's own, {own}") from None
     except OSError as error:
         raise RecipeError(f"{path}: cannot be read ({error.strerror})") from error
     except ValidationError as error:
         raise RecipeError(f"{path}: {_fault(error)}") from error
     except (ValueError, RecursionError) as error:  # numbers of thousands of digits, for instance
         raise RecipeError(f"{path}: not a TOML file ({error})") from error
+
+
+def find_recipe(path: Path) -> Path:
+    """The file of a recipe: `path` itself; where it is not there and is a bare name (`lite0`,
+    `lite0.toml`) or in `recipes/` (`recipes/lite0.toml`), Lungbox's own of that name."""
+    if path.exists() or path.parent not in (Path(), Path("recipes")):
+        return path
+    own = shipped_recipes() / f"{path.name.removesuffix('.toml')}.toml"
+    return own if own.is_file() else path
 
 
 def _fault(error: ValidationError) -> str:

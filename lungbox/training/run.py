@@ -74,7 +74,7 @@ def run(request: Request, say: Console) -> str:
     with ExitStack() as stack:
         path = fit.train(job, _OnTerminal(say, stack))
     name = _enter(recipe, request, path)
-    say.print(f"Entered as {name}: python inference.py IMAGE_DIR --ensemble {name}", markup=False)
+    _say_entered(name, say)
     return name
 
 
@@ -118,8 +118,13 @@ def run_all_folds(request: Request, say: Console) -> str:
     alone = _alone(names[0], recipe)
     enter_ensemble(name, alone.model_copy(update={"members": tuple(names)}))
     say.print(f"{path}: what each says of the fold it has not seen", markup=False)
-    say.print(f"Entered as {name}: python inference.py IMAGE_DIR --ensemble {name}", markup=False)
+    _say_entered(name, say)
     return name
+
+
+def _say_entered(name: str, say: Console) -> None:
+    command = f"python -m lungbox predict IMAGE_DIR --ensemble {name}"
+    say.print(f"Entered as {name}: {command}", markup=False)
 
 
 def _enter(recipe: Recipe, request: Request, path: Path) -> str:

@@ -26,6 +26,9 @@ from lungbox.weights.manifest import (
     write_manifest,
 )
 
+# The terms of Lungbox's own weights, which lie beside them wherever they go.
+_TERMS = "LICENSE.txt"
+
 
 def bundle(
     folder: Path,
@@ -68,6 +71,8 @@ def bundle(
         known = manifest.precisions[key]
         assert known.int8 is not None
         copied.append(_copy(folder, path, known.int8_name, known.int8))
+    if any(name in read_manifest(shipped_path()).weights for name in files):
+        shutil.copyfile(shipped_checkpoints() / _TERMS, folder / _TERMS)
     pins.write(folder / pins.NAME, pins.read(folder / pins.NAME) | pinned)
     _write_entries(folder, manifest, names, files, set(int8))
     shutil.copyfile(requirements_file(), folder / "requirements.txt")

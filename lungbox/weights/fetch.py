@@ -7,7 +7,7 @@ import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
-from lungbox.paths import bundle_folders, shipped_checkpoints, weights_cache
+from lungbox.paths import bundle_folders, shipped_recipes, weights_cache
 from lungbox.weights import pins
 from lungbox.weights.content import ENDINGS, fault_of_content
 from lungbox.weights.download import Advance, SourceError
@@ -133,7 +133,7 @@ def _how_to_train(missing: Mapping[str, File], reasons: list[str]) -> str:
     }
     if not trained:
         return "\n".join([first, *found])
-    training = [f"  python train.py {weights.recipe} --data DIR" for weights in trained.values()]
+    training = [f"  python -m lungbox train {one.recipe} --data DIR" for one in trained.values()]
     entering = [
         f"  python -m lungbox weights add {name} {_run_folder(weights)}/weights.safetensors"
         for name, weights in trained.items()
@@ -146,7 +146,7 @@ def _run_folder(weights: Weights) -> str:
     """Where `train` leaves what the recipe of an entry gives: its label, in `runs/`."""
     recipe = weights.recipe.split()[0]
     try:
-        text = (shipped_checkpoints().parent / recipe).read_text(encoding="utf-8")
+        text = (shipped_recipes() / f"{Path(recipe).stem}.toml").read_text(encoding="utf-8")
         name = str(tomllib.loads(text)["name"])
     except (OSError, ValueError, KeyError):
         return "runs/NAME"

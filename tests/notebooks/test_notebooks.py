@@ -4,6 +4,7 @@ import re
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import nbformat
 import pandas as pd
@@ -44,6 +45,35 @@ def test_stored_without_outputs(path):
     text = path.read_text(encoding="utf-8")
     assert not re.search(r"/(home|Users|tmp|work)/", text)
     assert "Research use only. Not a medical device; not for diagnosis." in text
+
+
+def install_cell(name):
+    """The cell that installs Lungbox."""
+    cells = nbformat.read(NOTEBOOKS / f"{name}.ipynb", 4).cells
+    (cell,) = [cell for cell in cells if "pip" in cell.source and cell.cell_type == "code"]
+    return cell.source
+
+
+@pytest.mark.parametrize("name", ["eda", "train_on_kaggle"])
+def test_lungbox_is_installed_from_a_bundle(name, tmp_path, monkeypatch):
+    """Without internet, where it is not there; else nothing is done."""
+    asked = []
+    ended = subprocess.CompletedProcess([], 0)
+    monkeypatch.setattr(subprocess, "run", lambda command, check: asked.append(command) or ended)
+    given = {"BUNDLE": str(tmp_path), "bundle": tmp_path}
+    exec(install_cell(name), dict(given))
+    assert not asked
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    with pytest.raises(FileNotFoundError, match=f"{tmp_path}/wheels: has no lungbox-"):
+        exec(install_cell(name), {**given, "Path": Path})
+    (tmp_path / "wheels").mkdir()
+    (tmp_path / "wheels/lungbox-0-py3-none-any.whl").touch()
+    exec(install_cell(name), {**given, "Path": Path})
+    ((python, *command),) = asked
+    assert python == sys.executable
+    assert command[:5] == ["-m", "pip", "install", "--quiet", "--no-index"]
+    assert command[5:7] == ["--find-links", str(tmp_path / "wheels")]
+    assert command[7] == {"eda": "lungbox", "train_on_kaggle": "lungbox[train]"}[name]
 
 
 @pytest.mark.slow
@@ -95,7 +125,7 @@ def test_from_the_competition_to_a_submission(competition, tmp_path):
     # The first epoch is the first session's, to the second it took.
     assert after.iloc[0].equals(before.iloc[0])
     assert (folder / "working/folds.csv").read_bytes() == (earlier / "folds.csv").read_bytes()
-    assert "Entered: python inference.py" in second.said or "which stays" in second.said
+    assert "Entered: python -m lungbox predict" in second.said or "which stays" in second.said
     assert second.figures == 1
     assert second.said.count("images of 32 x 32 pixels") == 1
 

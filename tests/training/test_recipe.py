@@ -1,5 +1,8 @@
 """Recipes: the shipped ones are in order, and faults are named."""
 
+import re
+from pathlib import Path
+
 import pytest
 
 from lungbox.training.recipe import RecipeError, load_recipe
@@ -151,3 +154,27 @@ def test_an_item_of_a_list_is_set_by_its_number(tmp_path):
     assert load_recipe(path, ["stages.0.epochs=7"]).epochs == 7
     with pytest.raises(RecipeError, match="is a list"):
         load_recipe(path, ["stages.epochs=7"])
+
+
+@pytest.mark.parametrize("name", ["lite0", "lite0.toml", "recipes/lite0.toml"])
+def test_lungboxs_own_are_found_by_name_from_anywhere(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    assert load_recipe(Path(name)) == load_recipe(ROOT / "recipes/lite0.toml")
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_text(MINIMAL)
+    assert load_recipe(Path(name)).label == "x"  # a file that is there goes first
+
+
+@pytest.mark.parametrize("name", ["runs/lite0.toml", "../recipes/lite0.toml", "lite1"])
+def test_other_files_are_not_taken_for_them(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(
+        RecipeError, match="there is no such recipe; of Lungbox's own, did you mean"
+    ):
+        load_recipe(Path(name))
+
+
+def test_no_message_names_a_script_that_is_only_in_a_clone():
+    for path in (ROOT / "lungbox").rglob("*.py"):
+        said = re.sub(r'""".*?"""', "", path.read_text(encoding="utf-8"), flags=re.DOTALL)
+        assert not re.search(r"python \w+\.py", said), path

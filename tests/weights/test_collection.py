@@ -370,7 +370,7 @@ def test_no_sentence_names_a_command_that_is_not_installed():
 def test_weights_that_are_not_published_say_how_to_train_them(capfd):
     code, said = weights(capfd, "fetch", "four")
     assert code == 2
-    assert "python train.py recipes/four.toml --set architecture=unet_resnet152" in said
+    assert "python -m lungbox train recipes/four.toml --set architecture=unet_resnet152" in said
 
 
 def test_a_bundle_carries_everything(capfd, tiny, published, tmp_path, monkeypatch):
