@@ -7,7 +7,7 @@ PIP := $(BIN)/pip install --quiet --disable-pip-version-check
 .PHONY: demo test test-long lint bench requirements clean
 
 demo: .venv/.runs  ## boxes on the example radiographs
-	$(BIN)/python inference.py examples --overlays
+	$(BIN)/python inference.py examples --overlays --precision float32
 
 test: .venv/.tests  ## all tests but those that take minutes
 	$(BIN)/python -m pytest -n 2 --dist loadscope -m "not long"
