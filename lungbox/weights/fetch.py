@@ -144,10 +144,10 @@ def _how_to_train(missing: Mapping[str, File], reasons: list[str]) -> str:
 
 def _run_folder(weights: Weights) -> str:
     """Where `train` leaves what the recipe of an entry gives: its label, in `runs/`."""
-    recipe = weights.recipe.split()[0]
+    recipe = Path(weights.recipe.split()[0])
+    file = recipe if recipe.is_absolute() else shipped_recipes() / f"{recipe.stem}.toml"
     try:
-        text = (shipped_recipes() / f"{Path(recipe).stem}.toml").read_text(encoding="utf-8")
-        name = str(tomllib.loads(text)["name"])
+        name = str(tomllib.loads(file.read_text(encoding="utf-8"))["name"])
     except (OSError, ValueError, KeyError):
         return "runs/NAME"
     return f"runs/{name.replace('{architecture}', weights.architecture)}"

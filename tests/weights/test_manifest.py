@@ -117,7 +117,7 @@ def test_a_changed_file_is_refused(weights, tmp_path):
 
 def test_unpublished_weights_say_how_to_train_them(weights):
     unpublished = weights.model_copy(update={"sources": (), "recipe": "recipes/four.toml"})
-    with pytest.raises(WeightsError, match=r"python train\.py recipes/four\.toml"):
+    with pytest.raises(WeightsError, match=r"python -m lungbox train recipes/four\.toml"):
         fetch("four", unpublished)
 
 
