@@ -1,7 +1,6 @@
 """Writing files so that a reader sees the old one or the new, never a part."""
 
-import os
-import tempfile
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -46,21 +45,16 @@ def _replacing(path: Path, mode: str) -> Iterator[IO]:
     Text is UTF-8, line ends as they are written. If anything is raised, `path` stays as it was.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".new-")
-    partial = Path(name)
+    partial = path.with_name(f".new-{secrets.token_hex(8)}")
     encoding, newline = (None, None) if "b" in mode else ("utf-8", "")
+    # A new file opened by name gets the user's permissions from the system. Files of `tempfile` are
+    # private, and to widen them one has to know the umask, which cannot be read without being
+    # changed for all threads.
+    file = partial.open(mode.replace("w", "x"), encoding=encoding, newline=newline)
     try:
-        with os.fdopen(handle, mode, encoding=encoding, newline=newline) as file:
+        with file:
             yield file
-        partial.chmod(0o666 & ~_umask())
         partial.replace(path)
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
-
-
-def _umask() -> int:
-    """The user's own; `mkstemp` makes files that nobody else may read."""
-    umask = os.umask(0)
-    os.umask(umask)
-    return umask
