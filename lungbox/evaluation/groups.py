@@ -13,7 +13,10 @@ from lungbox.evaluation.scores import Judged, image_auc, view_auc
 from lungbox.metrics.bootstrap import Draws
 from lungbox.metrics.matching import BoxTable, reached
 
-_AGES = ((0, 18), (18, 40), (40, 60), (60, 75), (75, 120))
+# Years, the first in the band and the first after it. Nobody in these data sets can be older than
+# 120: public tables have ages such as 412, which are mistakes.
+_AGES = ((0, 18), (18, 40), (40, 60), (60, 75), (75, 121))
+UNKNOWN = "unknown"
 # Shares of the image; RSNA's median box covers 0.062.
 _SIZES = ((0, 0.03), (0.03, 0.06), (0.06, 0.10), (0.10, 1.01))
 
@@ -49,14 +52,16 @@ class Group:
 
 
 def groups(judged: Judged) -> list[Group]:
-    """Every group of a data set that has an image; what is not known of an image is no group.
+    """Every group of a data set that has an image.
 
-    A kind of grouping that leaves all images together, or says nothing of any, is left out.
+    Each image is in exactly one group of each kind: in `unknown` where the value is not given or
+    cannot be true, as an age over 120. A kind of grouping that leaves all images together is left
+    out.
     """
     found = []
     for by, name_of in _KINDS.items():
         names = np.array([name_of(image) for image in judged.dataset.images])
-        there = [name for name in dict.fromkeys(sorted(names, key=_in_order)) if name]
+        there = sorted(set(names.tolist()), key=_in_order)
         if len(there) > 1:
             found += [_group(judged, by, name, names == name) for name in there]
     return found
@@ -108,24 +113,23 @@ def _group(judged: Judged, by: str, name: str, chosen: NDArray[np.bool_]) -> Gro
 
 
 def _age_band(image: LabelledRadiograph) -> str:
-    # Public tables have ages such as 412, which is nobody's.
     band = next((band for band in _AGES if band[0] <= image.age < band[1]), None)
     if band is None:
-        return ""
+        return UNKNOWN
     low, high = band
     return f"{low} to {high - 1}" if high < _AGES[-1][1] else f"{low} and more"
 
 
-def _in_order(name: str) -> tuple[int, str]:
-    """Bands by their first number, all else by the alphabet."""
+def _in_order(name: str) -> tuple[bool, int, str]:
+    """Bands by their first number, all else by the alphabet, `unknown` last."""
     first = name.split(" ")[0]
-    return (int(first) if first.isdigit() else 0), name
+    return name == UNKNOWN, int(first) if first.isdigit() else 0, name
 
 
 _KINDS: dict[str, Callable[[LabelledRadiograph], str]] = {
-    "class": lambda image: image.category,
-    "view": lambda image: image.view,
-    "sex": lambda image: {"F": "female", "M": "male"}.get(image.sex, ""),
+    "class": lambda image: image.category or UNKNOWN,
+    "view": lambda image: image.view or UNKNOWN,
+    "sex": lambda image: {"F": "female", "M": "male"}.get(image.sex, UNKNOWN),
     "age": _age_band,
     "contrast": lambda image: "equalised before" if image.equalised else "natural",
     "boxes": lambda image: {0: "none", 1: "one"}.get(len(image.boxes), "two and more"),

@@ -5,8 +5,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
 
 from lungbox.boxes import OperatingPoint, geometry
+from lungbox.constants import RSNA_CLASSES
 from lungbox.evaluation.cases import telling_cases
 from lungbox.evaluation.groups import groups, recall_by_size, whole
 from lungbox.evaluation.operating_point import image_scores, mix_weights
@@ -15,6 +18,7 @@ from lungbox.evaluation.sweep import sweeps
 from lungbox.metrics import auc, rsna_score
 from tests.evaluation.drawn import drawn_maps
 
+KINDS = ("class", "view", "sex", "age", "contrast", "boxes")
 POINT = OperatingPoint(threshold=0.35, min_area=0.01, shrink=0.0, gate=0.3)
 
 
@@ -48,22 +52,46 @@ def test_a_group_is_what_its_images_alone_come_to(maps, judged):
     assert group.view_auc.value == 0.5  # all of one view
 
 
-def test_groups_of_a_kind_part_the_images_that_are_known(maps, judged):
-    images = maps.dataset.images
-    found = groups(judged)
-    for by, known in (
-        ("class", len(images)),
-        ("view", len(images)),
-        ("sex", sum(image.sex != "" for image in images)),
-        ("age", sum(image.age >= 0 for image in images)),
-        ("contrast", len(images)),
-        ("boxes", len(images)),
-    ):
-        of_kind = [group for group in found if group.by == by]
-        assert len(of_kind) > 1
-        assert sum(group.images for group in of_kind) == known
-    ages = [group.name for group in found if group.by == "age"]
-    assert ages == ["0 to 17", "18 to 39", "40 to 59", "60 to 74", "75 and more"]
+@given(
+    ages=st.lists(st.integers(-1, 999) | st.integers(115, 125), min_size=90, max_size=90),
+    views=st.lists(st.sampled_from(["AP", "PA", "", "LL"]), min_size=90, max_size=90),
+    sexes=st.lists(st.sampled_from(["F", "M", "", "O"]), min_size=90, max_size=90),
+    classes=st.lists(st.sampled_from([*RSNA_CLASSES, ""]), min_size=90, max_size=90),
+)
+@settings(max_examples=6, deadline=None, phases=[Phase.explicit, Phase.generate])
+def test_every_image_is_in_exactly_one_group_of_each_kind(judged, ages, views, sexes, classes):
+    images = tuple(
+        replace(image, age=age, view=view, sex=sex, category=category)
+        for image, age, view, sex, category in zip(
+            judged.dataset.images, ages, views, sexes, classes, strict=True
+        )
+    )
+    found = groups(replace(judged, dataset=replace(judged.dataset, images=images)))
+    by = {kind: [group for group in found if group.by == kind] for kind in KINDS}
+    for of_kind in by.values():
+        assert len({group.name for group in of_kind}) == len(of_kind)
+        # One group alone would say what the whole says, and is left out.
+        assert sum(group.images for group in of_kind) == (90 if of_kind else 0)
+    unknown = {group.by: group.images for group in found if group.name == "unknown"}
+    expected = {
+        "age": sum(not 0 <= age <= 120 for age in ages),
+        "view": views.count(""),
+        "sex": 90 - sexes.count("F") - sexes.count("M"),
+        "class": classes.count(""),
+    }
+    for kind, count in expected.items():
+        assert unknown.get(kind, 0) == (count if by[kind] else 0)
+
+
+def test_ages_that_cannot_be_true_are_a_group_of_their_own(judged):
+    ages = [0, 17, 18, 39, 40, 59, 60, 74, 75, 120, 121, 412, -1] + [50] * 77
+    images = judged.dataset.images
+    aged = tuple(replace(image, age=age) for image, age in zip(images, ages, strict=True))
+    found = groups(replace(judged, dataset=replace(judged.dataset, images=aged)))
+    assert [(group.name, group.images) for group in found if group.by == "age"] == [
+        ("0 to 17", 2), ("18 to 39", 2), ("40 to 59", 79), ("60 to 74", 2), ("75 and more", 2),
+        ("unknown", 3),
+    ]  # fmt: skip
 
 
 def test_what_a_group_cannot_have_is_not_a_number(judged):
