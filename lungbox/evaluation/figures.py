@@ -1,7 +1,7 @@
 """Figures of a detector on a set of images, each with its 95 % interval over patients."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 
@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lungbox.boxes import Boxes
+from lungbox.constants import RSNA_CLASS_MIX
 from lungbox.metrics.bootstrap import Draws, Estimate
 from lungbox.metrics.detection import rsna_image_scores
 from lungbox.metrics.matching import BoxTable, reached
@@ -124,22 +125,30 @@ class Outcomes:
             recalled=np.bincount(met, minlength=len(truth)),
         )
 
-    def rsna_metric(
-        self,
-        name: str,
-        weights: NDArray[np.float64] | None = None,
-        chosen: NDArray[np.bool_] | None = None,
-    ) -> Figure:
-        """The RSNA metric, each image counting as much as its weight; all alike by default.
+    def rsna_metric(self, name: str, chosen: NDArray[np.bool_] | None = None) -> Figure:
+        """The RSNA metric of the `chosen` images; of all by default.
 
         NaN where none of the images has truth.
         """
-        counts = np.where(np.isnan(self.parts), 0, 1 if weights is None else weights)
-        rows = np.ones(len(counts), bool) if chosen is None else chosen
+        rows = np.ones(len(self.parts), bool) if chosen is None else chosen
         if not self.truths[rows].any():
             # It could only be 0 or undefined, which would say nothing.
             return Figure.undefined(name, int(rows.sum()))
-        return self._ratio(name, counts * np.nan_to_num(self.parts), counts, rows)
+        return self._ratio(name, np.nan_to_num(self.parts), ~np.isnan(self.parts), rows)
+
+    def rsna_metric_at_mix(
+        self, name: str, categories: NDArray[np.str_], mix: Mapping[str, float] = RSNA_CLASS_MIX
+    ) -> Figure:
+        """The RSNA metric with every class weighted to its share of `mix`, in each resample anew.
+
+        NaN where a class of the mix has no image, since no weights make the mix then, or where none
+        has truth.
+        """
+        if not set(mix) <= set(categories.tolist()) or not self.truths.any():
+            return Figure.undefined(name, len(self.parts))
+        parts, counted = np.nan_to_num(self.parts), ~np.isnan(self.parts)
+        estimate = _draws(self.patients).mix_ratio(parts, counted, categories, mix)
+        return Figure.of(name, estimate, len(parts))
 
     def recalls(self) -> list[Figure]:
         """Share of the images with truth that have a box, and of the truths that a box meets."""

@@ -5,7 +5,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from itertools import product
+from itertools import compress, product
 
 import numpy as np
 from numpy.typing import NDArray
@@ -82,14 +82,21 @@ class CrossFit:
     points: tuple[OperatingPoint, ...]
 
 
+# What the manifest and the documentation say of a point that was chosen here.
+HOW_CHOSEN = (
+    f"the median of the gates that are best on {RESAMPLES} resamples of the patients at the "
+    "challenge's mix of classes; the other values are those best behind it on average"
+)
+
+
 def cross_fit(
     maps: Maps, grid: Grid, seed: int = 2024, advance: Callable[[], object] = lambda: None
 ) -> CrossFit:
     """Choose an operating point for the RSNA metric at the challenge's mix of classes.
 
-    The gate is the median of those that are best on resamples of the patients (bagging: Breiman
-    1996), all other values are the best behind it on average. A handful of hard negatives carries
-    44 % of the mix's weight, and the best on the images as they are would follow single ones.
+    The gate is chosen by bagging (Breiman 1996), see `HOW_CHOSEN`. A handful of hard negatives
+    carries 44 % of the mix's weight, and the best on the images as they are would follow single
+    ones.
 
     Args:
         maps: of RSNA images the weights were not trained on.
@@ -158,11 +165,12 @@ def has_mix(dataset: Dataset) -> bool:
 
 def mix_weights(dataset: Dataset, counts: NDArray[np.number] | None = None) -> NDArray[np.float64]:
     """Weights that give RSNA's classes their shares of the challenge; where one of them has no
-    image, all images count alike.
+    image in the data set, all images count alike.
 
     Args:
         dataset: N images.
-        counts: `(N,)` how often each is there; once by default.
+        counts: `(N,)` how often each is there; once by default. Where a class of the data set is
+            not among them, all weights are NaN.
     """
     if not has_mix(dataset):
         return np.ones(len(dataset)) if counts is None else np.asarray(counts, np.float64)
@@ -214,17 +222,27 @@ class _Search:
         )
 
     def choose(self, chosen: NDArray[np.bool_]) -> OperatingPoint:
-        """The point for the `chosen` images, by bagging over their patients."""
+        """The point for the `chosen` images, by bagging over their patients.
+
+        Resamples without one of the classes have no mix and are drawn anew; where the `chosen`
+        images themselves lack one, all count alike.
+        """
         images = self.dataset.images
         patients = np.array([image.patient for image in images])
         names, member = np.unique(patients, return_inverse=True)
         pool = np.unique(member[chosen])
         random = np.random.default_rng(2024)
-        total, best = np.zeros((len(self.points), len(self.gates))), []
-        for _ in range(RESAMPLES):
+        total = np.zeros((len(self.points), len(self.gates)))
+        best: list[int] = []
+        mixed = has_mix(Dataset(tuple(compress(images, chosen))))
+        while len(best) < RESAMPLES:
             drawn = np.bincount(random.choice(pool, len(pool)), minlength=len(names))
-            values = self.values(mix_weights(self.dataset, drawn[member] * chosen))
-            best.append(values.argmax() % len(self.gates))
+            counts = drawn[member] * chosen
+            weights = mix_weights(self.dataset, counts) if mixed else counts.astype(np.float64)
+            if np.isnan(weights).any():
+                continue
+            values = self.values(weights)
+            best.append(int(values.argmax()) % len(self.gates))
             total += values
         gate = int(np.percentile(best, 50, method="nearest"))
         return replace(self.points[int(total[:, gate].argmax())], gate=float(self.gates[gate]))

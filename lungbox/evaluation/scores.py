@@ -11,7 +11,6 @@ from lungbox.constants import RSNA_CLASSES
 from lungbox.datasets.types import Dataset
 from lungbox.evaluation.figures import Figure, Outcomes
 from lungbox.evaluation.maps import Maps
-from lungbox.evaluation.operating_point import has_mix, mix_weights
 from lungbox.metrics.classification import weighted_auc
 
 _NORMAL, _NOT_NORMAL, _ = RSNA_CLASSES
@@ -64,7 +63,7 @@ def rsna_figures(judged: Judged) -> list[Figure]:
     normal, not_normal = category == _NORMAL, category == _NOT_NORMAL
     return [
         outcomes.rsna_metric(RAW),
-        _at_mix(judged),
+        outcomes.rsna_metric_at_mix(AT_MIX, category),
         *outcomes.recalls(),
         outcomes.false_positives("false-positive rate, normal", normal),
         outcomes.false_positives("false-positive rate, not normal", not_normal),
@@ -77,13 +76,6 @@ def rsna_figures(judged: Judged) -> list[Figure]:
         image_auc(judged, "image AUC against both, within AP", view == "AP"),
         image_auc(judged, "image AUC against both, within PA", view == "PA"),
     ]
-
-
-def _at_mix(judged: Judged) -> Figure:
-    """NaN where one of the classes has no image: no weights make the challenge's mix then."""
-    if has_mix(judged.dataset):
-        return judged.outcomes.rsna_metric(AT_MIX, mix_weights(judged.dataset))
-    return Figure.undefined(AT_MIX, len(judged.dataset))
 
 
 def siim_figures(judged: Judged) -> list[Figure]:

@@ -15,7 +15,7 @@ from lungbox.errors import LungboxError
 from lungbox.evaluation.figures import Figure, Outcomes
 from lungbox.evaluation.labels import Challenge, Labels, has_column, read_column, read_labels
 from lungbox.metrics.average_precision import VocMatches, mean_over_classes
-from lungbox.metrics.bootstrap import Draws, mix_weights
+from lungbox.metrics.bootstrap import Draws
 from lungbox.metrics.matching import BoxTable
 from lungbox.submission import read_submission, vinbigdata
 
@@ -116,8 +116,7 @@ def _rsna_figures(outcomes: Outcomes, category: NDArray[np.str_] | None) -> list
     figures = [outcomes.rsna_metric("RSNA metric, raw")]
     # Without one of its classes, no weights make the challenge's mix.
     if category is not None and set(RSNA_CLASS_MIX) <= set(category.tolist()):
-        weights = mix_weights(category, RSNA_CLASS_MIX)
-        figures.append(outcomes.rsna_metric("RSNA metric, challenge's mix", weights))
+        figures.append(outcomes.rsna_metric_at_mix("RSNA metric, challenge's mix", category))
     figures += outcomes.recalls()
     figures.append(outcomes.false_positives("false-positive rate", outcomes.truths == 0))
     if category is not None:

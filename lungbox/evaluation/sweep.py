@@ -6,8 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lungbox.boxes import OperatingPoint
+from lungbox.constants import RSNA_CLASS_MIX
 from lungbox.evaluation.maps import Maps
-from lungbox.evaluation.operating_point import mix_weights, ungated_scores
+from lungbox.evaluation.operating_point import has_mix, ungated_scores
 from lungbox.metrics.bootstrap import Draws, Estimate
 
 _THRESHOLDS = np.round(np.arange(0.05, 0.96, 0.05), 2)
@@ -24,7 +25,7 @@ class Sweep:
         key: the value that is changed.
         values: `(K,)` what it is set to, ascending.
         raw: the metric on the images as they are.
-        mix: the metric at the challenge's mix of classes.
+        mix: the metric at the challenge's mix of classes; as `raw` where one has no image.
     """
 
     key: str
@@ -41,13 +42,17 @@ def sweeps(maps: Maps, point: OperatingPoint) -> list[Sweep]:
     """
     gates = np.unique(np.quantile(maps.scores, _GATES).round(4))
     draws = Draws.over([image.patient for image in maps.dataset.images])
-    mix = mix_weights(maps.dataset)
+    categories = [image.category for image in maps.dataset.images]
+    mixed = has_mix(maps.dataset)
 
     def curve(key: str, values: NDArray[np.floating], parts: NDArray[np.float64]) -> Sweep:
         counted = ~np.isnan(parts)
         pairs = list(zip(np.nan_to_num(parts), counted, strict=True))
         raw = [draws.ratio(part, counts) for part, counts in pairs]
-        return Sweep(key, values, raw, [draws.ratio(mix * p, mix * c) for p, c in pairs])
+        if not mixed:
+            return Sweep(key, values, raw, raw)
+        mix = [draws.mix_ratio(part, c, categories, RSNA_CLASS_MIX) for part, c in pairs]
+        return Sweep(key, values, raw, mix)
 
     def gated(parts: NDArray[np.float64], gate: float) -> NDArray[np.float64]:
         return _behind_gate(maps, parts, gate)

@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from lungbox.boxes import OperatingPoint
+from lungbox.constants import RSNA_CLASS_MIX
 from lungbox.datasets.types import DatasetError
 from lungbox.engines import Engine
 from lungbox.errors import LungboxError
@@ -20,7 +21,6 @@ from lungbox.evaluation.operating_point import (
     cross_fit,
     has_mix,
     image_scores,
-    mix_weights,
 )
 from lungbox.metrics.bootstrap import Draws, Estimate
 from lungbox.progress import bar
@@ -102,12 +102,12 @@ def _choices(maps: tuple[Maps, Maps], known: Ensemble, say: Console) -> list[Cho
     plain, mirrored = maps
     images = plain.dataset.images
     draws = Draws.over([image.patient for image in images])
-    mix = mix_weights(plain.dataset)
+    categories = [image.category for image in images]
 
     def worth(of: Maps, points: tuple[OperatingPoint, ...]) -> Estimate:
         parts = image_scores(of, points)
-        counts = np.where(np.isnan(parts), 0, mix)
-        return draws.ratio(counts * np.nan_to_num(parts), counts)
+        counted = ~np.isnan(parts)
+        return draws.mix_ratio(np.nan_to_num(parts), counted, categories, RSNA_CLASS_MIX)
 
     now = (known.point,) * len(images)
     found = [

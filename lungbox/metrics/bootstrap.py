@@ -65,6 +65,29 @@ class Draws:
         whole = sums.sum(axis=0, keepdims=True)
         return Estimate(float(_divide(whole[:, 0], whole[:, 1])[0]), samples, self)
 
+    def mix_ratio(
+        self,
+        numerator: ArrayLike,
+        denominator: ArrayLike,
+        categories: ArrayLike,
+        mix: Mapping[str, float],
+    ) -> "Estimate":
+        """As `ratio`, with every class weighted to its share of a mix, in each resample anew.
+
+        Args:
+            numerator: `(N,)` each image's part in the one sum.
+            denominator: `(N,)` and in the other; 0 where an image does not count.
+            categories: `(N,)` class of each image.
+            mix: share of each class, as in `mix_weights`.
+        """
+        above, below = np.asarray(numerator, np.float64), np.asarray(denominator, np.float64)
+
+        def compute(counts: NDArray[np.float64]) -> NDArray[np.float64]:
+            weights = mix_weights(categories, mix, counts)
+            return _divide(weights @ above, weights @ below)
+
+        return self.estimate(compute)
+
     def estimate(self, compute: Callable[[NDArray[np.float64]], NDArray]) -> "Estimate":
         """Any metric of weighted images.
 
@@ -130,20 +153,27 @@ def mix_weights(
 ) -> NDArray[np.float64]:
     """Weights that give classes the shares of another set of images.
 
+    They depend on how many images of each class there are, so a resample has weights of its own:
+    with those of the images as they are, a class drawn more often would have more than its share.
+
     Args:
         categories: `(N,)` class of each image.
         mix: share of each class, for instance `constants.RSNA_CLASS_MIX`.
-        counts: `(N,)` how often each image is there; once by default.
+        counts: `(N,)` how often each image is there, or `(R, N)` in each of R resamples; once by
+            default.
 
     Returns:
-        `(N,)` each class' share by its images; 0 for a class that the mix does not have.
+        Of the shape of `counts`: each class' share by its images; 0 for a class that the mix does
+        not have; NaN for all images of a resample that lacks a class of the mix, for no weights
+        make it then.
     """
     names = np.asarray(categories)
     times = np.ones(len(names)) if counts is None else np.asarray(counts, np.float64)
-    weights = np.zeros(len(names))
+    weights = np.zeros(times.shape)
     for category, share in mix.items():
         chosen = np.where(names == category, times, 0)
-        weights += share * chosen / max(1.0, chosen.sum())
+        total = chosen.sum(axis=-1, keepdims=True)
+        weights += share * chosen / np.where(total > 0, total, np.nan)
     return weights
 
 

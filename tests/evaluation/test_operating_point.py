@@ -10,6 +10,7 @@ from lungbox.constants import RSNA_CLASS_MIX, RSNA_CLASSES
 from lungbox.datasets.types import Dataset
 from lungbox.evaluation import operating_point
 from lungbox.evaluation.operating_point import (
+    HOW_CHOSEN,
     Grid,
     _Search,
     cross_fit,
@@ -17,8 +18,10 @@ from lungbox.evaluation.operating_point import (
     mix_weights,
     patient_parts,
 )
-from lungbox.evaluation.scores import VIEW_ALONE, judge, rsna_figures
+from lungbox.evaluation.scores import AT_MIX, VIEW_ALONE, judge, rsna_figures
 from lungbox.metrics import rsna_score
+from lungbox.weights.manifest import load_manifest
+from tests.conftest import ROOT
 from tests.evaluation.drawn import drawn_maps
 
 GRID = Grid(thresholds=(0.3, 0.6), min_areas=(0.001, 0.05), shrinks=(0.05,), gates=8)
@@ -86,6 +89,60 @@ def test_the_mix_is_kept_on_any_part(maps):
     assert np.all((weights > 0) == (counts > 0))
 
 
+def test_every_resample_that_decides_has_the_mix(maps, monkeypatch):
+    """Also where a class has only one patient, who is missing from every third resample."""
+    hard = RSNA_CLASSES[1]
+    rows = [row for row, image in enumerate(maps.dataset.images) if image.category != hard] + [4]
+    few = replace(
+        maps,
+        dataset=Dataset(tuple(maps.dataset.images[row] for row in rows)),
+        opacity=maps.opacity[rows],
+        scores=maps.scores[rows],
+    )
+    categories = np.array([image.category for image in few.dataset.images])
+    seen = []
+    original = _Search.values
+
+    def watched(self, weights):
+        seen.append([weights[categories == name].sum() for name in RSNA_CLASSES])
+        return original(self, weights)
+
+    monkeypatch.setattr(_Search, "values", watched)
+    _Search.over(few, GRID, lambda: None).choose(np.ones(len(rows), bool))
+    assert len(seen) == 100
+    assert np.array(seen) == pytest.approx(
+        np.tile([RSNA_CLASS_MIX[name] for name in RSNA_CLASSES], (100, 1))
+    )
+    # Without that patient no weights make the mix, and all images count alike.
+    seen.clear()
+    _Search.over(few, GRID, lambda: None).choose(categories != hard)
+    assert len(seen) == 100
+    assert all(shares[1] == 0 and sum(shares) == int(sum(shares)) > 40 for shares in seen)
+
+
+def test_the_gate_is_the_median_of_those_that_are_best(maps, monkeypatch):
+    """Neither the most frequent, nor the mean, nor the lowest that is nearly as good as the best;
+    the other values are the best behind it on average."""
+    search = _Search.over(maps, GRID, lambda: None)
+    order = iter(np.random.default_rng(1).permutation(np.repeat([1, 2, 7], [45, 10, 45])))
+
+    def values(self, weights):
+        table = np.zeros((len(self.points), len(self.gates)))
+        table[0, next(order)] = 1
+        table[3, 2] = 0.2
+        return table
+
+    monkeypatch.setattr(_Search, "values", values)
+    chosen = search.choose(np.ones(90, bool))
+    assert chosen == replace(search.points[3], gate=float(search.gates[2]))
+
+
+def test_what_the_manifest_and_the_documentation_say_of_the_choice_is_what_is_done():
+    assert load_manifest().ensembles["default"].note.endswith(f"the gate is {HOW_CHOSEN}")
+    text = " ".join((ROOT / "docs/evaluation.md").read_text(encoding="utf-8").split())
+    assert f"it is {HOW_CHOSEN}." in text
+
+
 def test_points_that_say_more_are_tried_as_they_are_used(maps):
     """The search finds regions once for many points; each row is what the point itself gives."""
     grid = replace(
@@ -128,6 +185,18 @@ def test_mix_gives_classes_their_shares(maps):
     for category, share in RSNA_CLASS_MIX.items():
         rows = [image.category == category for image in maps.dataset.images]
         assert weights[rows].sum() == pytest.approx(share)
+
+
+def test_the_figure_at_the_mix_has_the_mix_in_every_resample(maps):
+    """Were every opacity hit by half and all others boxed, the figure would be half the share of
+    opacities, whoever is drawn: only a weight that is not the class's share can change it."""
+    judged = judge(maps, [replace(GRID.points()[0], gate=2.0)] * 90)
+    positive = judged.outcomes.truths > 0
+    parts = np.where(positive, 0.5, 0.0)
+    judged = replace(judged, outcomes=replace(judged.outcomes, parts=parts))
+    figure = next(figure for figure in rsna_figures(judged) if figure.name == AT_MIX)
+    expected = 0.5 * RSNA_CLASS_MIX[RSNA_CLASSES[2]]
+    assert [figure.low, figure.value, figure.high] == pytest.approx([expected] * 3)
 
 
 def test_figures_lie_in_their_intervals(maps):

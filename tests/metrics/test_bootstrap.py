@@ -91,6 +91,39 @@ def test_what_is_not_defined():
     assert math.isnan(Draws.over([]).ratio([], []).value)
 
 
+def test_every_resample_has_the_mix(images):
+    """The weights follow from the rows drawn: those of all rows would give the classes that are
+    drawn more often more than their share."""
+    patients, parts, _, _ = images
+    names = np.array(RSNA_CLASSES)[np.random.default_rng(3).integers(0, 3, len(parts))]
+    draws = Draws.over(patients, resamples=250)
+    counted = ~np.isnan(parts)
+    found = draws.mix_ratio(np.nan_to_num(parts), counted, names, RSNA_CLASS_MIX)
+    expected = slowly(
+        patients,
+        lambda rows: rsna_score(parts[rows], mix_weights(names[rows], RSNA_CLASS_MIX)),
+        250,
+    )
+    assert found.samples == pytest.approx(expected)
+    assert found.value == pytest.approx(rsna_score(parts, mix_weights(names, RSNA_CLASS_MIX)))
+
+
+def test_a_resample_without_a_class_has_no_mix():
+    """Of two patients, half of the resamples hold one of them twice."""
+    mix = {"a": 0.25, "b": 0.75}
+    draws = Draws.over(["p", "q"], resamples=200)
+    found = draws.mix_ratio([1, 0], [1, 1], ["a", "b"], mix)
+    both = (draws.counts == 1).all(axis=1)
+    assert 60 < both.sum() < 140
+    assert np.array_equal(~np.isnan(found.samples), both)
+    assert found.samples[both] == pytest.approx(0.25)
+    assert found.interval == pytest.approx((0.25, 0.25))
+    counts = np.array([[2, 1, 1], [0, 3, 0], [1, 0, 5]])
+    weights = mix_weights(["a", "a", "b"], mix, counts)
+    assert weights[[0, 2]] == pytest.approx(np.array([[1 / 6, 1 / 12, 3 / 4], [1 / 4, 0, 3 / 4]]))
+    assert np.isnan(weights[1]).all()
+
+
 def test_a_mix_gives_classes_their_shares():
     categories = np.repeat([*RSNA_CLASSES, "other"], [5, 2, 9, 4])
     weights = mix_weights(categories, RSNA_CLASS_MIX)
