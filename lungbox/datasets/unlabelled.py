@@ -1,5 +1,8 @@
 """Radiographs that nobody has labelled, for a network to learn from another's opinion."""
 
+import filecmp
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -42,3 +45,22 @@ def load_unlabelled(folder: Path) -> Dataset:
             )
         )
     return Dataset(tuple(images), tuple(faults))
+
+
+def files_by_size(paths: Iterable[Path]) -> dict[int, list[Path]]:
+    """Files by their size in bytes, for `is_copy`."""
+    found: dict[int, list[Path]] = defaultdict(list)
+    for path in paths:
+        found[path.stat().st_size].append(path)
+    return dict(found)
+
+
+def is_copy(path: Path, files: Mapping[int, Sequence[Path]]) -> bool:
+    """Whether a file is one of `files`, byte for byte, under any name.
+
+    Args:
+        path: a file.
+        files: by their size; only those of the same size are read.
+    """
+    same_size = files.get(path.stat().st_size, ())
+    return any(filecmp.cmp(path, other, shallow=False) for other in same_size)

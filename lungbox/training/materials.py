@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from lungbox import datasets
 from lungbox.datasets.cache import Cache, prepare_all
 from lungbox.datasets.types import Dataset
+from lungbox.datasets.unlabelled import files_by_size, is_copy
 from lungbox.training.job import Job, Progress
 from lungbox.training.recipe import Recipe
 from lungbox.training.teacher import Teacher
@@ -66,8 +67,9 @@ def _learned(found: Dataset, recipe: Recipe, job: Job, progress: Progress) -> Da
         return chosen
     # Of the held-out fold, without their labels, they would be learned by heart all the same.
     known = {image.identity for image in found.images}
+    files = files_by_size(image.path for image in found.images)
     more = datasets.load_unlabelled(job.unlabelled)
-    new = more.where(lambda image: image.identity not in known)
+    new = more.where(lambda image: image.identity not in known and not is_copy(image.path, files))
     if len(new) < len(more):
         progress.note(
             f"{job.unlabelled}: {len(more) - len(new)} of {len(more)} are in {job.data}, too, and "

@@ -16,7 +16,7 @@ from safetensors import safe_open
 
 from lungbox import architecture
 from lungbox.datasets import DatasetError, load
-from lungbox.datasets.phantom import write_rsna
+from lungbox.datasets.phantom import draw, write_rsna
 from lungbox.errors import LungboxError
 from lungbox.metrics.losses import F1, MeanIoU, PixelAccuracy, ReferenceMeanIoU, soft_iou
 from lungbox.radiograph import prepare, read, resize_area
@@ -225,7 +225,8 @@ def test_distillation_learns_from_all_images(folder, own_home, tmp_path):
     more = tmp_path / "more"
     more.mkdir()
     for number, path in enumerate(sorted((folder / "data/images").iterdir())[:5]):
-        shutil.copyfile(path, more / f"new-{number}.png")
+        new = draw(64, number % 3, np.random.default_rng((9, number))).pixels
+        Image.fromarray(new).save(more / f"new-{number}.png")
         shutil.copyfile(path, more / path.name)  # known, perhaps of the held-out fold
     (more / "broken.png").write_bytes(b"no picture")
     taught = ("distillation={ teacher = 'tiny', share = 0.6 }",)
@@ -310,6 +311,18 @@ def test_a_teacher_that_saw_the_held_out_fold_is_refused(folder, own_home, tmp_p
     changes = ("data.folds=[0, 1]", "validation.fold=2", "distillation.teacher='tiny'")
     with pytest.raises(LungboxError, match="tiny, the teacher, was trained on fold 2"):
         train(folder, "leaks", *changes)
+
+
+def test_what_the_teacher_has_seen_counts_as_seen_by_the_student(folder, own_home, tmp_path):
+    enter_tiny(tmp_path)  # trained on folds 1 to 4
+    changes = (
+        "data.folds=[0]",
+        "distillation.teacher='tiny'",
+        "stages=[{ epochs = 1, image_size = 32 }]",
+    )
+    request = Request(folder / "recipe.toml", folder / "data", tmp_path / "run", changes)
+    name = run(request, Console(quiet=True))
+    assert load_manifest().seen_by(name) == {0, 1, 2, 3, 4}
 
 
 def test_only_the_chosen_data_sets_are_learned_from(folder):
