@@ -160,3 +160,86 @@ def test_one_box_a_lung_is_the_most_certain():
     boxes, scores = regions(mask, (32, 32), 1, replace(PLAIN, one_a_lung=True))
     assert boxes.tolist() == [[2, 20, 8, 26], [20, 4, 26, 10]]
     assert scores == pytest.approx([0.9, 0.8])
+
+
+def grid_of(opacity):
+    """A `(h, w, 2)` mask of an opacity map, which need not be square."""
+    opacity = np.asarray(opacity, np.float32)
+    return np.stack([1 - opacity, opacity], axis=-1)
+
+
+@pytest.mark.parametrize(
+    "point", [replace(PLAIN, gate=0.4), OperatingPoint(compatibility="reference", gate=0.4)]
+)
+def test_nothing_has_the_shapes_and_types_of_something(point):
+    empty = grid_of(np.zeros((24, 48)))
+    for score in (0.3, 0.5):  # behind the gate, and nothing painted
+        boxes, scores = regions(empty, (96, 64), score, point)
+        assert (boxes.shape, boxes.dtype) == ((0, 4), np.float32)
+        assert (scores.shape, scores.dtype) == ((0,), np.float32)
+
+
+def test_equal_confidences_keep_the_order_of_the_image():
+    opacity = np.zeros((32, 48))
+    opacity[1::4, 1::4] = 0.9  # 96 single pixels
+    boxes, scores = regions(grid_of(opacity), (48, 32), 1, PLAIN)
+    assert len(boxes) == 96
+    assert len(set(scores.tolist())) == 1
+    assert boxes.tolist() == sorted(boxes.tolist(), key=lambda box: (box[1], box[0]))
+
+
+def test_halves_of_a_wide_mask_are_those_of_its_width():
+    """Two centres in the left half, at 10 and 19 of 48 columns and 24 rows; one on the midline,
+    which is the left half's too; one in the right."""
+    opacity = np.zeros((24, 48))
+    for left, value in ((8, 0.6), (17, 0.9), (22, 0.8), (40, 0.7)):
+        opacity[2:6, left : left + 4] = value
+        opacity[:, 21] = 0
+    one = replace(PLAIN, one_a_lung=True)
+    boxes, scores = regions(grid_of(opacity), (48, 24), 1, one)
+    assert boxes.tolist() == [[17, 2, 21, 6], [40, 2, 44, 6]]
+    assert scores == pytest.approx([0.9, 0.7])
+    assert len(regions(grid_of(opacity), (48, 24), 1, PLAIN)[0]) == 4
+    opacity[:, :21] = 0
+    boxes, _ = regions(grid_of(opacity), (48, 24), 1, one)
+    assert boxes[:, 0].tolist() == [22, 40]
+    opacity[:, :] = 0
+    opacity[2:6, 2:6], opacity[10:14, 2:6] = 0.6, 0.9
+    assert regions(grid_of(opacity), (48, 24), 1, one)[0].tolist() == [[2, 10, 6, 14]]
+
+
+def test_tails_of_regions_without_opacity_at_their_edges():
+    """At a threshold of 0 all of the mask is one region."""
+    mass = replace(PLAIN, threshold=0.0, extent="mass")
+    opacity = np.zeros((8, 12))
+    assert regions(grid_of(opacity), (12, 8), 1, mass)[0].tolist() == [[0, 0, 12, 8]]
+    opacity[3, 5] = 1  # its mass is 1
+    expected = pytest.approx(np.array([[5.02, 3.02, 5.98, 3.98]]))
+    assert regions(grid_of(opacity), (12, 8), 1, mass)[0] == expected
+    opacity[3, 5], opacity[7, 11] = 0, 0.5
+    expected = pytest.approx(np.array([[11.02, 7.02, 11.98, 7.98]]))
+    assert regions(grid_of(opacity), (12, 8), 1, mass)[0] == expected
+
+
+def test_a_confidence_is_at_most_1():
+    """Sums of many probabilities may round to more."""
+    opacity = np.zeros((8, 12))
+    opacity[2:6, 3:9] = 1.25
+    for confidence in ("mean", "peak", "box"):
+        point = replace(PLAIN, confidence=confidence)
+        assert regions(grid_of(opacity), (12, 8), 1, point)[1].tolist() == [1]
+
+
+def test_the_references_least_area_and_order():
+    """A box of its map of 1024 x 1024 must be larger than 25,000 pixels; the fuller comes first."""
+    opacity = np.zeros((1024, 1024))
+    opacity[0:125, 0:200] = 1
+    point = OperatingPoint(rule="argmax", compatibility="reference")
+    assert len(regions(grid_of(opacity), (1024, 1024), 1, point)[0]) == 0
+    opacity[0:126, 0:200] = 1
+    opacity[0:50, 0:100] = 0
+    opacity[500:700, 500:800] = 1
+    boxes, scores = regions(grid_of(opacity), (2048, 1024), 1, point)
+    assert scores.dtype == np.float32
+    assert scores == pytest.approx([1, 1 - 5000 / 25_200])
+    assert boxes.tolist() == [[1030, 510, 1570, 690], [20, 6, 380, 120]]

@@ -86,3 +86,16 @@ def test_calibration_error_by_hand():
     assert found.counts.tolist() == [0, 0, 6, 0, 0, 0, 0, 0, 0, 2]
     assert np.isnan(found.observed[0])
     assert math.isnan(expected_calibration_error([], []))
+
+
+def test_calibration_error_takes_ten_bins_or_as_many_as_are_asked_for():
+    """0.12 and 0.18 are one of ten bins, two of twenty, and 0.32 joins them in one of two."""
+    targets, scores = [0, 1, 0], [0.12, 0.18, 0.32]
+    ten = (2 * abs(0.15 - 0.5) + 0.32) / 3
+    assert expected_calibration_error(targets, scores) == pytest.approx(ten)
+    twenty = (0.12 + 0.82 + 0.32) / 3
+    assert expected_calibration_error(targets, scores, bins=20) == pytest.approx(twenty)
+    two = abs(0.62 / 3 - 1 / 3)
+    assert expected_calibration_error(targets, scores, bins=2) == pytest.approx(two)
+    # Of eleven bins these would be the first two.
+    assert expected_calibration_error([0, 1], [0.05, 0.095]) == pytest.approx(abs(0.0725 - 0.5))

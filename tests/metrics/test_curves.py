@@ -65,3 +65,13 @@ def test_without_truth_or_predictions():
     without = DetectionCurve.of(nothing, PREDICTED, 3)
     assert all(map(math.isnan, froc(without)))
     assert all(map(math.isnan, without.recall))
+
+
+def test_froc_below_the_first_false_positive_is_0():
+    """The most certain is wrong, the next one right: before the first nothing is found."""
+    predicted = BoxTable.of(
+        [geometry.as_boxes([(50, 50, 60, 60), (0, 0, 10, 10)])], [np.array([0.9, 0.8])]
+    )
+    truth = BoxTable.of([geometry.as_boxes([(0, 0, 10, 10)])])
+    found = froc(DetectionCurve.of(truth, predicted, images=1), (0.5, 1, 2))
+    assert found.tolist() == [0, 1, 1]

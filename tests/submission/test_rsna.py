@@ -170,3 +170,27 @@ def test_a_small_box_stays_a_box():
         opacities(1),
     )
     assert len(parse(prediction_string(found)).boxes) == 1
+
+
+def test_rows_are_rescaled_and_empty_for_images_without_findings():
+    boxes = geometry.as_boxes([(10, 20, 30, 60)])
+    found = [Findings("a", (100, 200), 0.9, boxes, np.array([0.75], np.float32), ("x",))]
+    assert list(rows(found, space=1024, ids=["b", "a"])) == [
+        ("b", ""),
+        ("a", "0.7500 102.40 102.40 204.80 204.80"),
+    ]
+    assert list(rows(found)) == [("a", "0.7500 10.00 20.00 20.00 40.00")]
+
+
+def test_faults_of_a_sample_are_named_with_file_and_line(tmp_path):
+    path = tmp_path / "sample.csv"
+    path.write_text('patientId\na\nb,x\nb\na\na\n""\n')
+    with pytest.raises(SubmissionError) as caught:
+        read_ids(path)
+    assert str(path) in str(caught.value)
+    assert [str(fault) for fault in caught.value.faults] == [
+        "line 3: 2 cells, not the 1 of the first line",
+        "line 5: names a twice, first on line 2",
+        "line 6: names a twice, first on line 2",
+        "line 7: names no image",
+    ]
