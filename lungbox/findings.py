@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lungbox.constants import CLASS_NAMES, OPACITY
+from lungbox.values import ByValue
 
 
 def _no_boxes() -> NDArray[np.float32]:
@@ -17,8 +18,8 @@ def _no_scores() -> NDArray[np.float32]:
     return np.zeros(0, np.float32)
 
 
-@dataclass(frozen=True)
-class Findings:
+@dataclass(frozen=True, eq=False)
+class Findings(ByValue):
     """The boxes found on one radiograph.
 
     Attributes:

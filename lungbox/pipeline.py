@@ -30,6 +30,7 @@ from lungbox.findings import Findings, opacities
 from lungbox.flow import Finished, Stages, through
 from lungbox.folder import Source
 from lungbox.radiograph import Radiograph, RadiographError, identity, prepare, read
+from lungbox.values import ByValue
 from lungbox.weights.entries import FASTER, Precisions
 from lungbox.weights.fetch import Watch, fetch, fetch_all
 from lungbox.weights.files import WeightsError
@@ -42,8 +43,8 @@ _log = logging.getLogger("lungbox")
 _AHEAD, _AHEAD_WITH_PIXELS = 512, 24
 
 
-@dataclass(frozen=True)
-class Outcome:
+@dataclass(frozen=True, eq=False)
+class Outcome(ByValue):
     """What became of one file: findings with their mask, or the reason there are none.
 
     Attributes:

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lungbox.errors import LungboxError
+from lungbox.values import ByValue
 
 
 class DatasetError(LungboxError):
@@ -33,8 +34,8 @@ class Fault(str):
         return Fault, (self.kind, where, what)
 
 
-@dataclass(frozen=True)
-class LabelledRadiograph:
+@dataclass(frozen=True, eq=False)
+class LabelledRadiograph(ByValue):
     """One radiograph with what its readers said.
 
     Attributes:

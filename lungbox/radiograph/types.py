@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from lungbox.constants import IMAGE_ENDINGS
 from lungbox.errors import LungboxError
+from lungbox.values import ByValue
 
 
 class RadiographError(LungboxError):
@@ -30,8 +31,8 @@ def brief(error: Exception) -> str:
     return text.rstrip(".:")[:200] or type(error).__name__
 
 
-@dataclass(frozen=True)
-class Radiograph:
+@dataclass(frozen=True, eq=False)
+class Radiograph(ByValue):
     """One radiograph as it was read.
 
     Attributes:

@@ -23,13 +23,14 @@ from lungbox.submission.strings import (
     numbers,
     rounded,
 )
+from lungbox.values import ByValue
 
 HEADER = ("patientId", table.STRING)
 _NAMES = ("confidence", "x", "y", "width", "height")
 
 
-@dataclass(frozen=True)
-class Prediction:
+@dataclass(frozen=True, eq=False)
+class Prediction(ByValue):
     """One row: `(N, 4)` `x1, y1, x2, y2` boxes in the submission's space, `(N,)` confidences."""
 
     boxes: Boxes

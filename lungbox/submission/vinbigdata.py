@@ -25,6 +25,7 @@ from lungbox.submission.strings import (
     numbers,
     rounded,
 )
+from lungbox.values import ByValue
 
 HEADER = ("image_id", table.STRING)
 NOTHING = f"{VINBIGDATA_NO_FINDING} 1 0 0 1 1"
@@ -33,8 +34,8 @@ _NAMES = ("class", "confidence", "x1", "y1", "x2", "y2")
 _NUMBERS = {name.lower(): number for number, name in enumerate(VINBIGDATA_CLASSES)}
 
 
-@dataclass(frozen=True)
-class ClassedPrediction:
+@dataclass(frozen=True, eq=False)
+class ClassedPrediction(ByValue):
     """One row.
 
     Attributes:
