@@ -32,7 +32,7 @@ def average(
     inputs = keras.Input((side, side, 1), name="radiograph")
     # 2. Members
     outputs = [
-        _named(model, index)(_smaller(inputs, model.input_shape[1], index))
+        _member(model, index)(_smaller(inputs, model.input_shape[1], index))
         for index, (model, _) in enumerate(members)
     ]
     shares = [share for _, share in members]
@@ -49,10 +49,10 @@ def average(
     return keras.Model(inputs, means, name="ensemble")
 
 
-def _named(model: keras.Model, index: int) -> keras.Model:
-    """The same network may be a member twice, with other weights; names have to differ."""
-    model.name = f"member{index}_{model.name}"
-    return model
+def _member(model: keras.Model, index: int) -> keras.Model:
+    """The same layers under a name of their own, for members' names have to differ; the caller's
+    network keeps its own, which is written into its weight files."""
+    return keras.Model(model.input, model.output, name=f"member{index}_{model.name}")
 
 
 def _smaller(images: KerasTensor, side: int, index: int) -> KerasTensor:

@@ -4,8 +4,10 @@ import cv2
 import keras
 import numpy as np
 import pytest
+from safetensors import safe_open
 
 from lungbox.architecture.ensemble import AreaAverages, average
+from lungbox.weights.files import save_weights
 
 
 def constant(side, stride, opacity, image=None, name="constant"):
@@ -72,3 +74,26 @@ def test_the_most_certain_pixels_are_half_a_percent():
 def test_one_network_may_be_a_member_twice():
     members = [(constant(32, 1, 0.2, 0.1), 0.5), (constant(32, 1, 0.4, 0.3), 0.5)]
     assert run(average(members), 32)["mask"][..., 1] == pytest.approx(0.3)
+
+
+def test_the_callers_network_keeps_its_name(tmp_path):
+    """It is written into weight files; and one network may have two parts in an ensemble."""
+    member = constant(32, 4, 0.2, 0.4, name="mine")
+    twice = average([(member, 0.5), (member, 0.5)])
+    average([(member, 1.0)])
+    assert member.name == "mine"
+    assert run(twice, 32)["mask"][..., 1] == pytest.approx(0.2)
+    save_weights(member, tmp_path / "weights.safetensors")
+    with safe_open(tmp_path / "weights.safetensors", framework="numpy") as file:
+        assert file.metadata() == {"architecture": "mine"}
+
+
+def test_an_ensemble_has_its_members_own_weights():
+    """Trained on, a member changes in the ensemble: validation scores the weights of the moment."""
+    inputs = keras.Input((32, 32, 1))
+    layer = keras.layers.Conv2D(2, 1, activation="sigmoid")
+    member = keras.Model(inputs, {"mask": layer(inputs)})
+    ensemble = average([(member, 1.0)])
+    layer.kernel.assign(np.zeros((1, 1, 1, 2)))
+    layer.bias.assign([0.0, np.log(3)])
+    assert run(ensemble, 32)["mask"][..., 1] == pytest.approx(0.75)
