@@ -29,7 +29,7 @@ enabled = false
 [optimizer]
 learning_rate = 0.05
 warmup = 0
-ema = 0.7
+ema = 0.25
 [validation]
 fold = 0
 every = 1
@@ -79,10 +79,10 @@ class Watched(Progress):
         self.steps.append(values(self.trainee.whole.trainable_variables))
 
     def averages(self):
-        """After each step; its momentum rises to 0.7 from 0 at the first."""
+        """After each step; its momentum rises from 0, at the first, to 0.25, at the fourth."""
         mean = self.steps[0]
         for step, now in enumerate(self.steps):
-            momentum = min(0.7, step / (step + 9))
+            momentum = min(0.25, step / (step + 9))
             mean = [momentum * m + (1 - momentum) * v for m, v in zip(mean, now, strict=True)]
             yield mean
 
