@@ -3,6 +3,7 @@
 import csv
 from pathlib import Path
 
+import cv2
 import numpy as np
 from pydicom.uid import JPEGBaseline8Bit
 
@@ -37,6 +38,23 @@ def write_competition(folder: Path, examples: Path) -> Path:
         _write(tests / f"test-{number}.dcm", phantom(number, 64).pixels)
         rows.append([f"test-{number}", "0.5 0 0 100 100"])
     write_table(folder / "stage_2_sample_submission.csv", rows)
+    return folder
+
+
+def write_portraits(folder: Path, count: int = 4) -> Path:
+    """The competition with files of 96 x 128, each with one box: from a quarter to a half of the
+    width, from an eighth to five eighths of the height."""
+    images = folder / "stage_2_train_images"
+    images.mkdir(parents=True)
+    labels = [["patientId", "x", "y", "width", "height", "Target"]]
+    classes = [["patientId", "class"]]
+    for number in range(count):
+        drawn = cv2.resize(phantom(number, 128).pixels, (96, 128))
+        _write(images / f"portrait-{number}.dcm", drawn)
+        labels.append([f"portrait-{number}", "256", "128", "256", "512", "1"])
+        classes.append([f"portrait-{number}", RSNA_CLASSES[2]])
+    write_table(folder / LABELS, labels)
+    write_table(folder / CLASSES, classes)
     return folder
 
 

@@ -26,12 +26,13 @@ class Executed:
     figures: int
 
 
-def execute(name: str, folder: Path, **settings: object) -> Executed:
+def execute(name: str, folder: Path, last: str = "", **settings: object) -> Executed:
     """Run a notebook in `folder`, in a kernel of this interpreter.
 
     Args:
         name: of the notebook, without its ending.
         folder: its working folder; what Jupyter and IPython keep also lies there.
+        last: code of one more cell behind all others, which looks at what they left.
         settings: names of its settings cell, set right behind it.
 
     Raises:
@@ -45,6 +46,7 @@ def execute(name: str, folder: Path, **settings: object) -> Executed:
     lines = [f"{setting} = {value!r}" for setting, value in settings.items()]
     injected = nbformat.v4.new_code_cell("\n".join(lines))
     notebook.cells.insert(notebook.cells.index(cell) + 1, injected)
+    notebook.cells.append(nbformat.v4.new_code_cell(last))
     folder.mkdir(parents=True, exist_ok=True)
     client = NotebookClient(
         notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": str(folder)}}

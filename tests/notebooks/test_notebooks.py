@@ -13,7 +13,13 @@ from nbclient.exceptions import CellExecutionError
 
 from lungbox.submission import read_submission
 from tests.conftest import ROOT
-from tests.notebooks.attached import IMAGES, TRAINED_ON, write_competition, write_vinbigdata
+from tests.notebooks.attached import (
+    IMAGES,
+    TRAINED_ON,
+    write_competition,
+    write_portraits,
+    write_vinbigdata,
+)
 from tests.notebooks.executed import NOTEBOOKS, execute
 
 EVERY = sorted(NOTEBOOKS.glob("*.ipynb"))
@@ -90,10 +96,23 @@ def test_what_is_in_the_data(competition, tmp_path):
 
 
 @pytest.mark.slow
-def test_without_vinbigdata_the_rest_is_shown(competition, tmp_path):
-    done = execute("eda", tmp_path, DATA=str(competition), SAMPLE=4)
+def test_without_vinbigdata_the_rest_is_shown(tmp_path):
+    """Of files that are not square: boxes as shares of their sides, and their shape in pixels."""
+    competition = write_portraits(tmp_path / "rsna")
+    last = (
+        "print(np.round(shares, 4).tolist())\n"
+        "print([f'{value:.4f}' for value in aspect])\n"
+        "print([(int(axis.min()), int(axis.max())) for axis in np.nonzero(covered)])"
+    )
+    done = execute("eda", tmp_path, last, DATA=str(competition), SAMPLE=4)
     assert done.figures == 7
     assert "VINBIGDATA is not set" in done.said
+    assert str([[0.25, 0.125, 0.5, 0.625]] * 4) in done.said
+    # 24 pixels wide, 64 high.
+    assert str(["2.6667"] * 4) in done.said
+    assert "[(8, 39), (16, 31)]" in done.said
+    assert "100% of the boxes are in the left half" in done.said
+    assert "0% are in its lower half" in done.said
 
 
 @pytest.mark.slow
