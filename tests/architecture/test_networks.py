@@ -11,6 +11,10 @@ from tests.architecture.tester import SIDE, NetworkTester
 class TestUnetLite0(NetworkTester):
     name = "unet_lite0"
 
+    def scaled(self, rgb):
+        """Of the published EfficientNet-Lite: MEAN_RGB is 127, STDDEV_RGB 128."""
+        return (rgb - 127) / 128
+
     def without_dropout(self) -> keras.Model:
         return architecture.build(self.name, SIDE, drop_connect=0, dropout=0)
 
@@ -22,6 +26,9 @@ class TestUnetLite0(NetworkTester):
 class TestUnetResnet152(NetworkTester):
     name = "unet_resnet152"
 
+    def scaled(self, rgb):
+        return keras.applications.resnet.preprocess_input(rgb.copy())
+
     def test_all_of_the_fourth_stage_is_there(self, network):
         reference = architecture.build("unet_resnet152_reference", SIDE)
         # 30 blocks of 1,024 to 256 to 256 to 1,024 channels, with biases and normalisation.
@@ -32,19 +39,32 @@ class TestUnetResnet152(NetworkTester):
 class TestUnetDensenet121(NetworkTester):
     name = "unet_densenet121"
 
+    def scaled(self, rgb):
+        return keras.applications.densenet.preprocess_input(rgb.copy())
+
 
 class TestUnetVgg19Attention(NetworkTester):
     name = "unet_vgg19_attention"
 
+    def scaled(self, rgb):
+        return keras.applications.vgg19.preprocess_input(rgb.copy())
+
 
 class TestAsppResnet152(NetworkTester):
     name = "aspp_resnet152"
+
+    def scaled(self, rgb):
+        return keras.applications.resnet.preprocess_input(rgb.copy())
 
 
 class PublishedNetworkTester(NetworkTester):
     """JAX computes the published outputs themselves in tests/weights/test_keras2.py."""
 
     test_tensorflow_and_jax_agree = None
+
+    def scaled(self, rgb):
+        """All alike, to -1..1, which is not what their ImageNet weights were trained on."""
+        return rgb / 127.5 - 1
 
 
 class TestUnetResnet152Reference(PublishedNetworkTester):

@@ -13,6 +13,7 @@ from lungbox import architecture
 from lungbox.architecture.registry import NetworkError
 from lungbox.datasets.phantom import draw
 from lungbox.metrics.losses import IoUBinaryCrossentropy
+from lungbox.radiograph import prepare, read
 from lungbox.weights.files import WeightsError, load_weights, save_weights
 
 SIDE, COUNT = 64, 8  # small inputs, so that the suite stays quick
@@ -55,6 +56,29 @@ class NetworkTester:
             assert values.dtype == np.float32
             assert (values >= 0).all()
             assert (values <= 1 + 1e-6).all()
+
+    def scaled(self, rgb: np.ndarray) -> np.ndarray:
+        """`(B, H, W, 3)` 0-255 as the weights its encoder starts from were trained on them."""
+        raise NotImplementedError
+
+    def test_the_encoder_sees_what_its_weights_expect(self, network, examples):
+        """On a real radiograph, behind the network's own first layers; and nothing sees it
+        otherwise."""
+        pixels = prepare(read(examples / "00001437_019.dcm").pixels, SIDE)
+        gray = pixels[None, ..., None].astype(np.float32)
+        layer = network.get_layer("encoder_scaling")
+        seen = keras.ops.convert_to_numpy(keras.Model(network.input, layer.output)(gray))
+        expected = self.scaled(np.repeat(gray, 3, axis=-1))[..., : seen.shape[-1]]
+        assert np.abs(seen - expected).max() < 1e-3
+        assert np.ptp(expected) > 1.5
+        unscaled = {id(network.input), id(layer.input)}
+        readers = [
+            other.name
+            for other in network.layers
+            if not isinstance(other, keras.layers.InputLayer)
+            and any(id(tensor) in unscaled for tensor in keras.tree.flatten(other.input))
+        ]
+        assert set(readers) <= {"encoder_channels", "encoder_scaling"}
 
     def test_the_mask_follows_the_image(self, network, images):
         """Different images have different masks, wherever in a batch they are."""
