@@ -41,8 +41,9 @@ def read(recipe, dataset, folder, monkeypatch, **job):
 @checks("data.folds", "data.sources", "validation.fold")
 def test_folds_and_sources(tmp_path, monkeypatch):
     dataset = written(tmp_path, 20)
-    unsure = replace(dataset.images[0], identity="unsure", fold=2, uncertain=True)
-    dataset = Dataset((*dataset.images, unsure))
+    # Neither positive nor negative: of a fold that is learned from, and of the one that is scored.
+    unsure = [replace(dataset.images[n], identity="unsure", uncertain=True) for n in (7, 11)]
+    dataset = Dataset((*dataset.images, *unsure))
     settings = {"folds": [2, 4], "sources": ["siim"], "samples_per_epoch": 4}
     recipe = recipe_of(data=settings, validation={"fold": 1})
     found = read(recipe, dataset, tmp_path, monkeypatch)
