@@ -56,4 +56,5 @@ def _draw(axes: Axes, epochs: Sequence[Epoch], name: str, title: str) -> None:
     axes.set_xlabel("Epoch")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(alpha=0.3)
-    axes.legend()
+    if axes.lines:
+        axes.legend()

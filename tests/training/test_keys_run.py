@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from lungbox.datasets import load
 from lungbox.datasets.phantom import write_rsna
+from lungbox.radiograph import prepare, read
 from lungbox.training import fit, run
 from lungbox.training.fit import Validation
 from lungbox.training.job import Job, Progress
@@ -109,6 +111,28 @@ def test_every(folder, monkeypatch, every, scored):
     changes = ("stages=[{ epochs = 5, image_size = 32 }]",)
     train(folder, f"every-{every}", *changes, f"validation={{ fold = 0, every = {every} }}")
     assert asked == scored
+
+
+@checks("validation.batch_size")
+@pytest.mark.parametrize(("given", "expected"), [("", 2), (", batch_size = 3", 3)])
+def test_batches_of_the_held_out_fold(folder, monkeypatch, given, expected):
+    """Every image once, as it is, in batches of the size that is asked for."""
+    Untrained(monkeypatch)
+    seen = []
+
+    def score(validation):
+        seen.extend(validation._batches[step] for step in range(len(validation._batches)))
+        return Score(0.1, 0.5)
+
+    monkeypatch.setattr(Validation, "score", score)
+    changes = ("augmentation.enabled=true", "data.category_weights={ Normal = 0 }")
+    scoring = f"validation={{ fold = 0{given} }}"
+    train(folder, f"held-out-{expected}", *changes, scoring)
+    held_out = [image for image in load(folder / "data").images if image.fold == 0]
+    images = np.concatenate([images for images, *_ in seen])[..., 0]
+    assert [len(images) for images, *_ in seen] == [expected] * (len(held_out) // expected)
+    once = [prepare(read(image.path).pixels, SIDE) for image in held_out]
+    assert sorted(x.tobytes() for x in images) == sorted(np.float32(x).tobytes() for x in once)
 
 
 @checks("validation.patience")
