@@ -18,12 +18,22 @@ GRAY_LEVELS: Final = 256
 # certain pixels.
 IMAGE_SCORE_SHARE: Final = 0.005
 
-# Larger files are refused before they are decoded: 100 megapixels is five times the largest
-# digital detector, and a decompression bomb is always larger.
+# What a radiograph's file may be; anything beyond is refused before it is decoded, so that no file
+# takes more than 1.5 GB or 30 seconds (docs/formats.md).
+# 100 megapixels: five times the largest digital detector, more than any film scanner.
 MAX_PIXELS: Final = 100_000_000
-# Decoded at once, by all threads together: four of a digital detector's largest, or sixty of the
-# RSNA challenge's.
-PIXELS_AT_ONCE: Final = 64_000_000
+# The longer side beside the shorter; a whole spine or leg is 1:4.
+MAX_ASPECT: Final = 16
+# 16 bits for each of those pixels, and a header.
+MAX_FILE_BYTES: Final = 2**28
+# Memory while one file is decoded: 10 bytes for each of those pixels.
+MAX_DECODING_BYTES: Final = 1_000_000_000
+# The same for all threads together: four of a digital detector's largest, or sixty of the RSNA
+# challenge's. A larger file is decoded alone.
+DECODING_BYTES_AT_ONCE: Final = 640_000_000
+# Characters of what a file says of itself, in tables.
+MAX_REASON: Final = 500
+MAX_FLAG: Final = 100
 
 # The RSNA Pneumonia Detection Challenge (2018): the space its labels are drawn in, and the
 # thresholds of its metric.

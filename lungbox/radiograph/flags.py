@@ -8,6 +8,9 @@ import re
 from pydicom import Dataset
 from pydicom.multival import MultiValue
 
+from lungbox.constants import MAX_FLAG
+from lungbox.radiograph.types import one_line
+
 # Projection radiography, and the two that say nothing about how an image came to be.
 _MODALITIES = {"CR", "DX", "DR", "RG", "RF", "XR", "SC", "OT", ""}
 _CHEST = ("CHEST", "THORAX", "TORAX", "THORACIC", "LUNG", "CXR", "RIB")
@@ -16,7 +19,14 @@ _FRONTAL_WORDS = re.compile(r"\b(AP|PA|FRONTAL)\b")  # "CHEST PA AND LATERAL" ma
 
 
 def not_frontal_chest(header: Dataset) -> str:
-    """Why this may be no frontal chest radiograph; empty where nothing says so."""
+    """Why this may be no frontal chest radiograph; empty where nothing says so.
+
+    One line of at most `MAX_FLAG` characters.
+    """
+    return one_line(_reason(header), MAX_FLAG)
+
+
+def _reason(header: Dataset) -> str:
     modality = _text(header, "Modality")
     if modality not in _MODALITIES:
         return f"modality {modality}"

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from lungbox.constants import MAX_PIXELS
+from lungbox.constants import MAX_ASPECT, MAX_DECODING_BYTES, MAX_PIXELS
 from lungbox.radiograph.types import RadiographError
 
 # A burned-in marker or a dead pixel must not decide how much contrast the lungs get.
@@ -13,10 +13,10 @@ _TAIL = 0.005
 
 
 def check_pixels(width: int, height: int) -> None:
-    """Refuse images with no pixels, or more than `MAX_PIXELS`, before they are decoded.
+    """Refuse sizes that no radiograph has, before anything is decoded.
 
     Raises:
-        RadiographError: either.
+        RadiographError: no pixels, more than `MAX_PIXELS`, or sides beyond 1 to `MAX_ASPECT`.
     """
     if width * height > MAX_PIXELS:
         raise RadiographError(
@@ -25,6 +25,28 @@ def check_pixels(width: int, height: int) -> None:
         )
     if width * height == 0:
         raise RadiographError("it has no pixels")
+    if max(width, height) > MAX_ASPECT * min(width, height):
+        raise RadiographError(
+            f"it has {width} x {height} pixels; one side of a radiograph is at most {MAX_ASPECT} "
+            "times as long as the other"
+        )
+
+
+def check_decoding(needed: int) -> None:
+    """Refuse an image whose decoding takes more than `MAX_DECODING_BYTES`.
+
+    Args:
+        needed: bytes of memory at its peak.
+
+    Raises:
+        RadiographError: it is too large.
+    """
+    if needed > MAX_DECODING_BYTES:
+        raise RadiographError(
+            f"decoding it takes {needed / 1e9:.1f} GB of memory, more than the "
+            f"{MAX_DECODING_BYTES / 1e9:.1f} a radiograph may take; save it as 8-bit gray, or "
+            "resize it first"
+        )
 
 
 def count(
@@ -39,7 +61,7 @@ def count(
         without: `(H, W)`, pixels that are left out.
     """
     counts = np.zeros(size, np.int64)
-    for rows in _parts(values):
+    for rows in parts(values.shape):
         part = values[rows] if without is None else values[rows][~without[rows]]
         counts += np.bincount((part.astype(np.int64) - low).ravel(), minlength=size)
     return counts
@@ -50,15 +72,15 @@ def look_up(table: NDArray[np.uint8], values: NDArray, low: int) -> NDArray[np.u
     if values.dtype == np.uint8 and (table == np.arange(low, low + table.size)).all():
         return values
     found = np.empty(values.shape, np.uint8)
-    for rows in _parts(values):
+    for rows in parts(values.shape):
         found[rows] = table[values[rows].astype(np.int64) - low]
     return found
 
 
-def _parts(values: NDArray) -> Iterator[slice]:
-    """Rows of about a million pixels: indices take eight bytes each."""
-    step = max(1, 2**20 // values.shape[1])
-    return (slice(start, start + step) for start in range(0, len(values), step))
+def parts(shape: tuple[int, ...]) -> Iterator[slice]:
+    """Rows of about a million pixels of a `(H, W)` image, for what takes many bytes a pixel."""
+    step = max(1, 2**20 // shape[1])
+    return (slice(start, start + step) for start in range(0, shape[0], step))
 
 
 def stretch(values: NDArray, counts: NDArray | None = None) -> NDArray[np.float64]:

@@ -51,13 +51,14 @@ def resize_area(pixels: NDArray[np.uint8], height: int, width: int) -> NDArray[n
     grows.
 
     The two axes are treated apart when one shrinks and the other grows, for OpenCV falls back
-    to linear interpolation on both, which aliases.
+    to linear interpolation on both, which aliases. The one that shrinks comes first: the other way
+    round, a single column of millions of pixels would be widened as it is.
     """
     rows, columns = pixels.shape
     if (height <= rows) == (width <= columns):
         return _resize(pixels, height, width, shrinks=height <= rows)
-    narrowed = _resize(pixels, rows, width, shrinks=width <= columns)
-    return _resize(narrowed, height, width, shrinks=height <= rows)
+    smaller = _resize(pixels, min(rows, height), min(columns, width), shrinks=True)
+    return _resize(smaller, height, width, shrinks=False)
 
 
 def equalise(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -5,7 +5,13 @@ from pathlib import Path
 from lungbox.radiograph.dicom import read_pixels
 from lungbox.radiograph.facts import Facts, facts_of
 from lungbox.radiograph.flags import not_frontal_chest
-from lungbox.radiograph.header import is_dicom, read_before_pixels, read_header
+from lungbox.radiograph.header import (
+    decoding_bytes,
+    is_dicom,
+    read_before_pixels,
+    read_header,
+)
+from lungbox.radiograph.opening import open_file
 from lungbox.radiograph.raster import SIGNATURES, raster_size, read_raster
 from lungbox.radiograph.room import ROOM
 from lungbox.radiograph.types import Radiograph, RadiographError, brief
@@ -17,10 +23,17 @@ def read(path: Path) -> Radiograph:
     Raises:
         RadiographError: it cannot be read as a radiograph; the message says why.
     """
+    try:
+        return _read(path)
+    except MemoryError as error:
+        raise RadiographError("there is not enough memory to decode it") from error
+
+
+def _read(path: Path) -> Radiograph:
     if _kind(path) == "raster":
         return Radiograph(read_raster(path), path)
     header = read_header(path)
-    with ROOM.take(int(header.Rows) * int(header.Columns)):
+    with ROOM.take(decoding_bytes(header)):
         pixels = read_pixels(header, path)
     try:
         return Radiograph(pixels, path, not_frontal_chest(header))
@@ -56,11 +69,8 @@ def facts(path: Path) -> Facts:
 
 
 def _kind(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            start = file.read(132)
-    except OSError as error:
-        raise RadiographError(f"it cannot be opened ({error.strerror})") from error
+    with open_file(path) as file:
+        start = file.read(132)
     if not start:
         raise RadiographError("the file is empty; copy it again from its source")
     if start.startswith(SIGNATURES):

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import Condition
 
-from lungbox.constants import PIXELS_AT_ONCE
+from lungbox.constants import DECODING_BYTES_AT_ONCE
 
 
 class Room:
@@ -37,7 +37,7 @@ class Room:
                 self._changed.notify_all()
 
 
-# Of all threads that read radiographs. While one is decoded it takes up to ten bytes a pixel.
-ROOM = Room(PIXELS_AT_ONCE)
+# Memory of all threads that decode radiographs, in bytes.
+ROOM = Room(DECODING_BYTES_AT_ONCE)
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=ROOM.clear)

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from lungbox.constants import IMAGE_ENDINGS
+from lungbox.constants import IMAGE_ENDINGS, MAX_REASON
 from lungbox.errors import LungboxError
 from lungbox.values import ByValue
 
@@ -19,7 +19,19 @@ class RadiographError(LungboxError):
 
     def __init__(self, message: str) -> None:
         # Parts of it come out of the file.
-        super().__init__(" ".join(message.split()))
+        super().__init__(one_line(message, MAX_REASON))
+
+
+def one_line(text: str, longest: int) -> str:
+    r"""Text of a file or a library for one cell of a table: one line, printable, not too long.
+
+    >>> one_line("two\nlines", 100), one_line("a long one", 6)
+    ('two lines', 'a l...')
+    """
+    start = text[: 4 * longest]  # enough of what may be a whole file
+    printable = "".join(c if c.isprintable() else " " for c in start)
+    words = " ".join(printable.split())
+    return words if len(words) <= longest else words[: longest - 3].rstrip() + "..."
 
 
 def brief(error: Exception) -> str:

@@ -34,6 +34,23 @@ def test_flags(tmp_path, header, flag):
     assert read(dicoms.write(ds, tmp_path / "x.dcm")).flag == flag
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning:pydicom")
+@pytest.mark.parametrize(
+    ("part", "flag"),
+    [
+        ("KNEE\r\n=1+1", "body part KNEE =1+1"),
+        ("KNEE " * 40, "body part " + "KNEE " * 17 + "KN..."),
+        ("K" * 200_000, ""),
+    ],
+    ids=["two lines", "long", "absurd"],
+)
+def test_flags_are_one_short_line(tmp_path, part, flag):
+    """What is absurdly long is no body part."""
+    ds = dicoms.dataset(np.eye(16) * 255)
+    ds.add_new(0x00180015, "UT", part)
+    assert read(dicoms.write(ds, tmp_path / "x.dcm")).flag == flag
+
+
 def test_view_code(tmp_path):
     ds = dicoms.dataset(np.eye(16) * 255)
     del ds.ViewPosition
