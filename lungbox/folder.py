@@ -31,10 +31,11 @@ class Source:
 
 
 def gather(place: Path, leave_out: Path | None = None) -> tuple[list[Source], list[str]]:
-    """Every file in `place` and the folders in it, or `place` itself where it is a file.
+    """Every file in `place` and the folders in it, or `place` itself where it is no folder.
 
-    Links to folders are followed, once each. Hidden files are left out. A folder that may not be
-    entered stands for itself, and fails when it is read.
+    Links to folders are followed, once each. Hidden files are left out. What is no file (a named
+    pipe, a socket, a device, a link to nothing), and a folder that may not be entered, stand for
+    themselves, and fail when they are read.
 
     Args:
         place: a folder or a file.
@@ -44,14 +45,15 @@ def gather(place: Path, leave_out: Path | None = None) -> tuple[list[Source], li
         The sources sorted by identity, and the identities that several files share: these files
         are each called by their path below `place` instead.
     """
-    if place.is_file():
+    if not place.is_dir():
         name = _printable(place.name)
         return [Source(place, _printable(identity(place)), name, _stamp(place))], []
     avoided = leave_out.resolve() if leave_out is not None else None
     here = place.resolve()
     inside = avoided is not None and here in avoided.parents
-    paths = [path for path in _walk(place, {avoided} if inside else set()) if _wanted(path)]
-    relatives = [_printable(path.relative_to(place).as_posix()) for path in paths]
+    found = dict.fromkeys(_walk(place, {avoided} if inside else set()))
+    paths = [path for path in found if _wanted(path)]
+    relatives = _all_printable([path.relative_to(place).as_posix() for path in paths])
     names = [_printable(identity(path)) for path in paths]
     chosen, shared = _distinct(names, relatives)
     facts = zip(paths, chosen, relatives, map(_stamp, paths), strict=True)
@@ -60,7 +62,10 @@ def gather(place: Path, leave_out: Path | None = None) -> tuple[list[Source], li
 
 
 def _distinct(names: list[str], relatives: list[str]) -> tuple[list[str], list[str]]:
-    """A name for each file that no other has: its own, or its path where that is shared."""
+    """A name for each file that no other has: its own, or its path where that is shared.
+
+    No two of the `relatives` may be equal.
+    """
     chosen = list(names)
     shared: set[str] = set()
     while True:
@@ -75,7 +80,7 @@ def _distinct(names: list[str], relatives: list[str]) -> tuple[list[str], list[s
 
 
 def _walk(place: Path, avoided: set[Path | None]) -> Iterator[Path]:
-    """Files below `place`, and the folders that may not be entered."""
+    """What is below `place` but folders, and the folders that may not be entered."""
     closed: list[Path] = []
     seen: set[Path] = set()
     walk = os.walk(
@@ -96,10 +101,7 @@ def _walk(place: Path, avoided: set[Path | None]) -> Iterator[Path]:
             closed.append(here)
             inner.clear()
             continue
-        for name in files:
-            path = here / name
-            if path.is_file() or path.is_symlink():
-                yield path
+        yield from (here / name for name in files)
     yield from closed
 
 
@@ -113,6 +115,18 @@ def _stamp(path: Path) -> str:
     except OSError:
         return "gone"
     return f"{status.st_size}-{status.st_mtime_ns}"
+
+
+def _all_printable(names: list[str]) -> list[str]:
+    r"""Names that differ, escaped so that they still do.
+
+    A line end and the letters `\n` in its place look alike once escaped; only then is each
+    backslash that stands in a name written twice.
+    """
+    printable = [_printable(name) for name in names]
+    if len(set(printable)) == len(names):
+        return printable
+    return [_printable(name.replace("\\", "\\\\")) for name in names]
 
 
 def _printable(name: str) -> str:

@@ -1,11 +1,13 @@
 """Which files are found, and what they are called."""
 
 import os
+import socket
 from pathlib import Path
 
 import pytest
 
 from lungbox.folder import gather
+from lungbox.radiograph import RadiographError, read
 
 
 def make(folder, *names):
@@ -113,3 +115,51 @@ def test_a_single_file(tmp_path):
     make(tmp_path, "a.png")
     (source,), _ = gather(tmp_path / "a.png")
     assert source.identity == "a"
+
+
+def test_names_that_look_alike_once_they_are_escaped(tmp_path):
+    make(tmp_path, "a\nb.jpg", r"a\nb.jpg", r"a\\nb.jpg", r"plain\name.jpg")
+    sources, shared = gather(tmp_path)
+    assert {source.path.name: (source.identity, source.relative) for source in sources} == {
+        "a\nb.jpg": (r"a\nb.jpg", r"a\nb.jpg"),
+        r"a\nb.jpg": (r"a\\nb.jpg", r"a\\nb.jpg"),
+        r"a\\nb.jpg": (r"a\\nb", r"a\\\\nb.jpg"),
+        r"plain\name.jpg": (r"plain\name", r"plain\\name.jpg"),
+    }
+    assert shared == [r"a\nb"]
+
+
+def test_a_backslash_alone_stays_as_it_is(tmp_path):
+    make(tmp_path, r"a\b.jpg", "line\nend.jpg")
+    assert called(gather(tmp_path)[0]) == {r"a\b.jpg": r"a\b", r"line\nend.jpg": r"line\nend"}
+
+
+def test_what_is_no_file_is_listed_and_fails_when_it_is_read(tmp_path):
+    make(tmp_path, "a.png")
+    os.mkfifo(tmp_path / "pipe.png")
+    os.mkfifo(tmp_path / ".hidden")
+    (tmp_path / "link.png").symlink_to(tmp_path / "pipe.png")
+    (tmp_path / "zeros.dcm").symlink_to("/dev/zero")
+    with socket.socket(socket.AF_UNIX) as server:
+        here = Path.cwd()
+        os.chdir(tmp_path)  # the whole path may be too long for a socket
+        try:
+            server.bind("socket")
+        finally:
+            os.chdir(here)
+    sources, _ = gather(tmp_path)
+    said = {}
+    for source in sources:
+        with pytest.raises(RadiographError) as caught:
+            read(source.path)
+        said[source.relative] = str(caught.value).partition(",")[0]
+    pipe = "it is a named pipe (FIFO)"
+    assert said == {
+        "a.png": "not a radiograph: its content is neither DICOM",
+        "pipe.png": pipe,
+        "link.png": pipe,
+        "socket": "it is a socket",
+        "zeros.dcm": "it is a device",
+    }
+    ((alone,), _) = gather(tmp_path / "pipe.png")
+    assert (alone.identity, alone.relative) == ("pipe", "pipe.png")
