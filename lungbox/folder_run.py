@@ -87,7 +87,9 @@ def _read_all(
     if done:
         say.print(f"Continuing: {done} of {len(sources)} are done.")
     else:
-        clear_pictures(request.output, journal.discarded)
+        trouble = clear_pictures(request.output, journal.discarded)
+        if trouble:
+            say.print(trouble, markup=False)
     with bar(say, "Reading", len(sources), done) as progress:
         pictures = request.overlays or request.members
         names = [member.name for member in detector.engine.job.members]

@@ -13,10 +13,12 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from lungbox.constants import MAX_REASON
 from lungbox.errors import LungboxError
 from lungbox.files import naming
 from lungbox.folder import Source
 from lungbox.pipeline import Outcome
+from lungbox.radiograph.types import one_line
 
 _NAME, _LOCK = ".journal.jsonl", ".journal.lock"
 
@@ -156,12 +158,12 @@ def _record(outcome: Outcome) -> dict[str, Any]:
     return {
         "path": outcome.source.relative,
         "stamp": outcome.source.stamp,
-        "reason": _utf8(outcome.reason),
-        "no_picture": _utf8(outcome.no_picture),
+        "reason": _one_line(outcome.reason),
+        "no_picture": _one_line(outcome.no_picture),
         "findings": None if findings is None else findings.to_record(),
     }
 
 
-def _utf8(text: str) -> str:
-    """Libraries name files in what they say, and a name may hold bytes that are no UTF-8."""
-    return text.encode("utf-8", "backslashreplace").decode()
+def _one_line(text: str) -> str:
+    """Libraries say several lines, and name files whose names may hold bytes that are no UTF-8."""
+    return one_line(text.encode("utf-8", "backslashreplace").decode(), MAX_REASON)

@@ -2,15 +2,18 @@
 
 import csv
 import json
+import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, fields
+from itertools import chain, count
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from lungbox.cells import TableError, guarded, read_column
 from lungbox.constants import OPACITY
 from lungbox.errors import LungboxError
 from lungbox.files import replacing
@@ -129,26 +132,43 @@ def write_results(
     return Totals(**totals)
 
 
-def clear_pictures(folder: Path, journalled: Iterable[str]) -> None:
+def clear_pictures(folder: Path, journalled: Iterable[str]) -> str:
     """Delete the pictures of an earlier run, and nothing that it did not draw.
 
     Args:
         folder: where results go.
         journalled: identities the earlier run had finished, where it was stopped.
+
+    Returns:
+        One sentence where the earlier run's `images.csv` could not be read and was renamed, so
+        that its pictures are still there; otherwise nothing.
     """
-    names = set(journalled)
+    names, trouble = set(journalled), ""
     if (folder / RUN).is_file() and (folder / IMAGES).is_file():
-        with (folder / IMAGES).open(newline="", encoding="utf-8") as file:
-            names |= {row.get("patientId") or "" for row in csv.DictReader(file)}
+        try:
+            names |= set(read_column(folder / IMAGES, _IMAGE_COLUMNS[0]))
+        except TableError as error:
+            kept = _set_aside(folder / IMAGES)
+            trouble = f"{error}; renamed to {kept.name}. Pictures of that run are not deleted."
     for name in names:
         if not name or name.startswith("/") or ".." in name.split("/"):
             continue
         for picture in (f"{OVERLAYS}/{name}.png", f"{MEMBERS}/{name}.png", f"{MEMBERS}/{name}.npz"):
-            (folder / picture).unlink(missing_ok=True)
+            # Unlike `Path.is_file`, false for what is too long for a name.
+            if os.path.isfile(folder / picture):  # noqa: PTH113
+                (folder / picture).unlink()
     for place in (folder / OVERLAYS, folder / MEMBERS):
         for inner in sorted(place.rglob("*"), reverse=True):
             _remove_empty(inner)
         _remove_empty(place)
+    return trouble
+
+
+def _set_aside(path: Path) -> Path:
+    """Rename a file to a name that is free."""
+    names = chain([".unreadable"], (f".unreadable-{number}" for number in count(2)))
+    kept = next(p for p in (path.with_name(path.name + name) for name in names) if not p.exists())
+    return path.rename(kept)
 
 
 def _remove_empty(folder: Path) -> None:
@@ -178,4 +198,4 @@ def _table(
     file: IO[str] = stack.enter_context(replacing(path))
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(columns)
-    return writer.writerow
+    return lambda row: writer.writerow([guarded(cell) for cell in row])

@@ -6,8 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from lungbox import results
+from lungbox.cells import TableError, guarded, read_column, unguarded
 from lungbox.errors import LungboxError
 from lungbox.findings import Findings, opacities
 from lungbox.folder import Source
@@ -21,6 +24,7 @@ from lungbox.results import (
     save_members,
     write_results,
 )
+from lungbox.submission import read_ids, read_submission
 
 FILES = ("submission.csv", "images.csv", "predictions.jsonl", "failed.csv")
 
@@ -48,10 +52,15 @@ OUTCOMES = (
 )
 
 
-def write(folder: Path, outcomes: tuple[Outcome, ...] = OUTCOMES, **options) -> Totals:
+def write(
+    folder: Path,
+    outcomes: tuple[Outcome, ...] = OUTCOMES,
+    of: tuple[Outcome, ...] = OUTCOMES,
+    **options,
+) -> Totals:
     with Journal(folder, {}) as journal:
         journal.append(list(outcomes))
-        return write_results(folder, journal, [item.source for item in OUTCOMES], **options)
+        return write_results(folder, journal, [item.source for item in of], **options)
 
 
 def table(path: Path) -> list[dict[str, str]]:
@@ -184,3 +193,100 @@ def test_only_pictures_of_an_earlier_run_are_cleared(tmp_path):
     assert not [name for name in drawn if (tmp_path / name).exists()]
     assert all((tmp_path / name).is_file() for name in others)
     assert not (tmp_path / "overlays/deep").exists()
+
+
+SAVED = {
+    "as it was": lambda text: text.encode(),
+    "byte order mark": lambda text: text.encode("utf-8-sig"),
+    "Windows": lambda text: text.replace("\n", "\r\n").encode("cp1252"),
+    "semicolons": lambda text: text.replace(",", ";").replace("\n", "\r\n").encode("cp1252"),
+    "Unicode text": lambda text: text.replace(",", "\t").replace("\n", "\r\n").encode("utf-16"),
+}
+
+
+@pytest.mark.parametrize("how", SAVED)
+def test_images_csv_that_a_spreadsheet_has_saved(tmp_path, how):
+    outcomes = (found("Müller.png"), found("=1+1.png", flag="body part FÜSSE"), found("b.png"))
+    write(tmp_path, outcomes, outcomes)
+    drawn = [tmp_path / "overlays" / f"{outcome.source.identity}.png" for outcome in outcomes]
+    for path in (*drawn, tmp_path / "overlays/mine.png"):
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"x")
+    (tmp_path / "run.json").write_text("{}")
+    table_path = tmp_path / "images.csv"
+    table_path.write_bytes(SAVED[how](table_path.read_text("utf-8")))
+    assert clear_pictures(tmp_path, []) == ""
+    assert [path.name for path in (tmp_path / "overlays").iterdir()] == ["mine.png"]
+
+
+def test_an_images_csv_with_an_enormous_cell(tmp_path):
+    """Beyond what Python's csv reads by itself, and names that no file can have."""
+    names = ["a", "x" * 300, "nul\0", "b"]
+    rows = [f"{name},{'f' * 200_000}\n" for name in names]
+    (tmp_path / "images.csv").write_text("patientId,flag\n" + "".join(rows))
+    (tmp_path / "run.json").write_text("{}")
+    (tmp_path / "overlays").mkdir()
+    for name in ("a", "b"):
+        (tmp_path / f"overlays/{name}.png").touch()
+    usual = csv.field_size_limit()
+    assert clear_pictures(tmp_path, []) == ""
+    assert csv.field_size_limit() == usual
+    assert not (tmp_path / "overlays").exists()
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfea", b"name,score\na,1\n", bytes(range(256)) * 9])
+def test_an_images_csv_that_cannot_be_read_is_set_aside(tmp_path, content):
+    (tmp_path / "run.json").write_text("{}")
+    (tmp_path / "images.csv.unreadable").write_text("of an even earlier run")
+    (tmp_path / "images.csv").write_bytes(content)
+    (tmp_path / "overlays").mkdir()
+    (tmp_path / "overlays/a.png").touch()
+    said = clear_pictures(tmp_path, [])
+    assert said.startswith(f"{tmp_path / 'images.csv'}: ")
+    assert said.endswith(
+        "; renamed to images.csv.unreadable-2. Pictures of that run are not deleted."
+    )
+    assert "\n" not in said
+    assert (tmp_path / "images.csv.unreadable-2").read_bytes() == content
+    assert not (tmp_path / "images.csv").exists()
+    assert (tmp_path / "images.csv.unreadable").read_text() == "of an even earlier run"
+    assert (tmp_path / "overlays/a.png").exists()
+    write(tmp_path)
+    assert len(table(tmp_path / "images.csv")) == 3
+
+
+@given(st.text(st.sampled_from("'=+-@\t\rab 1")))
+def test_cells_for_spreadsheets_are_read_back_equal(text):
+    written = guarded(text)
+    assert unguarded(str(written)) == text
+    assert not str(written).startswith(("=", "+", "-", "@", "\t", "\r"))
+
+
+def test_names_like_formulas_are_harmless_in_every_table(tmp_path):
+    names = ["=cmd|'calc'!A0.png", "+1.png", "-1.png", "@a.png", "'=b.png", "'c.png"]
+    outcomes = (*(found(name) for name in names), Outcome(source("=f.dcm"), reason="-x"))
+    write(tmp_path, outcomes, outcomes)
+    for file in ("submission.csv", "images.csv", "failed.csv"):
+        with (tmp_path / file).open(newline="") as written:
+            cells = [cell for row in csv.reader(written) for cell in row]
+        assert not [cell for cell in cells if cell.startswith(("=", "+", "-", "@"))]
+    identities = [Path(name).name.split(".")[0] for name in names]
+    assert read_column(tmp_path / "images.csv", "patientId") == identities
+    assert read_column(tmp_path / "images.csv", "path") == names
+    assert read_column(tmp_path / "failed.csv", "path") == ["=f.dcm"]
+    assert read_ids(tmp_path / "submission.csv") == identities
+    assert list(read_submission(tmp_path / "submission.csv")) == identities
+    lines = (tmp_path / "predictions.jsonl").read_text().splitlines()
+    assert [json.loads(line)["id"] for line in lines] == identities
+    with pytest.raises(TableError, match="has no column boxes"):
+        read_column(tmp_path / "failed.csv", "boxes")
+
+
+def test_reasons_are_one_line_of_bounded_length(tmp_path):
+    said = "OpenCV(5.0)\n> Overload resolution failed:\r\n\t- " + "words " * 1000
+    outcomes = (*OUTCOMES[:1], Outcome(source("b.dcm"), reason=said), *OUTCOMES[2:])
+    write(tmp_path, outcomes)
+    assert len((tmp_path / "failed.csv").read_text().splitlines()) == 2
+    ((reason,),) = [[row["reason"]] for row in table(tmp_path / "failed.csv")]
+    assert reason.startswith("OpenCV(5.0) > Overload resolution failed: - words words")
+    assert len(reason) <= 500

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TypeVar, cast
 
+from lungbox.cells import unguarded
 from lungbox.submission.faults import Fault, FaultsError, StringError, SubmissionError
 
 STRING = "PredictionString"
@@ -121,12 +122,13 @@ def _rows(
                 text = f"{len(row)} cells, not the {len(columns)} of the first line"
                 faults.append(Fault(text, reader.line_num))
                 if spoiled is not None and len(row) > place:
-                    spoiled.add(row[place])
+                    spoiled.add(unguarded(row[place]))
                 continue
             if not row[place]:
                 faults.append(Fault("names no image", reader.line_num))
                 continue
-            yield reader.line_num, row[place], row[string] if string is not None else ""
+            name = unguarded(row[place])
+            yield reader.line_num, name, row[string] if string is not None else ""
 
 
 def arranged(

@@ -78,7 +78,8 @@ class RunFolder:
                 "folder"
             )
         used = _table(materials)
-        other = self.images.is_file() and self.images.read_text("utf-8") != used
+        # A spreadsheet may have saved it in another encoding: then it is another table.
+        other = self.images.is_file() and self.images.read_text("utf-8", "replace") != used
         if other and not self.weights.is_file():
             raise RecipeError(
                 f"{self.path} holds a run that learns from other images than these (its "
