@@ -3,8 +3,9 @@
 PNG, JPEG and DICOM files in every transfer syntax are damaged at random, and files made to hurt
 (`tests/bombs.py`) come first. Each is read and prepared in a process beside this one, with its time
 and memory. The promise: it is read, or refused by a `RadiographError` of one line, in 30 seconds
-and 1.5 GB. Ends with 1 where a file breaks it. File `I` of seed `S` depends on nothing else, so
-`--only I` makes it again, and `--keep DIR` keeps those that broke the promise. Linux only.
+of processor time and 1.5 GB. Ends with 1 where a file breaks it. File `I` of seed `S` depends on
+nothing else, so `--only I` makes it again, and `--keep DIR` keeps those that broke the promise.
+Linux only.
 """
 
 import argparse
@@ -18,7 +19,6 @@ from collections.abc import Callable, Iterator
 from io import BytesIO
 from pathlib import Path
 from unittest.mock import patch
-from uuid import UUID
 
 import numpy as np
 import pydicom
@@ -32,6 +32,9 @@ from tests.measured import Measured, Reader
 
 ROOT = Path(__file__).parent.parent
 MOST_SECONDS, MOST_BYTES = 30.0, 1_500_000_000
+# Wall-clock seconds after which a file is given up, as one that is waited for without computing;
+# the machine may have other things to do.
+_PATIENCE = 4 * MOST_SECONDS
 # Larger ones of pydicom's own test files only take time.
 _LARGEST_BASE = 500_000
 _VALUES = (0, 1, 2, 0x7F, 0xFF, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0xFFFFFFFE, 0xFFFFFFFF)
@@ -54,7 +57,7 @@ def main() -> None:
         digest = hashlib.sha256(b"".join(bases)).hexdigest()[:12]
         console.print(f"seed {asked.seed}, {len(bases)} files to damage (sha256 {digest})")
         found: list[tuple[str, Measured]] = []
-        with Reader(2 * MOST_SECONDS) as reader:
+        with Reader(_PATIENCE) as reader:
             for name, make in _cases(asked, bases):
                 path = folder / "file"
                 make(path)
@@ -110,8 +113,8 @@ def _fault(measured: Measured) -> str:
     """How a file broke the promise; empty where it did not."""
     if measured.outcome not in ("read", "refused"):
         return f"{measured.outcome}: {measured.message[:300]}"
-    if measured.seconds > MOST_SECONDS:
-        return f"took {measured.seconds:.1f} s"
+    if measured.processor > MOST_SECONDS:
+        return f"took {measured.processor:.1f} s"
     if measured.peak > MOST_BYTES:
         return f"took {measured.peak / 1e9:.2f} GB"
     said = measured.message
@@ -130,12 +133,16 @@ def _report(found: list[tuple[str, Measured]], console: Console) -> None:
     for outcome, count in counts.most_common(40):
         table.add_row(str(count), outcome)
     console.print(table)
-    slowest = max(found, key=lambda item: item[1].seconds)
+    slowest = max(found, key=lambda item: item[1].processor)
     largest = max(found, key=lambda item: item[1].peak)
     faults = sum(bool(_fault(measured)) for _, measured in found)
     outcomes = Counter(measured.outcome for _, measured in found)
     console.print(f"{len(found)} files: {dict(outcomes)}; {faults} broke the promise")
-    console.print(f"largest time {slowest[1].seconds:.1f} s: {slowest[0]}", markup=False)
+    console.print(
+        f"largest time {slowest[1].processor:.1f} s of the processor: {slowest[0]} "
+        f"(wall-clock: at most {max(measured.seconds for _, measured in found):.1f} s)",
+        markup=False,
+    )
     console.print(f"largest memory {largest[1].peak / 1e6:.0f} MB: {largest[0]}", markup=False)
 
 
@@ -152,21 +159,22 @@ def _bases(folder: Path) -> Iterator[bytes]:
     examples = sorted((ROOT / "examples").iterdir())
     own = Path(pydicom.__file__).parent / "data" / "test_files"
     for path in (*examples, *sorted(own.rglob("*.dcm"))):
-        if path.stat().st_size <= _LARGEST_BASE:
-            yield path.read_bytes()
+        content = path.read_bytes()
+        image = path in examples or b"\xe0\x7f\x10\0" in content or b"\x7f\xe0\0\x10" in content
+        if image and len(content) <= _LARGEST_BASE:
+            yield content
     random = np.random.default_rng(0)
     smooth = Image.fromarray(random.integers(0, 256, (9, 7, 3)).astype(np.uint8))
     colour = np.asarray(smooth.resize((180, 240), Image.Resampling.BICUBIC))
     yield from _rasters(colour)
-    # The same identifiers each time.
-    with patch("uuid.uuid4", return_value=UUID(int=2**127 - 1)), warnings.catch_warnings():
+    # The same identifiers each time, so that files depend on the seed alone.
+    with patch("secrets.randbelow", return_value=10**37), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         for syntax in (*dicoms.LOSSLESS, *dicoms.LOSSY):
             for values, bits in _values(colour, syntax in dicoms.LOSSY):
-                path = folder / "base.dcm"
-                yield dicoms.write(
-                    dicoms.dataset(values, bits, syntax=syntax), path, syntax
-                ).read_bytes()
+                path, ds = folder / "base.dcm", dicoms.dataset(values, bits, syntax=syntax)
+                ds.StudyDate, ds.StudyTime = "20260101", "120000"  # GDCM would write the present
+                yield dicoms.write(ds, path, syntax).read_bytes()
                 path.unlink()
 
 

@@ -5,11 +5,13 @@ Linux only: the peak of a process is reset and read under `/proc`.
 
 import json
 import os
+import resource
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from selectors import EVENT_READ, DefaultSelector
@@ -27,6 +29,8 @@ class Measured:
             or `too slow`.
         message: why it was not read.
         seconds: of wall-clock time.
+        processor: seconds of processor time, of the process and its children: what it would take
+            at most on a machine with nothing else to do.
         peak: bytes of memory at most, of the process and its children together, with what Python
             and its libraries take.
     """
@@ -34,6 +38,7 @@ class Measured:
     outcome: str
     message: str
     seconds: float
+    processor: float
     peak: int
 
 
@@ -70,7 +75,7 @@ class Reader:
             return Measured(**json.loads(line))
         self._end()
         outcome = "crash" if answered else "too slow"
-        return Measured(outcome, "no answer", time.monotonic() - started, 0)
+        return Measured(outcome, "no answer", time.monotonic() - started, 0.0, 0)
 
     def _running(self) -> "subprocess.Popen[bytes]":
         if self._process is None:
@@ -126,6 +131,18 @@ def _resident(process: int) -> int:
         return 0  # it has ended
 
 
+def _processor_time() -> float:
+    ticks = 0
+    for child in _children(os.getpid()):
+        with suppress(OSError):  # it has ended, and is among those that have
+            ticks += sum(
+                map(int, Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()[11:13])
+            )
+    ended = resource.getrusage(resource.RUSAGE_CHILDREN)
+    ticking = ticks / os.sysconf("SC_CLK_TCK")
+    return time.process_time() + ticking + ended.ru_utime + ended.ru_stime
+
+
 def _peak() -> int:
     status = Path("/proc/self/status").read_text()
     return int(status.partition("VmHWM:")[2].split()[0]) * 1024
@@ -148,7 +165,7 @@ def _serve() -> None:
         path = Path(json.loads(line))
         Path("/proc/self/clear_refs").write_text("5")
         children.peak = 0
-        started = time.monotonic()
+        started, computed = time.monotonic(), _processor_time()
         try:
             prepare(read(path).pixels, 256)
             outcome, message = "read", ""
@@ -157,7 +174,8 @@ def _serve() -> None:
         except BaseException as error:
             outcome, message = "error", f"{type(error).__name__}: {error}"
         seconds = time.monotonic() - started
-        answer = Measured(outcome, message, seconds, _peak() + children.peak)
+        computing = _processor_time() - computed
+        answer = Measured(outcome, message, seconds, computing, _peak() + children.peak)
         sys.stdout.write(json.dumps(vars(answer)) + "\n")
         sys.stdout.flush()
 

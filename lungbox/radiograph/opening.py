@@ -106,7 +106,7 @@ class Bounded:
         self._bytes_left -= size
         if min(self._reads_left, self._bytes_left) < 0 or time.thread_time() > self._end:
             raise RadiographError(
-                "it has a longer header, or more parts, than a radiograph's file; save the image again"
+                "its header is longer, or has more parts, than a radiograph's; save the image again"
             )
         return self._file.read(size) if size > 0 else b""
 

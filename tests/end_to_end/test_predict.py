@@ -298,6 +298,23 @@ def test_pictures_of_other_results_are_taken_away_and_nobody_elses(home, tmp_pat
     assert [path.name for path in pictures.iterdir()] == ["mine.png"]
 
 
+def test_a_named_pipe_and_an_earlier_table_that_cannot_be_read(home, tmp_path):
+    fill(tmp_path / "in", 2)
+    os.mkfifo(tmp_path / "in/pipe.png")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/run.json").write_text("{}")
+    (tmp_path / "out/images.csv").write_bytes(b"another;table\r\n\xfc;1\r\n")
+    done = predict(tmp_path / "in", "--output", tmp_path / "out")
+    assert done.returncode == 3, done.stderr
+    said = " ".join(done.stderr.split())
+    assert "images.csv: has no column patientId; renamed to images.csv.unreadable." in said
+    (failed,) = table(tmp_path / "out/failed.csv")
+    assert failed["path"] == "pipe.png"
+    assert failed["reason"].startswith("it is a named pipe (FIFO)")
+    assert len(table(tmp_path / "out/images.csv")) == 2
+    assert (tmp_path / "out/images.csv.unreadable").read_bytes().startswith(b"another;table")
+
+
 @pytest.mark.parametrize("place", [".", "submission.csv"])
 def test_something_else_stands_where_results_go(home, tmp_path, place):
     fill(tmp_path / "in", count=1)
