@@ -12,8 +12,8 @@ PACKAGE = Path(__file__).parent.parent / "lungbox"
 # From the first room of the way to the last; a module imports only its own room and those above.
 # docs/architecture.md describes each.
 ROOMS = [
-    ["constants", "errors", "extras", "paths", "files", "cells", "progress", "frameworks", "flow"],
-    ["values"],
+    ["constants", "errors", "extras", "paths", "files", "cells", "progress", "frameworks"],
+    ["flow", "values"],
     ["boxes"],
     ["findings"],
     ["radiograph"],
