@@ -55,7 +55,7 @@ SetOption = Annotated[
 ]
 PrecisionOption = Annotated[
     Literal["auto", "float32", "bfloat16", "int8"],
-    typer.Option(help="What they compute in; auto: the fastest that leaves the boxes as they are."),
+    typer.Option(help="Inference precision; auto: the fastest whose RSNA metric was checked."),
 ]
 WandbOption = Annotated[
     str, typer.Option(help="Also show the run on Weights & Biases, in this project.")

@@ -25,7 +25,7 @@ class Findings(ByValue):
     Attributes:
         identity: names the radiograph in every output.
         size: its width and height in pixels, as it was read.
-        image_score: probability that it shows any opacity at all, 0-1.
+        image_score: whether it shows any opacity at all, 0-1; not a calibrated probability.
         boxes: `(N, 4)` float32 `x1, y1, x2, y2`, pixels of the file as it was read, y down,
             most certain first.
         scores: `(N,)` float32 confidences, 0-1.

@@ -172,7 +172,7 @@ def load(
         engine: `openvino`, the fastest on a CPU; `keras`, which runs on a GPU where there is one;
             `auto` is `openvino` where it can run.
         batch_size: images run at once; more than one only helps `predict_all`.
-        precision: the type it computes in; `auto` is the fastest that leaves the boxes as they are.
+        precision: the type it computes in; `auto` is the fastest that has passed its check.
 
     Raises:
         ManifestError: no ensemble has that name.

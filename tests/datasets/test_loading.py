@@ -94,9 +94,9 @@ def test_siim_boxes_are_scaled_from_the_originals_size(tmp_path):
 @pytest.mark.real
 def test_the_real_data(shared):
     loaded = datasets.load(shared)
-    assert Counter(image.source for image in loaded.images) == {"rsna": 1821, "siim": 5574}
+    assert Counter(image.source for image in loaded.images) == {"rsna": 2227, "siim": 5574}
     assert sum(image.uncertain for image in loaded.images) == 266
-    assert sum(image.target for image in loaded.images if image.source == "rsna") == 855
+    assert sum(image.target for image in loaded.images if image.source == "rsna") == 914
     assert sum(len(image.boxes) for image in loaded.images if image.source == "siim") == 6994
     for image in loaded.images:
         assert (geometry.clip(image.boxes, image.size) - image.boxes).max(initial=0) < 1

@@ -10,6 +10,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from lungbox import cli
+from lungbox.boxes.geometry import as_boxes
 from lungbox.datasets.phantom import draw, write_rsna
 from lungbox.datasets.rsna import IMAGE_FOLDERS
 from lungbox.engines import EngineError, Int8, Job, Member, chosen, precision, start
@@ -18,6 +19,7 @@ from lungbox.errors import LungboxError
 from lungbox.paths import data_folder
 from lungbox.pipeline import load, open_ensemble
 from lungbox.quantise.network import agreement, quantise
+from lungbox.quantise.parity import box_changes
 from lungbox.weights.collection import INT8_FOLDER
 from lungbox.weights.entries import Checked
 from lungbox.weights.manifest import (
@@ -252,6 +254,20 @@ def test_what_was_found_out_is_void_for_another_computation(entered, change, vnn
             open_ensemble("tiny", 1, precision="int8")
     finally:
         enter_ensemble("tiny", ensemble)
+
+
+def test_how_boxes_differ_by_hand():
+    """Files of 400 x 200: an edge that moves by 4 pixels across moves by 1 % of the side."""
+    one, moved = as_boxes([(10, 20, 50, 60)]), as_boxes([(10, 20, 54, 60)])
+    two = as_boxes([(10, 20, 50, 60), (200, 20, 250, 60)])
+    lower = as_boxes([(200, 20, 250, 64), (10, 20, 50, 60)])  # in another order, 2 % down
+    none = as_boxes([])
+    pairs = [(none, none), (one, one), (one, moved), (two, lower), (two, one), (none, one)]
+    exact, other = zip(*pairs, strict=True)
+    found = box_changes(exact, other, [(400, 200)] * len(pairs))
+    assert (found.images, found.identical, found.other_number) == (5, 1, 2)
+    assert found.moved == pytest.approx(np.percentile([0, 0.01, 0.02], 95))
+    assert np.isnan(box_changes([none], [none], [(4, 2)]).moved)
 
 
 POINTS = (
