@@ -77,6 +77,7 @@ def test_a_difference_is_paired():
     draws = Draws.over(np.arange(200))
     first, second = draws.ratio(better, np.ones(200)), draws.ratio(values, np.ones(200))
     low, high = (first - second).interval
+    assert (first - second).draws is draws  # so that a difference can be compared in turn
     assert 0.005 < low < (first - second).value < high < 0.015
     assert np.ptp(first.interval) > 0.05
     other = Draws.over(np.arange(200)).ratio(values, np.ones(200))

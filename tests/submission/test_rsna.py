@@ -172,6 +172,14 @@ def test_a_small_box_stays_a_box():
     assert len(parse(prediction_string(found)).boxes) == 1
 
 
+@pytest.mark.parametrize("read", [read_ids, read_submission])
+def test_an_empty_file_has_no_columns(tmp_path, read):
+    path = tmp_path / "s.csv"
+    path.write_text("")
+    with pytest.raises(SubmissionError, match="line 1: has no column patientId"):
+        read(path)
+
+
 def test_rows_are_rescaled_and_empty_for_images_without_findings():
     boxes = geometry.as_boxes([(10, 20, 30, 60)])
     found = [Findings("a", (100, 200), 0.9, boxes, np.array([0.75], np.float32), ("x",))]
