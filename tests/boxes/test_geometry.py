@@ -84,3 +84,9 @@ def test_width_and_height_are_added_in_full_precision():
     assert whole.tolist() == [[200, 100, 300, 300]]
     found = geometry.from_xywh(np.array([[16_777_215.0, 0.5, 2.0, 1.0]], np.float32))
     assert found.tolist() == [[16_777_215, 0.5, 16_777_216, 1.5]]
+
+
+def test_clipped_boxes_are_boxes():
+    boxes = geometry.clip(geometry.as_boxes([(-5, -5, 90, 90)]), (40, 60))
+    assert boxes.tolist() == [[0, 0, 40, 60]]
+    assert boxes.dtype == np.float32

@@ -75,3 +75,8 @@ def test_froc_below_the_first_false_positive_is_0():
     truth = BoxTable.of([geometry.as_boxes([(0, 0, 10, 10)])])
     found = froc(DetectionCurve.of(truth, predicted, images=1), (0.5, 1, 2))
     assert found.tolist() == [0, 1, 1]
+
+
+def test_truth_is_certain_and_of_one_class():
+    table = BoxTable.of([geometry.as_boxes([(0, 0, 10, 10), (5, 5, 9, 9)])])
+    assert (table.scores.tolist(), table.classes.tolist()) == ([1, 1], [0, 0])

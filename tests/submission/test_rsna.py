@@ -180,6 +180,14 @@ def test_an_empty_file_has_no_columns(tmp_path, read):
         read(path)
 
 
+@pytest.mark.parametrize("wrong", ["-5 0 10 10", "0 -5 10 10", "90 0 20 10", "0 90 10 20"])
+def test_only_the_box_outside_is_named(wrong):
+    with pytest.raises(StringError) as caught:
+        parse(f"0.5 1 1 2 2 0.5 {wrong} 0.5 3 3 4 4", (100, 100))
+    assert len(caught.value.faults) == 1
+    assert caught.value.faults[0].startswith("box 2 is outside the image of 100 x 100: ")
+
+
 def test_rows_are_rescaled_and_empty_for_images_without_findings():
     boxes = geometry.as_boxes([(10, 20, 30, 60)])
     found = [Findings("a", (100, 200), 0.9, boxes, np.array([0.75], np.float32), ("x",))]
