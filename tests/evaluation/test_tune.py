@@ -4,12 +4,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 import lungbox
 from lungbox import cli
 from lungbox.boxes import OperatingPoint
 from lungbox.datasets.phantom import write_rsna
 from lungbox.evaluation import operating_point, tune
+from lungbox.evaluation.assess import Subject
 from lungbox.evaluation.operating_point import Grid
 from lungbox.evaluation.tune import Choice, pick
 from lungbox.metrics.bootstrap import Draws
@@ -93,3 +95,41 @@ def test_more_must_be_worth_its_price():
     assert pick([now, plain, little]).name == "plain"
     assert pick([now, plain, little, much]).name == "much"
     assert pick([now, plain, much, little]).name == "much"
+
+
+@pytest.fixture
+def searched(monkeypatch):
+    """Makes a search end with these: what the ensemble has, and one choice, read mirrored."""
+    draws = Draws.over(np.arange(4))
+    monkeypatch.setattr(tune, "_both_maps", lambda *_: None)
+
+    def ends(now, found):
+        point = OperatingPoint("threshold", 0.35, 0.0075, 0.0625, gate=0.4, split=True)
+        values = (("as it is", OperatingPoint(), False, now), ("search", point, True, found))
+        choices = [Choice(*facts, draws.ratio(np.full(4, v), np.ones(4))) for *facts, v in values]
+        monkeypatch.setattr(tune, "_choices", lambda *_: choices)
+        return choices[1]
+
+    return ends
+
+
+def entered(name):
+    ensemble = load_manifest().ensemble(name)
+    return ensemble.point, ensemble.flip, ensemble.members
+
+
+def test_what_is_chosen_is_entered_whole(searched):
+    choice = searched(now=0.5, found=0.6)
+    tune.run(Subject(None, 0, "tiny"), None, Console(quiet=True))
+    assert entered("tiny") == (choice.point, True, ("tiny",))
+    assert "0.600 (0.600 to 0.600)" in load_manifest().ensemble("tiny").note
+
+
+def test_what_is_worse_is_entered_only_under_a_name_of_its_own(searched):
+    choice = searched(now=0.6, found=0.5)
+    before = entered("tiny")
+    tune.run(Subject(None, 0, "tiny"), None, Console(quiet=True))
+    assert entered("tiny") == before
+    tune.run(Subject(None, 0, "tiny"), "worse", Console(quiet=True))
+    assert entered("tiny") == before
+    assert entered("worse") == (choice.point, True, ("tiny",))

@@ -12,14 +12,15 @@ from lungbox import datasets
 from lungbox.datasets.cache import prepare_all
 from lungbox.datasets.phantom import write_rsna
 from lungbox.datasets.rsna import LABELS
+from lungbox.datasets.types import DatasetError
 from lungbox.engines import Int8
 from lungbox.evaluation.assess import Subject, assess
-from lungbox.evaluation.maps import Maps
+from lungbox.evaluation.maps import Maps, predict_maps
 from lungbox.evaluation.operating_point import Grid
 from lungbox.evaluation.scores import rsna_figures
 from lungbox.evaluation.unseen import unseen_images
 from lungbox.paths import cache_folder
-from lungbox.pipeline import open_ensemble
+from lungbox.pipeline import load, open_ensemble
 from lungbox.quantise.calibration import calibration_images
 from lungbox.training import out_of_fold
 from lungbox.training.job import Job, Progress
@@ -98,7 +99,25 @@ def test_with_a_teacher_they_are_learned_from_the_teacher_alone(data, tmp_path):
     assert numbers(learned) == {n for n in range(COUNT) if n % 5}
     uncertain = {int(image.identity[-4:]) for image in learned.images if image.uncertain}
     assert uncertain == {n for n in UNCERTAIN if n % 5}
+    engine = load("tiny", batch_size=8, precision="float32").engine
+    expected = predict_maps(learned, engine, tmp_path / "another")
+    assert np.array_equal(found.teacher.opacity, expected.opacity)
+    assert np.array_equal(found.teacher.scores, expected.scores)
+    assert found.teacher.share == 0.5
     assert numbers(found.held_out.dataset) == {*range(0, COUNT, 5)} - {*UNCERTAIN}
+
+
+@pytest.mark.parametrize("held_out", [True, False])
+def test_images_that_cannot_be_read_are_named(data, tmp_path, held_out):
+    """All of the held-out fold, or all others: their headers are whole."""
+    shutil.copytree(data, tmp_path / "data")
+    cut = [n for n in range(COUNT) if (n % 5 == 0) == held_out]
+    for number in cut:
+        image = tmp_path / f"data/images/phantom-{number:04d}.png"
+        image.write_bytes(image.read_bytes()[:200])
+    with pytest.raises(DatasetError, match="no image could be read") as caught:
+        materials(tmp_path / "data", tmp_path)
+    assert f"phantom-{cut[0]:04d}.png" in str(caught.value)
 
 
 def test_figures_are_what_they_are_without_them(data, without, monkeypatch, tmp_path):
