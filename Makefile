@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test test-long lint bench requirements clean
+.PHONY: demo test test-long lint mutants bench requirements clean
 
 demo: .venv/.runs  ## boxes on the example radiographs
 	$(BIN)/python inference.py examples --overlays --precision float32
@@ -19,6 +19,10 @@ lint: .venv/.tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+mutants: .venv/.tests  ## small faults put into the code: which do the tests not notice? Hours; SAMPLE=200 for fewer
+	$(PIP) "mutmut>=3.8,<4"
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.mutants $(if $(SAMPLE),--sample $(SAMPLE)) $(if $(ONLY),--only $(ONLY))
 
 bench: .venv/.tests  ## where the time goes; how fast beside Keras, PyTorch and the reference's way
 	$(BIN)/python -m benchmarks
