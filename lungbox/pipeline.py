@@ -245,8 +245,7 @@ def _in_precision(
 
 
 def _permitted(job: Job, known: Precisions | None, point: OperatingPoint) -> Job:
-    """The job with the types that were found to leave the boxes as they are, and what is to be said
-    of the others."""
+    """The job with the types that have passed their check, and why the others have not."""
     if known is None:
         reason = f"not checked for these weights: python -m lungbox quantise {job.ensemble}"
         return replace(job, precisions=("float32",)).noting("int8 or bfloat16", reason)
