@@ -15,7 +15,7 @@ def quantise(
     ] = 0,
     images: Annotated[int, typer.Option(min=3, help="Images for calibration.")] = 300,
 ) -> None:
-    """Make an ensemble's network of 8-bit integers, and check how its boxes change."""
+    """Make an ensemble's INT8 model, and check how its boxes change."""
     from lungbox.quantise import run
 
     found = run(data, fold, name, images, say)

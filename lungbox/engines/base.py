@@ -39,7 +39,7 @@ class Member:
 
 @dataclass(frozen=True)
 class Int8:
-    """An ensemble as one network of 8-bit integers: its checked file, see `openvino.save_int8`."""
+    """An ensemble as one INT8 model: its checked file, see `openvino.save_int8`."""
 
     path: Path
     sha256: str

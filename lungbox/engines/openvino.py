@@ -1,7 +1,7 @@
 """The OpenVINO engine: the fastest on a CPU.
 
 The network is converted once and kept in the cache folder; after that neither Keras nor
-TensorFlow is imported. A network of 8-bit integers comes as a file and is converted nowhere.
+TensorFlow is imported. An INT8 model comes as a file and is converted nowhere.
 """
 
 import hashlib

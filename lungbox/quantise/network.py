@@ -1,4 +1,4 @@
-"""A network of 8-bit integers from one of float32: NNCF's quantisation after training.
+"""An INT8 model from one of float32: NNCF's quantisation after training.
 
 Ranges of activations come from calibration images. What integers serve badly stays in float32:
 first nothing, then more and more kinds of operations, until the network says what it said. It is

@@ -27,7 +27,7 @@ _BATCH = 8
 
 
 def run(data: Path, fold: int, ensemble: str, images: int, say: Console) -> list[Parity]:
-    """Make an ensemble's network of 8-bit integers, check it and bfloat16, and enter both.
+    """Make an ensemble's INT8 model, check it and bfloat16, and enter both.
 
     `auto`, the default precision, takes what passes the check. The file goes into the user's own
     folder, its entry into the user's own manifest, also where the ensemble is Lungbox's own.

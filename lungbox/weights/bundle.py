@@ -125,7 +125,7 @@ def _write_entries(
 
 
 def _fetch_int8(names: list[str], manifest: Manifest, watch: Watch) -> dict[str, Path]:
-    """The networks of 8-bit integers of these ensembles, by their entries' keys; one that cannot
+    """The INT8 models of these ensembles, by their entries' keys; one that cannot
     be had is left out, for everything runs without."""
     found = {}
     for key in sorted(keys_of(manifest, names)):

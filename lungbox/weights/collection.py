@@ -29,7 +29,7 @@ from lungbox.weights.manifest import (
 )
 from lungbox.weights.structure import fault_of_structure
 
-# Beside the manifest: networks of 8-bit integers, which only `quantise` makes.
+# Beside the manifest: INT8 models, which only `quantise` makes.
 INT8_FOLDER = "int8"
 
 

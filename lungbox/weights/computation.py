@@ -33,7 +33,7 @@ def key_of(members: Sequence[Facts], preparation: Preparation, flip: bool) -> st
 def int8_files(
     manifest: Manifest, ensembles: Collection[str] | None = None
 ) -> dict[str, Quantised]:
-    """The networks of 8-bit integers of these ensembles, or all there are, by their names."""
+    """The INT8 models of these ensembles, or all there are, by their names."""
     keys = set(manifest.precisions) if ensembles is None else keys_of(manifest, ensembles)
     return {
         known.int8_name: known.int8

@@ -49,7 +49,7 @@ class Checked(Entry):
 
 
 class Quantised(Checked):
-    """An ensemble as one network of 8-bit integers, a file of its own.
+    """An ensemble as one INT8 model, a file of its own.
 
     Attributes:
         sha256: of the file.
@@ -89,7 +89,7 @@ class Precisions(Entry):
 
     @property
     def int8_name(self) -> str:
-        """What its network of 8-bit integers is called."""
+        """What its INT8 model is called."""
         return f"{self.ensemble}-int8" + (f"-{self.int8.sha256[:8]}" if self.int8 else "")
 
     def passed(self) -> tuple[Precision, ...]:
