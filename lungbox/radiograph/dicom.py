@@ -78,7 +78,8 @@ def read_pixels(dataset: Dataset, path: Path) -> NDArray[np.uint8]:
 def _decode(dataset: Dataset, path: Path) -> NDArray:
     syntax = dataset.file_meta.TransferSyntaxUID
     if not syntax.is_encapsulated:
-        return pixel_array(dataset)
+        # What follows the one frame that the header speaks of is padding, whatever its length.
+        return pixel_array(dataset, allow_excess_frames=False)
     # A decoder believes the image, not the header: an image of another size would take any
     # amount of memory before anybody noticed.
     _check_fragments(dataset.PixelData)

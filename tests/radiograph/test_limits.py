@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from pydicom.dataset import Dataset
-from pydicom.uid import JPEGBaseline8Bit
+from pydicom.uid import ExplicitVRBigEndian, JPEGBaseline8Bit
 
 from lungbox.constants import MAX_REASON
 from lungbox.radiograph import RadiographError, facts, read, resize_area, size
@@ -177,6 +177,18 @@ def test_pixel_data_of_a_second_image_is_refused_and_padding_is_not(tmp_path):
             continue
         with pytest.raises(RadiographError, match=r"4,950,000 bytes .* need 1,650,000"):
             read(path)
+
+
+@pytest.mark.filterwarnings("ignore:The pixel data is:UserWarning")
+@pytest.mark.parametrize("syntax", [*dicoms.UNCOMPRESSED, ExplicitVRBigEndian])
+@pytest.mark.parametrize("colour", [False, True])
+def test_padding_of_whole_images_is_no_image(tmp_path, syntax, colour):
+    """pydicom takes it for more frames than the header speaks of."""
+    values = np.random.default_rng(4).integers(0, 256, (48, 64, 3), np.uint8)
+    ds = dicoms.dataset(values if colour else values[..., 0], syntax=syntax)
+    expected = read(dicoms.write(ds, tmp_path / "one.dcm", syntax)).pixels
+    ds.PixelData = 3 * ds.PixelData
+    assert np.array_equal(read(dicoms.write(ds, tmp_path / "three.dcm", syntax)).pixels, expected)
 
 
 def test_an_ordinary_progressive_jpeg_is_read(tmp_path):
