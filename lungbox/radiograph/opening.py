@@ -23,7 +23,8 @@ _MOST_READS = 200_000
 # Seconds of this thread's processor time, so that a slow disk does not count: for a header, and
 # for the pixels after it.
 _MOST_SECONDS, _MOST_SECONDS_OF_PIXELS = 4.0, 20.0
-# A single value of a header; pixels are read apart.
+# Bytes read of a single value of a header, which is longer than any that is looked at; pixels are
+# read apart.
 _LONGEST_VALUE = 2**20
 
 
@@ -68,7 +69,8 @@ class Bounded:
     """A file for libraries that parse, which ends with an error where parsing takes too much.
 
     The limits hold for a file made to hurt: millions of empty elements, values as long as the
-    file, lengths beyond its end.
+    file, lengths beyond its end. Of a value longer than a megabyte only the first is read, and the
+    rest is skipped: manufacturers keep data of their own in sequences.
 
     Example:
         >>> file = Bounded(io.BytesIO(b"abc"))
@@ -97,18 +99,16 @@ class Bounded:
         """
         there = self._size - self._file.tell()
         size = there if size < 0 else min(size, there)
-        if size > _LONGEST_VALUE:
-            raise RadiographError(
-                f"a value of {size:,} bytes stands where a radiograph has a short one; the file "
-                "is damaged, or no radiograph"
-            )
         self._reads_left -= 1
         self._bytes_left -= size
         if min(self._reads_left, self._bytes_left) < 0 or time.thread_time() > self._end:
             raise RadiographError(
                 "its header is longer, or has more parts, than a radiograph's; save the image again"
             )
-        return self._file.read(size) if size > 0 else b""
+        value = self._file.read(min(size, _LONGEST_VALUE)) if size > 0 else b""
+        if size > len(value):
+            self._file.seek(size - len(value), io.SEEK_CUR)
+        return value
 
     def header_ends(self) -> None:
         """From now on pixels are read, which are more and take longer."""

@@ -165,6 +165,16 @@ def test_long_values_are_left_out_and_tables_of_16_bits_are_not(tmp_path):
         assert np.abs(read_back - (65535 - values) / 257).max() <= 0.51
 
 
+@pytest.mark.parametrize("undefined", [False, True])
+def test_megabytes_of_a_manufacturers_own_in_a_sequence(tmp_path, undefined):
+    values = np.random.default_rng(3).integers(0, 256, (40, 60))
+    ds, item = dicoms.dataset(values), Dataset()
+    item.add_new(0x00211010, "OB", bytes(5_000_000))
+    ds.add_new(0x00291010, "SQ", [item])
+    item.is_undefined_length_sequence_item = ds[0x00291010].is_undefined_length = undefined
+    assert np.array_equal(read(dicoms.write(ds, tmp_path / "own.dcm")).pixels, values)
+
+
 def test_pixel_data_of_a_second_image_is_refused_and_padding_is_not(tmp_path):
     values = np.full((1500, 1100), 7)
     values[3:9] = 200
