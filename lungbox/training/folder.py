@@ -10,7 +10,7 @@ import tomli_w
 
 from lungbox.files import replacing
 from lungbox.training.materials import Materials
-from lungbox.training.recipe import Recipe, RecipeError, load_recipe
+from lungbox.training.recipe import Recipe, RecipeError, find_recipe, load_recipe
 from lungbox.training.tracking import LOG
 
 _BEST = "best-{epoch}.safetensors"
@@ -95,7 +95,7 @@ class RunFolder:
         if self.asked.is_file():
             return
         if load_recipe(recipe_path) == recipe:
-            shutil.copyfile(recipe_path, self.asked)  # with its comments
+            shutil.copyfile(find_recipe(recipe_path), self.asked)  # with its comments
         else:
             with replacing(self.asked, "wb") as file:
                 tomli_w.dump(recipe.model_dump(mode="json", exclude_unset=True), file)

@@ -161,8 +161,9 @@ def load_recipe(path: Path, changes: Sequence[str] = ()) -> Recipe:
 
 def find_recipe(path: Path) -> Path:
     """The file of a recipe: `path` itself; where it is not there and is a bare name (`lite0`,
-    `lite0.toml`) or in `recipes/` (`recipes/lite0.toml`), Lungbox's own of that name."""
-    if path.exists() or path.parent not in (Path(), Path("recipes")):
+    `lite0.toml`) or in `recipes/` (`recipes/lite0.toml`), Lungbox's own of that name. A folder
+    called so does not stand in its way."""
+    if (path.exists() and not path.is_dir()) or path.parent not in (Path(), Path("recipes")):
         return path
     own = shipped_recipes() / f"{path.name.removesuffix('.toml')}.toml"
     return own if own.is_file() else path

@@ -1,6 +1,7 @@
 """A whole run on phantoms: it learns, leaves a folder that explains itself, and can be stopped."""
 
 import csv
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -104,7 +105,8 @@ def test_it_learns_and_leaves_its_folder(folder, undisturbed):
     assert len(watcher.losses) == 3 * 6
     assert watcher.epochs[1].loss < watcher.epochs[0].loss
     left = {item.name for item in path.parent.iterdir()}
-    assert left == {"recipe.toml", "images.csv", "log.csv", "tensorboard", "weights.safetensors"}
+    logs = {"log.csv", "history.png", "tensorboard"}
+    assert left == {"recipe.toml", "images.csv", "weights.safetensors"} | logs
     assert load_recipe(path.parent / "recipe.toml") == load_recipe(folder / "recipe.toml")
     rows = log(path.parent / "log.csv")
     assert [row["epoch"] for row in rows] == ["1", "2", "3"]
@@ -232,6 +234,19 @@ def test_the_reference_recipe_trains_a_network_without_an_image_head(folder):
         assert all(0 <= float(row[name]) < 2 for row in rows), name
     assert float(rows[1]["loss"]) < float(rows[0]["loss"])
     assert (run / "weights.safetensors").is_file()
+
+
+def test_one_of_lungboxs_own_recipes_given_by_its_name(folder, tmp_path, monkeypatch):
+    """As pip installs it: no such file is in the user's folder."""
+    (tmp_path / "installed").mkdir()
+    own = tmp_path / "installed/short.toml"
+    own.write_text(RECIPE.replace("epochs = 2", "epochs = 1"))
+    monkeypatch.setattr("lungbox.training.recipe.shipped_recipes", lambda: own.parent)
+    monkeypatch.chdir(tmp_path)
+    path = fit.train(
+        Job(Path("short"), folder / "data", tmp_path / "run", folder / "cache"), Progress()
+    )
+    assert (path.parent / "recipe.toml").read_text() == own.read_text()
 
 
 def test_a_changed_recipe_is_kept_as_it_was_run(folder):

@@ -160,7 +160,9 @@ def test_an_item_of_a_list_is_set_by_its_number(tmp_path):
 def test_lungboxs_own_are_found_by_name_from_anywhere(tmp_path, monkeypatch, name):
     monkeypatch.chdir(tmp_path)
     assert load_recipe(Path(name)) == load_recipe(ROOT / "recipes/lite0.toml")
-    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).mkdir(parents=True)
+    assert load_recipe(Path(name)) == load_recipe(ROOT / "recipes/lite0.toml")
+    (tmp_path / name).rmdir()
     (tmp_path / name).write_text(MINIMAL)
     assert load_recipe(Path(name)).label == "x"  # a file that is there goes first
 
