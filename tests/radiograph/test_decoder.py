@@ -127,13 +127,13 @@ def test_an_answer_of_another_size_than_the_header(path):
 @pytest.mark.parametrize("answer", [b"", b"2 array " + SHAPE + b"\n" + BLACK[:100]])
 def test_one_that_stalls_is_ended_at_the_deadline(path, monkeypatch, answer):
     """Before its answer as well as in the middle of it."""
-    broken = _answering(answer, seconds=20)
+    broken = _answering(answer, seconds=90)
     _use(broken)
     monkeypatch.setattr(decoder, "_PATIENCE", 0.5)
     started = time.monotonic()
     with pytest.raises(RadiographError, match="takes more than 0 seconds to decode"):
         read(path)
-    assert 0.4 < time.monotonic() - started < 5
+    assert 0.4 < time.monotonic() - started < 60
     assert broken.poll() is not None
     monkeypatch.undo()
     assert np.array_equal(read(path).pixels, CHEST)
@@ -222,7 +222,7 @@ def test_a_pool_forked_after_a_read(tmp_path):
         # While they are at it, their parent's decoder is their parent's alone.
         for path, pixels in files.items():
             assert np.array_equal(read(path).pixels, pixels)
-        assert means.get(timeout=30) == [float(files[path].mean()) for path in paths]
+        assert means.get(timeout=70) == [float(files[path].mean()) for path in paths]
     finally:
         pool.terminate()
         pool.join()
@@ -383,7 +383,7 @@ def test_codestreams_with_wrong_bytes_in_their_headers(tmp_path, process):
             dicoms.damage_image(path, lambda image: _spoil(image, random))
             started = time.monotonic()
             complaint_or_pixels(path, (48, 64))
-            assert time.monotonic() - started < 10
+            assert time.monotonic() - started < 30
     assert _most_memory(decoder._local.decoder._process) < 1.1e9
 
 
