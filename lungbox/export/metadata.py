@@ -13,8 +13,8 @@ from lungbox.radiograph.prepare import Preparation
 _STEPS: dict[Preparation, str] = {
     "equalised": (
         "8-bit gray, bright is dense; resized to the square without keeping its aspect ratio, by "
-        "area averages along a side that shrinks and linearly along one that grows; then its "
-        "histogram is equalised as PIL.ImageOps.equalize does"
+        "area averages along a side that shrinks, that first, and linearly along one that grows; "
+        "then its histogram is equalised as PIL.ImageOps.equalize does"
     ),
     "nearest": (
         "8-bit gray, bright is dense; resized to the square without keeping its aspect ratio, "
