@@ -1,10 +1,13 @@
 """`lungbox quantise`."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from lungbox.cli_common import DataOption, say
+
+if TYPE_CHECKING:
+    from lungbox.quantise.parity import Parity
 
 
 def quantise(
@@ -27,9 +30,18 @@ def quantise(
         print(f"| {one.precision} | {one.metric:.4f} | {change:+.4f} | {same:.3f} | {chosen} |")
     for one in found:
         if one.precision != "float32":
-            boxes = one.changes
-            print(
-                f"\n{one.precision}: of {boxes.images} images with a box, {boxes.identical} have "
-                f"the very boxes of float32 and {boxes.other_number} another number; of the "
-                f"others, 95 % have no edge that moved by more than {boxes.moved:.1%} of the side."
-            )
+            print(f"\n{_changes(one)}")
+
+
+def _changes(one: "Parity") -> str:
+    boxes = one.changes
+    said = (
+        f"{one.precision}: of {boxes.images} images with a box, {boxes.identical} have the very "
+        f"boxes of float32 and {boxes.other_number} another number"
+    )
+    if boxes.images == boxes.other_number:
+        return f"{said}."
+    return (
+        f"{said}; of the others, 95 % have no edge that moved by more than {boxes.moved:.1%} of "
+        "the side."
+    )

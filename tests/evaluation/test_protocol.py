@@ -20,7 +20,6 @@ from lungbox.evaluation.scores import judge, rsna_figures
 from lungbox.evaluation.sweep import sweeps
 from lungbox.metrics import rsna_score
 from lungbox.training import validation
-from lungbox.training.validation import Validation
 from lungbox.weights.manifest import Ensemble
 from tests.evaluation.drawn import (
     DIVIDED,
@@ -32,6 +31,7 @@ from tests.evaluation.drawn import (
     divided_maps,
     drawn_maps,
 )
+from tests.training.keys import scoring_of
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +82,7 @@ def test_evaluate_judges_by_the_points_chosen_on_others(maps, monkeypatch):
         def images(self):
             return maps.dataset
 
-        def start(self):
+        def start(self, say):
             return type("Running", (), {"name": "none", "precision": "float32"})
 
     nothing = Maps(Dataset(()), np.zeros((0, 1, 1), np.uint8), np.zeros(0, np.float32))
@@ -124,7 +124,7 @@ def mirror():
 def test_a_run_is_scored_at_points_chosen_on_others(maps, monkeypatch):
     monkeypatch.setattr(validation, "_GRID", DIVIDED)
     shown = painted(list(zip(maps.dataset.images, maps.opacity, strict=True)))
-    scoring = Validation(mirror(), shown, batch_size=8)
+    scoring = scoring_of(mirror(), shown, batch_size=8)
     # The brightest pixel would tell who needs which threshold.
     scores = maps.scores
     of_model = scoring._maps
@@ -146,7 +146,7 @@ def test_a_run_is_scored_at_the_challenges_mix():
             opacity[y : y + 16, x : x + 12] = 230
         images.append((image, opacity))
     # Five at a time: the last batch is filled up, and no image is another's.
-    found = Validation(mirror(), painted(images), batch_size=5).score()
+    found = scoring_of(mirror(), painted(images), batch_size=5).score()
     hit, hard = (RSNA_CLASS_MIX[name] for name in (opacity_class, hard_negative))
     assert found.rsna_metric == pytest.approx(hit / (hit + hard))
     assert found.auc == pytest.approx((8 + 4 / 2) / 12)

@@ -65,9 +65,12 @@ def entered(home, capfd, monkeypatch, made):
     if not own():
         code, out, err = run(capfd, "quantise", "tiny", "--data", home / "data", "--images", 12)
         assert code == 0, err
-        rows = [line.split(" | ")[0] for line in out.splitlines()[2:]]
+        table = [line for line in out.splitlines() if line.startswith("| ")][2:]
+        rows = [line.split(" | ")[0] for line in table]
         assert rows[0] == "| float32"
         assert rows[-1] == "| int8"
+        assert out.splitlines()[-1].startswith("int8: of ")
+        assert "nan" not in out
     return next(iter(own().values()))
 
 

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar, get_args
 
+import keras
 import numpy as np
 from pydantic import BaseModel
 
@@ -11,8 +12,10 @@ from lungbox.boxes.geometry import as_boxes
 from lungbox.datasets.cache import Cache
 from lungbox.datasets.types import Dataset, LabelledRadiograph
 from lungbox.training.batches import Batches
+from lungbox.training.optimizer import build_optimizer
 from lungbox.training.recipe import Recipe
-from lungbox.training.trainee import Trainee, build_trainee
+from lungbox.training.trainee import Trainee, _compile, build_trainee
+from lungbox.training.validation import Validation
 
 SIDE = 32
 CHECKED: set[str] = set()
@@ -62,6 +65,17 @@ def recipe_of(**changes) -> Recipe:
 def trainee_of(steps: int = 10, **changes) -> Trainee:
     recipe = recipe_of(**changes)
     return build_trainee(recipe, recipe.stages[0].image_size, steps)
+
+
+def scoring_of(model: keras.Model, images: Cache, batch_size: int) -> Validation:
+    """What scores any network with both heads, so many images at once."""
+    _, side, _, _ = model.input_shape
+    stages = [{"epochs": 1, "image_size": side}]
+    recipe = recipe_of(architecture="unet_lite0", batch_size=batch_size, stages=stages)
+    optimizer = build_optimizer(recipe.optimizer, model, 10, frozenset())
+    _compile(model, optimizer, recipe)
+    stride = side // model.output["mask"].shape[1]
+    return Validation(Trainee(model, model, optimizer), images, recipe, recipe.stages[0], stride)
 
 
 def labelled(number: int, size=(300, 400), boxes=((30, 40, 120, 240),), **facts):

@@ -13,7 +13,7 @@ from lungbox.training.fit import Validation
 from lungbox.training.job import Job, Progress
 from lungbox.training.validation import Score
 from lungbox.weights.files import load_weights
-from tests.training.keys import cache_of, labelled, trainee_of
+from tests.training.keys import cache_of, labelled, scoring_of, trainee_of
 
 pytestmark = pytest.mark.usefixtures("small_networks")
 
@@ -119,7 +119,7 @@ def test_validation_shows_the_network_every_image_at_its_size():
     cache = cache_of(*(labelled(n) for n in range(7)), side=64)
     cache._pixels[:] = np.random.default_rng(0).integers(0, 256, cache._pixels.shape)
     model = trainee_of().kept
-    found = Validation(model, cache, 3)._maps()
+    found = scoring_of(model, cache, 3)._maps()
     images = np.stack([resize_area(image, 32, 32) for image in cache.images(slice(None))])
     outputs = average([(model, 1.0)])(images[..., None].astype(np.float32), training=False)
     assert found.dataset == cache.dataset
