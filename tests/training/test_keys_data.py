@@ -17,6 +17,8 @@ from lungbox.training.materials import read_materials
 from lungbox.training.teacher import Teacher
 from tests.training.keys import SIDE, batches_of, cache_of, checks, drawn, labelled, recipe_of
 
+pytestmark = pytest.mark.usefixtures("small_networks")
+
 NOT_NORMAL = "No Lung Opacity / Not Normal"
 
 
