@@ -8,6 +8,8 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -77,12 +79,12 @@ def main(arguments: list[str] | None = None, door: str = "") -> None:
 
         warnings.simplefilter("ignore")
     try:
-        _end_on_sigterm()
         command = typer.main.get_command(app)
         if door:
             command = command.get_command(typer.Context(command), door)  # type: ignore[attr-defined]
         called = Path(sys.argv[0]).name
-        command(arguments, prog_name="python -m lungbox" if called == "__main__.py" else called)
+        with _ended_by_sigterm():
+            command(arguments, prog_name="python -m lungbox" if called == "__main__.py" else called)
     except LungboxError as error:
         say.print(f"lungbox: {error}", markup=False)
         sys.exit(WRONG_USE)
@@ -101,17 +103,23 @@ def main(arguments: list[str] | None = None, door: str = "") -> None:
         raise
 
 
-def _end_on_sigterm() -> None:
-    """Let SIGTERM end a command as Ctrl-C does, with what it has begun put away, instead of at
+@contextmanager
+def _ended_by_sigterm() -> Iterator[None]:
+    """Inside, SIGTERM ends a command as Ctrl-C does, with what it has begun put away, instead of at
     once; a container's first process would not even notice it."""
-    if threading.current_thread() is not threading.main_thread():
-        return
 
     def end(*_: object) -> None:
         sys.exit(TERMINATED)
 
-    if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
-        signal.signal(signal.SIGTERM, end)
+    in_main = threading.current_thread() is threading.main_thread()
+    if not in_main or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        yield
+        return
+    signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 @app.callback(invoke_without_command=True)

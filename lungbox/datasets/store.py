@@ -21,9 +21,9 @@ from lungbox.datasets.types import DatasetError
 from lungbox.files import replacing
 from lungbox.flow import cores
 from lungbox.radiograph import RadiographError, prepare, read
-from lungbox.radiograph.prepare import Preparation
+from lungbox.radiograph.prepare import VERSIONS, Preparation
 
-# Raise it when `radiograph.read` or `prepare` computes something else: old stores are then left.
+# Raise it when `radiograph.read` computes something else: old stores are then left.
 _VERSION = 2
 # After so many images the pixels are on the disk and the table says so: what a kill may cost.
 _AT_ONCE = 128
@@ -51,7 +51,7 @@ class Store:
     """
 
     def __init__(self, folder: Path, image_size: int, preparation: Preparation) -> None:
-        self.name = f"{image_size}-{preparation}-{_VERSION}"
+        self.name = f"{image_size}-{preparation}-{VERSIONS[preparation]}-{_VERSION}"
         self.folder = folder / "prepared" / self.name
         self._side, self._preparation = image_size, preparation
         self._pixels, self._table = self.folder / "pixels.bin", self.folder / "rows.jsonl"

@@ -13,6 +13,9 @@ from numpy.typing import NDArray
 from lungbox.constants import GRAY_LEVELS
 
 Preparation = Literal["equalised", "nearest"]
+# Raised when a preparation computes something else, so that what was kept or found out about what
+# it computed before is not taken for it.
+VERSIONS: dict[Preparation, int] = {"equalised": 1, "nearest": 2}
 
 
 def prepare(

@@ -8,7 +8,7 @@ import hashlib
 import json
 from collections.abc import Collection, Sequence
 
-from lungbox.radiograph.prepare import Preparation
+from lungbox.radiograph.prepare import VERSIONS, Preparation
 from lungbox.weights import pins
 from lungbox.weights.entries import Quantised
 from lungbox.weights.manifest import Ensemble, Manifest, Weights
@@ -25,7 +25,9 @@ def facts(sha256: str, weights: Weights, share: float) -> Facts:
 
 def key_of(members: Sequence[Facts], preparation: Preparation, flip: bool) -> str:
     """What is known of an ensemble in other precisions is entered under this."""
-    settings = {"preparation": preparation, "flip": flip}
+    settings: dict[str, str | bool | int] = {"preparation": preparation, "flip": flip}
+    if VERSIONS[preparation] > 1:
+        settings["version"] = VERSIONS[preparation]
     text = json.dumps([list(members), settings], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:24]
 
