@@ -1,9 +1,14 @@
 """Fixtures every test may use. Nothing a test does reaches the user's own cache or manifest."""
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
+
+# A shell ignores Ctrl-C for what it starts in the background, and so would all that tests start.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Before anything imports them.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
