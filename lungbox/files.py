@@ -11,13 +11,28 @@ _PARTIAL = ".new-"
 
 @contextmanager
 def replacing(path: Path, mode: str = "w") -> Iterator[IO]:
-    """As `_replacing`, whose errors name `path`.
+    """Open a file beside `path` for writing, and put it in its place when all is written.
+
+    Text is UTF-8, line ends as they are written. If anything is raised, `path` stays as it was.
 
     Raises:
         OSError: the disk is full, for instance; `path` is its `filename`.
     """
-    with naming(path), _replacing(path, mode) as file:
-        yield file
+    with naming(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(f"{_PARTIAL}{secrets.token_hex(8)}")
+        encoding, newline = (None, None) if "b" in mode else ("utf-8", "")
+        # A new file opened by name gets the user's permissions from the system. Files of `tempfile`
+        # are private, and to widen them one has to know the umask, which cannot be read without
+        # being changed for all threads.
+        file = partial.open(mode.replace("w", "x"), encoding=encoding, newline=newline)
+        try:
+            with file:
+                yield file
+            partial.replace(path)
+        except BaseException:
+            partial.unlink(missing_ok=True)
+            raise
 
 
 @contextmanager
@@ -36,25 +51,3 @@ def sentence(error: OSError) -> str:
     """What the operating system refused, and of which file."""
     reason = error.strerror or str(error) or type(error).__name__
     return f"{error.filename}: {reason}" if error.filename else reason
-
-
-@contextmanager
-def _replacing(path: Path, mode: str) -> Iterator[IO]:
-    """Open a file beside `path` for writing, and put it in its place when all is written.
-
-    Text is UTF-8, line ends as they are written. If anything is raised, `path` stays as it was.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".new-{secrets.token_hex(8)}")
-    encoding, newline = (None, None) if "b" in mode else ("utf-8", "")
-    # A new file opened by name gets the user's permissions from the system. Files of `tempfile` are
-    # private, and to widen them one has to know the umask, which cannot be read without being
-    # changed for all threads.
-    file = partial.open(mode.replace("w", "x"), encoding=encoding, newline=newline)
-    try:
-        with file:
-            yield file
-        partial.replace(path)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise

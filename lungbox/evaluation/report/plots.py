@@ -1,4 +1,4 @@
-"""Curves as pictures that can stand inside a page. The one module that knows matplotlib."""
+"""Curves as pictures that can stand inside a page."""
 
 import base64
 import io
