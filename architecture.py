@@ -7,7 +7,7 @@ network = build("unet_lite0")
 import sys
 from typing import Any
 
-from lungbox.cli import main
+from lungbox.cli.main import main
 
 
 def __getattr__(name: str) -> Any:

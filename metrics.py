@@ -6,7 +6,7 @@ from metrics import IoUBinaryCrossentropy, MeanIoU, rsna_image_score, auc
 import sys
 from typing import Any
 
-from lungbox.cli import main
+from lungbox.cli.main import main
 
 
 def __getattr__(name: str) -> Any:

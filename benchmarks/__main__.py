@@ -18,8 +18,8 @@ from rich.table import Table
 
 from lungbox.boxes import regions
 from lungbox.engines import start
-from lungbox.folder import gather
-from lungbox.pipeline import Detector, load
+from lungbox.inference.files import gather
+from lungbox.inference.predictor import Detector, load
 from lungbox.radiograph import prepare, read
 
 REPEATS = 5

@@ -13,8 +13,9 @@ from pathlib import Path
 
 from rich.console import Console
 
-from lungbox.evaluation.assess import Subject, maps_shown
-from lungbox.evaluation.figures import Figure
+from lungbox.common.backend import start_keras
+from lungbox.evaluation.estimates import Figure
+from lungbox.evaluation.evaluator import Subject, maps_shown
 from lungbox.evaluation.operating_point import Grid, cross_fit
 from lungbox.evaluation.scores import (
     AGAINST_NORMAL,
@@ -25,7 +26,6 @@ from lungbox.evaluation.scores import (
     judge,
     rsna_figures,
 )
-from lungbox.frameworks import start_keras
 
 RECIPE = Path("recipes/lite0.toml")
 SHORT = (

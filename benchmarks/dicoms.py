@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from pydicom.uid import JPEGBaseline8Bit
 
-from lungbox.folder import gather
+from lungbox.inference.files import gather
 from lungbox.radiograph import RadiographError, read
 from tests.dicoms import dataset, write
 

@@ -26,9 +26,9 @@ from benchmarks.ensembles import ENSEMBLES, quantised, random_job
 from benchmarks.turns import in_turns
 from lungbox import architecture
 from lungbox.architecture.cost import gflops
+from lungbox.common.parallel import cores
 from lungbox.engines import EngineName, Job, start
 from lungbox.export.verify import radiographs
-from lungbox.flow import cores
 from lungbox.weights.entries import Precision
 
 IMAGES, BATCH, ROUNDS = 16, 8, 3

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from lungbox.frameworks import start_keras
+from lungbox.common.backend import start_keras
 
 start_keras()  # quietly, before anything imports it
 
@@ -13,7 +13,7 @@ from numpy.typing import NDArray  # noqa: E402
 from lungbox import architecture  # noqa: E402
 from lungbox.engines import Int8, Job, Member  # noqa: E402
 from lungbox.weights.fetch import sha256  # noqa: E402
-from lungbox.weights.files import save_weights  # noqa: E402
+from lungbox.weights.formats.safetensors import save_weights  # noqa: E402
 from lungbox.weights.manifest import Weights  # noqa: E402
 
 FOUR = ("unet_resnet152", "unet_densenet121", "unet_vgg19_attention", "aspp_resnet152")
@@ -52,7 +52,7 @@ def quantised(job: Job, folder: Path, images: NDArray[np.uint8]) -> Int8:
     """Its network of 8-bit integers, in a file in `folder`. Of random weights nothing can be said
     about agreement, so as the default's: depthwise and the first convolutions stay in float32."""
     from lungbox.engines.openvino import converted, save_int8
-    from lungbox.quantise.network import STEPS, quantise
+    from lungbox.quantization.model import STEPS, quantise
 
     step = STEPS[2] if job.ensemble == "lite0" else STEPS[0]
     path = (folder / "int8.safetensors").resolve()

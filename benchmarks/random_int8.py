@@ -8,9 +8,9 @@ speed is asked. `benchmarks.process` runs it.
 import sys
 
 from benchmarks.ensembles import quantised
+from lungbox.common.paths import data_folder
 from lungbox.export.verify import radiographs
-from lungbox.paths import data_folder
-from lungbox.pipeline import open_ensemble
+from lungbox.inference.predictor import open_ensemble
 from lungbox.weights.entries import Precisions, Quantised
 from lungbox.weights.manifest import enter_precisions
 

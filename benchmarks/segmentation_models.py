@@ -43,7 +43,7 @@ def _write_batches(data: Path, path: Path) -> None:
     """`(STEPS, BATCH, SIDE, SIDE, 1)` prepared radiographs and their masks of two channels."""
     from lungbox import datasets
     from lungbox.radiograph import prepare, read
-    from lungbox.training.masks import paint
+    from lungbox.training.targets import paint
 
     positive = datasets.load(data).where(lambda i: i.source == "rsna" and i.target).images
     chosen = positive[:: len(positive) // IMAGES][:IMAGES]

@@ -18,9 +18,9 @@ from rich.table import Table
 
 from benchmarks.turns import in_turns
 from lungbox import architecture, datasets
+from lungbox.common.backend import start_keras
 from lungbox.datasets.cache import prepare_all
 from lungbox.datasets.phantom import write_rsna
-from lungbox.frameworks import start_keras
 from lungbox.training.recipe import Recipe
 
 NETWORKS = ("unet_lite0", "unet_densenet121")
@@ -41,7 +41,7 @@ def main() -> None:
 
 def _rates(name: str) -> dict[str, float]:
     """Images per second of each way."""
-    from lungbox.training.trainee import build_trainee
+    from lungbox.training.model import build_trainee
 
     recipe = _recipe(name)
     trainee = build_trainee(recipe, SIDE, steps=1000)

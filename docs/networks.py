@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from lungbox import architecture_table
-from lungbox.architecture_table import Facts, holders
-from lungbox.frameworks import start_keras
+from lungbox.cli import networks
+from lungbox.cli.networks import Facts, holders
+from lungbox.common.backend import start_keras
 from lungbox.weights.manifest import Manifest, read_manifest, shipped_path
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def filled(page: str) -> str:
     start_keras()
     from lungbox import architecture
 
-    known = {name: architecture_table.facts(name) for name in architecture.names()}
+    known = {name: networks.facts(name) for name in architecture.names()}
     blocks = {name: diagram(facts) for name, facts in known.items()}
     blocks[TABLE] = table(list(known.values()), read_manifest(shipped_path()))
     return _BLOCK.sub(lambda found: f"{found[1]}{blocks[found[2]]}\n{found[3]}", page)
@@ -74,7 +74,7 @@ def table(networks: list[Facts], manifest: Manifest) -> str:
             )
         )
     lines = [f"| {' | '.join(row)} |" for row in rows]
-    return "\n".join((*lines, "", architecture_table.COUNTED))
+    return "\n".join((*lines, "", networks.COUNTED))
 
 
 def diagram(facts: Facts) -> str:

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lungbox.common.equality import ByValue
 from lungbox.constants import CLASS_NAMES, OPACITY
-from lungbox.values import ByValue
 
 
 def _no_boxes() -> NDArray[np.float32]:

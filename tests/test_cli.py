@@ -5,8 +5,8 @@ import signal
 import pytest
 import typer
 
-from lungbox import cli
-from lungbox.cli_common import TERMINATED
+from lungbox.cli import main
+from lungbox.cli.common import TERMINATED
 
 
 def test_sigterm_is_handled_while_a_command_runs_and_not_after(monkeypatch):
@@ -20,6 +20,6 @@ def test_sigterm_is_handled_while_a_command_runs_and_not_after(monkeypatch):
         assert end.value.code == TERMINATED
 
     monkeypatch.setattr(typer.main, "get_command", lambda _: command)
-    cli.main(["predict"])
+    main.main(["predict"])
     assert inside[0] is not before
     assert signal.getsignal(signal.SIGTERM) is before

@@ -8,15 +8,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lungbox import cli, folder_run
+from lungbox.cli import main
 from lungbox.datasets.phantom import draw
 from lungbox.engines import EngineError
 from lungbox.findings import Findings
-from lungbox.folder import Source
-from lungbox.journal import Journal
-from lungbox.pipeline import Detector, Outcome
+from lungbox.inference import run
+from lungbox.inference.files import Source
+from lungbox.inference.predictor import Detector, Outcome
+from lungbox.inference.resume import Journal
 from lungbox.radiograph import prepare
-from tests.test_journal import StopError
+from tests.inference.test_resume import StopError
 from tests.tiny import SIDE, enter_tiny
 
 REASON = (
@@ -55,14 +56,14 @@ def spoilt(own_home, tmp_path, monkeypatch):
     for number in range(5):
         Image.fromarray(chest(number)).save(tmp_path / f"in/chest-{number}.png")
     mask, score = prepare(chest(1), SIDE), prepare(chest(3), SIDE)
-    start = folder_run.start
-    monkeypatch.setattr(folder_run, "start", lambda *asked: Spoilt(start(*asked), [mask], [score]))
+    start = run.start
+    monkeypatch.setattr(run, "start", lambda *asked: Spoilt(start(*asked), [mask], [score]))
 
 
 def test_such_files_fail_and_the_others_do_not(spoilt, capfd, tmp_path):
     arguments = ["--ensemble", "tiny", "--output", str(tmp_path / "out"), "--overlays"]
     with pytest.raises(SystemExit) as ended:
-        cli.main(["predict", str(tmp_path / "in"), *arguments])
+        main.main(["predict", str(tmp_path / "in"), *arguments])
     assert ended.value.code == 3
     assert "3 radiographs read" in capfd.readouterr().err
     with (tmp_path / "out/failed.csv").open(newline="") as file:
@@ -82,8 +83,8 @@ def test_such_files_fail_and_the_others_do_not(spoilt, capfd, tmp_path):
 
 
 def test_one_file_alone(spoilt, tmp_path):
-    job, point = folder_run.open_ensemble("tiny", 1)
-    detector = Detector("tiny", folder_run.start("openvino", job), point)
+    job, point = run.open_ensemble("tiny", 1)
+    detector = Detector("tiny", run.start("openvino", job), point)
     assert detector.predict(tmp_path / "in/chest-0.png").image_score > 0
     for number in (1, 3):
         path = tmp_path / f"in/chest-{number}.png"

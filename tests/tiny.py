@@ -8,7 +8,7 @@ import numpy as np
 
 from lungbox import architecture
 from lungbox.weights.fetch import sha256
-from lungbox.weights.files import save_weights
+from lungbox.weights.formats.safetensors import save_weights
 from lungbox.weights.manifest import Ensemble, Weights, enter
 
 SIDE = 64

@@ -12,11 +12,12 @@ from functools import partial
 import keras
 from keras import KerasTensor
 
-from lungbox.architecture import attention, decoders, encoders, heads
-from lungbox.architecture.applications import IMAGE, Taps, application
+from lungbox.architecture import attention, decoders, heads
+from lungbox.architecture.backbones import efficientnet_lite
+from lungbox.architecture.backbones.keras_applications import IMAGE, Taps, application
 from lungbox.architecture.registry import network
 
-Decoder = Callable[[encoders.Features], KerasTensor]
+Decoder = Callable[[efficientnet_lite.Features], KerasTensor]
 
 # Where the reference system taps its encoders. Its ResNet152 is tapped at names that fit
 # ResNet50, which leaves out 30 of the 36 blocks of the fourth stage.
@@ -59,7 +60,7 @@ def unet_lite0(
     # 1. Input
     inputs = keras.Input((image_size, image_size, 1), name="radiograph")
     # 2. Encoder, decoder, heads
-    features = encoders.efficientnet_lite0(inputs, drop_connect)
+    features = efficientnet_lite.efficientnet_lite0(inputs, drop_connect)
     decoded = decoders.light_unet(features)
     mask = heads.mask(decoded)
     image = heads.image_score(features.pooled, mask, dropout)

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from lungbox.common.files import replacing
 from lungbox.constants import FOLDS
 from lungbox.datasets.tables import fold, read_table
 from lungbox.datasets.types import Dataset, Fault, LabelledRadiograph
-from lungbox.files import replacing
 
 NAME = "folds.csv"
 _SEED = 2024

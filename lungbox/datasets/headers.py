@@ -10,9 +10,9 @@ from pathlib import Path
 
 from rich.console import Console
 
-from lungbox.files import replacing
-from lungbox.paths import cache_folder
-from lungbox.progress import bar
+from lungbox.common.files import replacing
+from lungbox.common.paths import cache_folder
+from lungbox.common.progress import bar
 from lungbox.radiograph import Facts, RadiographError, facts
 
 # Raise it when `radiograph.facts` says something else of the same file.
@@ -29,8 +29,8 @@ def read_headers(
 ) -> tuple[dict[Path, Facts], dict[Path, str]]:
     """The facts of every file, from the table of `folder` where the file is as it was.
 
-    The table is kept under `lungbox.paths.cache_folder()`, also of what was read when the reading
-    is stopped. A file that could not be read is tried again each time.
+    The table is kept under `common.paths.cache_folder()`, also of what was read when the reading is
+    stopped. A file that could not be read is tried again each time.
 
     Args:
         folder: the data set's.

@@ -11,7 +11,7 @@ from lungbox.datasets.images import find_images
 from lungbox.datasets.join import Label, join
 from lungbox.datasets.tables import Row, fold, number, read_table
 from lungbox.datasets.types import Dataset, Fault
-from lungbox.radiograph.facts import age, sex, view
+from lungbox.radiograph.metadata import age, sex, view
 
 LABELS = "stage_2_train_labels.csv"
 CLASSES = "stage_2_detailed_class_info.csv"

@@ -17,9 +17,9 @@ import numpy as np
 from filelock import FileLock
 from numpy.typing import NDArray
 
+from lungbox.common.files import replacing
+from lungbox.common.parallel import cores
 from lungbox.datasets.types import DatasetError
-from lungbox.files import replacing
-from lungbox.flow import cores
 from lungbox.radiograph import RadiographError, prepare, read
 from lungbox.radiograph.prepare import VERSIONS, Preparation
 

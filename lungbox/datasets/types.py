@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from lungbox.common.equality import ByValue
 from lungbox.errors import LungboxError
-from lungbox.values import ByValue
 
 
 class DatasetError(LungboxError):

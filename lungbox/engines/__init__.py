@@ -3,6 +3,7 @@
 from importlib.util import find_spec
 from typing import Literal
 
+from lungbox.common.backend import start_keras
 from lungbox.engines.base import (
     NOT_FINITE,
     Engine,
@@ -20,7 +21,6 @@ from lungbox.engines.base import (
 )
 from lungbox.engines.precision import PRECISIONS, PrecisionName
 from lungbox.errors import hint
-from lungbox.frameworks import start_keras
 
 EngineName = Literal["auto", "keras", "openvino"]
 ENGINES: tuple[EngineName, ...] = ("auto", "keras", "openvino")

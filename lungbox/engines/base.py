@@ -179,7 +179,7 @@ def code() -> str:
     """Changes when the code of networks and engines does: what they computed before is void."""
     package = Path(__file__).parent.parent
     sources = sorted(
-        path for room in ("architecture", "engines") for path in (package / room).glob("*.py")
+        path for room in ("architecture", "engines") for path in (package / room).rglob("*.py")
     )
     return hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()[:16]
 

@@ -8,11 +8,11 @@ from numpy.typing import NDArray
 
 from lungbox import architecture
 from lungbox.architecture.ensemble import average
+from lungbox.common.backend import compile_choice, dtype_policy, has_gpu
 from lungbox.engines.base import EngineError, Job, Prediction, padded
-from lungbox.frameworks import compile_choice, dtype_policy, has_gpu
 from lungbox.weights.entries import Precision
-from lungbox.weights.files import load_weights
-from lungbox.weights.keras2 import load_keras2
+from lungbox.weights.formats.keras2 import load_keras2
+from lungbox.weights.formats.safetensors import load_weights
 
 
 class KerasEngine:

@@ -17,6 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import save
 
+from lungbox.common.backend import silence_openvino, start_keras
+from lungbox.common.files import replacing
+from lungbox.common.paths import cache_folder
 from lungbox.engines.base import (
     EngineError,
     Int8,
@@ -27,11 +30,8 @@ from lungbox.engines.base import (
     padded,
 )
 from lungbox.engines.precision import fastest, obstacle
-from lungbox.files import replacing
-from lungbox.frameworks import silence_openvino, start_keras
-from lungbox.paths import cache_folder
 from lungbox.weights.entries import FASTER, Precision
-from lungbox.weights.files import WeightsError, read_tensors
+from lungbox.weights.formats.safetensors import WeightsError, read_tensors
 
 silence_openvino()
 import openvino  # noqa: E402

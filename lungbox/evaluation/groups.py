@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from lungbox.boxes import geometry
 from lungbox.datasets.types import LabelledRadiograph
-from lungbox.evaluation.figures import RECALL_IOU, Figure
+from lungbox.evaluation.estimates import RECALL_IOU, Figure
 from lungbox.evaluation.scores import Judged, image_auc, view_auc
 from lungbox.metrics.bootstrap import Draws
 from lungbox.metrics.matching import BoxTable, reached

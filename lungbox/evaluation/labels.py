@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from lungbox.boxes import Boxes, geometry
 from lungbox.constants import VINBIGDATA_CLASSES, VINBIGDATA_NO_FINDING
-from lungbox.submission.faults import Fault, FaultsError
+from lungbox.submission.errors import Fault, FaultsError
 from lungbox.submission.table import open_csv
 from lungbox.submission.vinbigdata import NOTHING_BOX
 

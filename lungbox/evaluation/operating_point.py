@@ -14,7 +14,7 @@ from lungbox.boxes import CONFIDENCES, OperatingPoint, candidates, select
 from lungbox.boxes.regions import Confidence, Extent
 from lungbox.constants import RSNA_CLASS_MIX
 from lungbox.datasets.types import Dataset
-from lungbox.evaluation.maps import Maps
+from lungbox.evaluation.predictions import Maps
 from lungbox.metrics import bootstrap
 from lungbox.metrics.detection import rsna_image_scores
 

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from lungbox.boxes import Boxes, OperatingPoint
 from lungbox.constants import RSNA_CLASSES
 from lungbox.datasets.types import Dataset
-from lungbox.evaluation.figures import Figure, Outcomes
-from lungbox.evaluation.maps import Maps
+from lungbox.evaluation.estimates import Figure, Outcomes
+from lungbox.evaluation.predictions import Maps
 from lungbox.metrics.classification import weighted_auc
 
 _NORMAL, _NOT_NORMAL, _ = RSNA_CLASSES

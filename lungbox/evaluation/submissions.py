@@ -12,7 +12,7 @@ from rich.table import Table
 
 from lungbox.constants import RSNA_CLASS_MIX, RSNA_CLASSES, RSNA_SIZE, VINBIGDATA_CLASSES
 from lungbox.errors import LungboxError
-from lungbox.evaluation.figures import Figure, Outcomes
+from lungbox.evaluation.estimates import Figure, Outcomes
 from lungbox.evaluation.labels import Challenge, Labels, has_column, read_column, read_labels
 from lungbox.metrics.average_precision import VocMatches, mean_over_classes
 from lungbox.metrics.bootstrap import Draws

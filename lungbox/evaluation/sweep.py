@@ -7,8 +7,8 @@ from numpy.typing import NDArray
 
 from lungbox.boxes import OperatingPoint
 from lungbox.constants import RSNA_CLASS_MIX
-from lungbox.evaluation.maps import Maps
 from lungbox.evaluation.operating_point import has_mix, ungated_scores
+from lungbox.evaluation.predictions import Maps
 from lungbox.metrics.bootstrap import Draws, Estimate
 
 _THRESHOLDS = np.round(np.arange(0.05, 0.96, 0.05), 2)

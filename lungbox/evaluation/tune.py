@@ -7,13 +7,13 @@ from rich.console import Console
 from rich.table import Table
 
 from lungbox.boxes import OperatingPoint
+from lungbox.common.progress import bar
 from lungbox.constants import RSNA_CLASS_MIX
 from lungbox.datasets.types import DatasetError
 from lungbox.engines import Engine
 from lungbox.errors import LungboxError
-from lungbox.evaluation.assess import Subject, maps_shown
-from lungbox.evaluation.figures import with_interval
-from lungbox.evaluation.maps import Maps
+from lungbox.evaluation.estimates import with_interval
+from lungbox.evaluation.evaluator import Subject, maps_shown
 from lungbox.evaluation.operating_point import (
     WIDE,
     Grid,
@@ -22,8 +22,8 @@ from lungbox.evaluation.operating_point import (
     has_mix,
     image_scores,
 )
+from lungbox.evaluation.predictions import Maps
 from lungbox.metrics.bootstrap import Draws, Estimate
-from lungbox.progress import bar
 from lungbox.weights.manifest import (
     Ensemble,
     check_name,

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 
 from lungbox.boxes import OperatingPoint
+from lungbox.common.backend import compile_choice, silent_standard_error, start_keras
 from lungbox.engines import Job
 from lungbox.export.metadata import describe
 from lungbox.export.types import ExportError, Format, Kind, kind
-from lungbox.frameworks import compile_choice, silent_standard_error, start_keras
-from lungbox.pipeline import open_ensemble
+from lungbox.inference.predictor import open_ensemble
 from lungbox.weights.fetch import Watch
 
 

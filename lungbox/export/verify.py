@@ -6,11 +6,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lungbox.boxes import Boxes, OperatingPoint, regions
+from lungbox.common.paths import shipped_checkpoints
 from lungbox.datasets.phantom import draw
 from lungbox.engines import Engine, Job, ask
 from lungbox.export.types import ExportError
-from lungbox.folder import gather
-from lungbox.paths import shipped_checkpoints
+from lungbox.inference.files import gather
 from lungbox.radiograph import prepare, read
 
 # Probabilities, masks' and image scores' alike.

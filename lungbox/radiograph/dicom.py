@@ -25,8 +25,8 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from lungbox.radiograph.codestream import check_scans, codestream_size
-from lungbox.radiograph.decoder import decode_apart
+from lungbox.radiograph.codecs.client import decode_apart
+from lungbox.radiograph.codecs.codestream import check_scans, codestream_size
 from lungbox.radiograph.grayscale import render
 from lungbox.radiograph.levels import parts
 from lungbox.radiograph.types import RadiographError, brief

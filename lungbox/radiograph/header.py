@@ -23,7 +23,7 @@ from pydicom.uid import (
 
 from lungbox.constants import MAX_FILE_BYTES
 from lungbox.radiograph.levels import check_decoding, check_pixels
-from lungbox.radiograph.opening import Bounded, open_file
+from lungbox.radiograph.limits import Bounded, open_file
 from lungbox.radiograph.types import RadiographError, brief
 
 # Larger elements are read only once the header has been found in order.

@@ -12,9 +12,9 @@ from PIL import Image
 from PIL.JpegImagePlugin import jpeg_factory
 from PIL.PngImagePlugin import PngImageFile
 
-from lungbox.radiograph.codestream import check_scans
+from lungbox.radiograph.codecs.codestream import check_scans
 from lungbox.radiograph.levels import check_decoding, check_pixels, count, look_up, parts, stretch
-from lungbox.radiograph.opening import Bounded, open_file
+from lungbox.radiograph.limits import Bounded, open_file
 from lungbox.radiograph.room import ROOM
 from lungbox.radiograph.types import RadiographError, brief
 

@@ -3,7 +3,6 @@
 from pathlib import Path
 
 from lungbox.radiograph.dicom import read_pixels
-from lungbox.radiograph.facts import Facts, facts_of
 from lungbox.radiograph.flags import not_frontal_chest
 from lungbox.radiograph.header import (
     decoding_bytes,
@@ -11,7 +10,8 @@ from lungbox.radiograph.header import (
     read_before_pixels,
     read_header,
 )
-from lungbox.radiograph.opening import open_file
+from lungbox.radiograph.limits import open_file
+from lungbox.radiograph.metadata import Facts, facts_of
 from lungbox.radiograph.raster import SIGNATURES, raster_size, read_raster
 from lungbox.radiograph.room import ROOM
 from lungbox.radiograph.types import Radiograph, RadiographError, brief

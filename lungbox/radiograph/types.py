@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from lungbox.common.equality import ByValue
 from lungbox.constants import IMAGE_ENDINGS, MAX_REASON
 from lungbox.errors import LungboxError
-from lungbox.values import ByValue
 
 
 class RadiographError(LungboxError):

@@ -1,7 +1,7 @@
 """Submissions to challenges: written, read, checked. RSNA's format is what `predict` writes."""
 
 from lungbox.submission import vinbigdata
-from lungbox.submission.faults import Fault, StringError, SubmissionError
+from lungbox.submission.errors import Fault, StringError, SubmissionError
 from lungbox.submission.rsna import (
     HEADER,
     Prediction,

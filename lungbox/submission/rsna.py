@@ -13,17 +13,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lungbox.boxes import Boxes, geometry
+from lungbox.common.equality import ByValue
 from lungbox.findings import Findings
 from lungbox.submission import table
-from lungbox.submission.faults import StringError
-from lungbox.submission.strings import (
+from lungbox.submission.errors import StringError
+from lungbox.submission.prediction_strings import (
     ANY_SIZE,
     box_faults,
     confidence_faults,
     numbers,
     rounded,
 )
-from lungbox.values import ByValue
 
 HEADER = ("patientId", table.STRING)
 _NAMES = ("confidence", "x", "y", "width", "height")

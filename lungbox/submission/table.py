@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TypeVar, cast
 
-from lungbox.cells import unguarded
-from lungbox.submission.faults import Fault, FaultsError, StringError, SubmissionError
+from lungbox.common.tables import unguarded
+from lungbox.submission.errors import Fault, FaultsError, StringError, SubmissionError
 
 STRING = "PredictionString"
 

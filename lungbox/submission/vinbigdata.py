@@ -14,18 +14,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lungbox.boxes import Boxes, geometry
+from lungbox.common.equality import ByValue
 from lungbox.constants import VINBIGDATA_CLASSES, VINBIGDATA_NO_FINDING
 from lungbox.findings import Findings
 from lungbox.submission import table
-from lungbox.submission.faults import StringError
-from lungbox.submission.strings import (
+from lungbox.submission.errors import StringError
+from lungbox.submission.prediction_strings import (
     ANY_SIZE,
     box_faults,
     confidence_faults,
     numbers,
     rounded,
 )
-from lungbox.values import ByValue
 
 HEADER = ("image_id", table.STRING)
 NOTHING = f"{VINBIGDATA_NO_FINDING} 1 0 0 1 1"

@@ -17,10 +17,10 @@ from lungbox.datasets.cache import Cache
 from lungbox.datasets.types import Dataset, LabelledRadiograph
 from lungbox.radiograph import resize_area
 from lungbox.training.augmentation import Augmenter
-from lungbox.training.masks import paint, paint_edges
+from lungbox.training.distillation import Teacher
 from lungbox.training.recipe import Recipe
 from lungbox.training.sections import Data, Stage
-from lungbox.training.teacher import Teacher
+from lungbox.training.targets import paint, paint_edges
 
 
 def draw_weights(dataset: Dataset, settings: Data, stage: Stage) -> NDArray:

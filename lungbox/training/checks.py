@@ -8,8 +8,8 @@ from lungbox import architecture
 from lungbox.constants import RSNA_CLASSES, SIIM_CLASSES
 from lungbox.datasets.types import Dataset
 from lungbox.errors import hint
+from lungbox.training.distillation import folds_seen
 from lungbox.training.recipe import Recipe, RecipeError
-from lungbox.training.teacher import folds_seen
 
 _SOURCES = ("rsna", "siim", "plain", "unlabelled")
 

@@ -8,8 +8,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from lungbox.files import replacing
-from lungbox.training.tracking import Epoch
+from lungbox.common.files import replacing
+from lungbox.training.loggers import Epoch
 
 HISTORY = "history.png"
 # Each beside the same of the held-out fold, as the reference system draws its runs.

@@ -7,9 +7,9 @@ import numpy as np
 from rich.console import Console
 
 from lungbox import datasets
-from lungbox.evaluation.assess import maps_shown
-from lungbox.files import replacing
-from lungbox.pipeline import load
+from lungbox.common.files import replacing
+from lungbox.evaluation.evaluator import maps_shown
+from lungbox.inference.predictor import load
 
 
 def keep_out_of_fold(names: Sequence[str], data: Path, path: Path, say: Console) -> Path:

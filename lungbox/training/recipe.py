@@ -11,8 +11,8 @@ from typing import Any, Literal
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from lungbox import architecture
+from lungbox.common.paths import shipped_recipes
 from lungbox.errors import LungboxError, hint
-from lungbox.paths import shipped_recipes
 from lungbox.radiograph.prepare import Preparation
 from lungbox.training.sections import (
     MOST_BATCH,

@@ -9,15 +9,15 @@ from pathlib import Path
 from rich.console import Console
 
 from lungbox import architecture
+from lungbox.common.paths import cache_folder
+from lungbox.common.progress import Bar, bar
 from lungbox.constants import FOLDS
-from lungbox.paths import cache_folder
-from lungbox.progress import Bar, bar
-from lungbox.training import fit
-from lungbox.training.job import Job, Progress
+from lungbox.training import loop
+from lungbox.training.config import Job, Progress
+from lungbox.training.distillation import folds_seen
+from lungbox.training.loggers import Epoch, WeightsAndBiases, read_log
 from lungbox.training.out_of_fold import keep_out_of_fold
 from lungbox.training.recipe import Recipe, RecipeError, load_recipe
-from lungbox.training.teacher import folds_seen
-from lungbox.training.tracking import Epoch, WeightsAndBiases, read_log
 from lungbox.weights.fetch import sha256
 from lungbox.weights.manifest import Ensemble, Weights, enter, enter_ensemble
 
@@ -72,7 +72,7 @@ def run(request: Request, say: Console) -> str:
         trackers=trackers,
     )
     with ExitStack() as stack:
-        path = fit.train(job, _OnTerminal(say, stack))
+        path = loop.train(job, _OnTerminal(say, stack))
     name = _enter(recipe, request, path)
     _say_entered(name, say)
     return name
@@ -155,7 +155,7 @@ def _alone(name: str, recipe: Recipe) -> Ensemble:
 
 def _image_size(recipe: Recipe, run: Path) -> int:
     """That of the epoch whose weights were kept: the best, where the recipe was after it."""
-    epoch = fit.best_epoch(read_log(run)) if recipe.validation.patience else 0
+    epoch = loop.best_epoch(read_log(run)) if recipe.validation.patience else 0
     return recipe.image_size_of(epoch or recipe.epochs)
 
 

@@ -7,8 +7,8 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from lungbox.files import replacing
-from lungbox.weights.files import WeightsError
+from lungbox.common.files import replacing
+from lungbox.weights.formats.safetensors import WeightsError
 
 
 def save_state(

@@ -10,15 +10,15 @@ import numpy as np
 from lungbox.architecture.ensemble import average
 from lungbox.datasets.cache import Cache
 from lungbox.engines.base import padded
-from lungbox.evaluation.maps import Maps, levels
 from lungbox.evaluation.operating_point import Grid, cross_fit, image_scores, mix_weights
+from lungbox.evaluation.predictions import Maps, levels
 from lungbox.metrics import auc, rsna_score
 from lungbox.radiograph import resize_area
 from lungbox.training.batches import Batches
+from lungbox.training.loggers import MASK_METRICS
+from lungbox.training.model import Trainee
 from lungbox.training.recipe import Recipe
 from lungbox.training.sections import Augmentation, Stage
-from lungbox.training.tracking import MASK_METRICS
-from lungbox.training.trainee import Trainee
 
 # Coarser than what an operating point is chosen from: it is searched again and again.
 _GRID = Grid(thresholds=(0.3, 0.4, 0.5), min_areas=(0.005,), shrinks=(0.0625,), gates=30)

@@ -4,14 +4,14 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from lungbox.paths import data_folder
+from lungbox.common.paths import data_folder
 from lungbox.weights import pins
 from lungbox.weights.computation import int8_files
 from lungbox.weights.content import ENDINGS, Format
 from lungbox.weights.entries import Quantised
 from lungbox.weights.fetch import cached, fault, local, sha256
-from lungbox.weights.files import WeightsError, check_weights, save_weights
-from lungbox.weights.keras2 import check_keras2, load_keras2
+from lungbox.weights.formats.keras2 import check_keras2, load_keras2
+from lungbox.weights.formats.safetensors import WeightsError, check_weights, save_weights
 from lungbox.weights.locks import locked
 from lungbox.weights.manifest import (
     Ensemble,

@@ -14,10 +14,10 @@ import tomli_w
 from pydantic import Field, ValidationError, model_validator
 
 from lungbox.boxes import OperatingPoint
+from lungbox.common.files import replacing
+from lungbox.common.paths import bundle_folders, data_folder, shipped_checkpoints
 from lungbox.constants import REFERENCE_MIN_BOX_AREA, REFERENCE_SHRINK, RSNA_SIZE
 from lungbox.errors import LungboxError, hint
-from lungbox.files import replacing
-from lungbox.paths import bundle_folders, data_folder, shipped_checkpoints
 from lungbox.radiograph.prepare import Preparation
 from lungbox.weights.content import Format
 from lungbox.weights.entries import Entry, Precisions, Quantised, Source

@@ -7,9 +7,9 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from lungbox.files import replacing
-from lungbox.paths import bundle_folders, data_folder
-from lungbox.weights.files import WeightsError
+from lungbox.common.files import replacing
+from lungbox.common.paths import bundle_folders, data_folder
+from lungbox.weights.formats.safetensors import WeightsError
 from lungbox.weights.locks import locked
 from lungbox.weights.manifest import File
 

@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Mapping
 from contextlib import suppress
 
-from lungbox.paths import cache_folder
+from lungbox.common.paths import cache_folder
 from lungbox.weights.manifest import Weights
 
 

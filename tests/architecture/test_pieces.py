@@ -10,7 +10,7 @@ from scipy.ndimage import correlate
 
 from lungbox import architecture
 from lungbox.architecture import attention, decoders, heads
-from lungbox.architecture.encoders import Features
+from lungbox.architecture.backbones.efficientnet_lite import Features
 from lungbox.datasets.phantom import draw
 
 HEIGHT, WIDTH = 6, 10

@@ -14,7 +14,7 @@ from lungbox.architecture.registry import NetworkError
 from lungbox.datasets.phantom import draw
 from lungbox.metrics.losses import IoUBinaryCrossentropy
 from lungbox.radiograph import prepare, read
-from lungbox.weights.files import WeightsError, load_weights, save_weights
+from lungbox.weights.formats.safetensors import WeightsError, load_weights, save_weights
 
 SIDE, COUNT = 64, 8  # small inputs, so that the suite stays quick
 CLOSE = 1e-4
@@ -199,7 +199,7 @@ def _run_elsewhere(backend: str, name: str, folder: Path) -> None:
 import numpy as np, keras
 from pathlib import Path
 from lungbox import architecture
-from lungbox.weights.files import load_weights
+from lungbox.weights.formats.safetensors import load_weights
 folder = Path({str(folder)!r})
 model = architecture.build({name!r}, {SIDE})
 load_weights(model, folder / "weights.safetensors")

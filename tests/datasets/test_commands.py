@@ -4,11 +4,12 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from lungbox import cli_data, datasets
+from lungbox import datasets
+from lungbox.cli import data
 from tests.datasets import kaggle
 
 app = typer.Typer()
-for command in (cli_data.prepare, cli_data.folds, cli_data.audit):
+for command in (data.prepare, data.folds, data.audit):
     app.command()(command)
 
 

@@ -6,7 +6,7 @@ from pydicom import config
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ImplicitVRLittleEndian, JPEG2000Lossless
 
 from lungbox.radiograph import Facts, RadiographError, facts, size
-from lungbox.radiograph.facts import age, sex, view
+from lungbox.radiograph.metadata import age, sex, view
 from tests import dicoms
 
 

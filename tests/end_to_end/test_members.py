@@ -8,8 +8,8 @@ from PIL import Image
 
 from lungbox.constants import OPACITY
 from lungbox.datasets.phantom import draw
-from lungbox.folder import gather
-from lungbox.pipeline import load
+from lungbox.inference.files import gather
+from lungbox.inference.predictor import load
 from lungbox.weights.manifest import Ensemble, enter, load_manifest
 from tests.conftest import ROOT
 from tests.tiny import enter_tiny

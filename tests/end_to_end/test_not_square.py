@@ -20,14 +20,14 @@ from lungbox.boxes.geometry import as_boxes
 from lungbox.constants import OPACITY
 from lungbox.datasets.types import Dataset
 from lungbox.engines import start
-from lungbox.evaluation.maps import predict_maps
-from lungbox.folder import gather
-from lungbox.folder_run import Request, run
-from lungbox.overlay import beside_truth
-from lungbox.pipeline import load, open_ensemble
+from lungbox.evaluation.predictions import predict_maps
+from lungbox.inference.files import gather
+from lungbox.inference.overlay import beside_truth
+from lungbox.inference.predictor import load, open_ensemble
+from lungbox.inference.run import Request, run
 from lungbox.submission import read_submission
 from lungbox.weights.fetch import sha256
-from lungbox.weights.files import save_weights
+from lungbox.weights.formats.safetensors import save_weights
 from lungbox.weights.manifest import Ensemble, Weights, enter
 from tests import dicoms
 from tests.training.keys import labelled

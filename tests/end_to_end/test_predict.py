@@ -335,7 +335,7 @@ def test_something_else_stands_where_results_go(home, tmp_path, place):
 def limited(bytes_a_file: int, *arguments: object) -> subprocess.CompletedProcess:
     """`predict`, where no file can become larger: as on a full disk, a write to it fails."""
     program = (
-        "import resource, sys; from lungbox.cli import main\n"
+        "import resource, sys; from lungbox.cli.main import main\n"
         f"resource.setrlimit(resource.RLIMIT_FSIZE, ({bytes_a_file}, {bytes_a_file}))\n"
         "main(sys.argv[1:])"
     )

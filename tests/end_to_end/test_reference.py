@@ -21,7 +21,7 @@ from skimage.transform import resize
 from lungbox import architecture
 from lungbox.boxes.geometry import to_xywh
 from lungbox.submission import read_submission
-from lungbox.weights.keras2 import load_keras2
+from lungbox.weights.formats.keras2 import load_keras2
 from tests import dicoms, reference
 from tests.conftest import ROOT
 

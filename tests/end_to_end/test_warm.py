@@ -6,14 +6,14 @@ import sys
 
 import pytest
 
-from lungbox.folder import gather
+from lungbox.inference.files import gather
 from tests.conftest import ROOT
 
 # A run that says at its end what has been imported, and its peak of memory in megabytes.
 _CODE = r"""
 import json, re, sys
 from pathlib import Path
-from lungbox import cli
+from lungbox.cli import main as cli
 try:
     cli.main(sys.argv[1:])
 except SystemExit as ended:

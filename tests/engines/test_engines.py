@@ -73,7 +73,7 @@ def test_openvino_and_keras_agree(members, images, side):
 def test_openvino_tells_nobody(tmp_path):
     """By itself it reports every import to Intel, through Google Analytics, and leaves an identity
     in the user's home folder."""
-    code = "import lungbox.quantise.network, sys; print(sys.modules['openvino_telemetry'])"
+    code = "import lungbox.quantization.model, sys; print(sys.modules['openvino_telemetry'])"
     environment = os.environ | {"HOME": str(tmp_path), "CI": "", "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
         [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True

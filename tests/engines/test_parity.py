@@ -10,7 +10,7 @@ import lungbox
 from lungbox.boxes.geometry import iou
 from lungbox.engines.precision import fastest
 from lungbox.findings import Findings
-from lungbox.folder import Source, gather
+from lungbox.inference.files import Source, gather
 from lungbox.weights.entries import LEAST_SAME
 
 # Boxes of two engines may differ where a probability lies on the threshold; nowhere else.

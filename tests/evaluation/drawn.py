@@ -7,8 +7,8 @@ import numpy as np
 from lungbox.boxes import geometry
 from lungbox.constants import RSNA_CLASSES
 from lungbox.datasets.types import Dataset, LabelledRadiograph
-from lungbox.evaluation.maps import Maps
 from lungbox.evaluation.operating_point import PARTS, Grid, patient_parts
+from lungbox.evaluation.predictions import Maps
 
 SIDE = 32
 

@@ -11,11 +11,11 @@ from lungbox.boxes import OperatingPoint, geometry
 from lungbox.constants import RSNA_CLASS_MIX, RSNA_CLASSES
 from lungbox.datasets.cache import Cache
 from lungbox.datasets.types import Dataset
-from lungbox.evaluation import assess, tune
-from lungbox.evaluation.assess import Subject
+from lungbox.evaluation import evaluator, tune
+from lungbox.evaluation.evaluator import Subject
 from lungbox.evaluation.groups import recall_by_size
-from lungbox.evaluation.maps import Maps
 from lungbox.evaluation.operating_point import cross_fit, image_scores, patient_parts
+from lungbox.evaluation.predictions import Maps
 from lungbox.evaluation.scores import judge, rsna_figures
 from lungbox.evaluation.sweep import sweeps
 from lungbox.metrics import rsna_score
@@ -87,9 +87,9 @@ def test_evaluate_judges_by_the_points_chosen_on_others(maps, monkeypatch):
 
     nothing = Maps(Dataset(()), np.zeros((0, 1, 1), np.uint8), np.zeros(0, np.float32))
     by_source = {120: maps, 0: nothing}
-    monkeypatch.setattr(assess, "maps_shown", lambda dataset, *_: by_source[len(dataset)])
-    monkeypatch.setattr(assess, "Grid", lambda: DIVIDED)
-    found = assess.assess(Divided(None, 0, "default"), Console(quiet=True))
+    monkeypatch.setattr(evaluator, "maps_shown", lambda dataset, *_: by_source[len(dataset)])
+    monkeypatch.setattr(evaluator, "Grid", lambda: DIVIDED)
+    found = evaluator.assess(Divided(None, 0, "default"), Console(quiet=True))
     figures = {figure.name: figure.value for figure in rsna_figures(found.rsna.judged)}
     assert figures["RSNA metric, raw"] == figures["RSNA metric, challenge's mix"] == 0
     assert found.siim is None

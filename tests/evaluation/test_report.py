@@ -8,11 +8,11 @@ from html.parser import HTMLParser
 import pytest
 from PIL import Image
 
-from lungbox import cli
+from lungbox.cli import main
+from lungbox.common.paths import cache_folder
 from lungbox.datasets.phantom import write_rsna
-from lungbox.evaluation import assess, operating_point
+from lungbox.evaluation import evaluator, operating_point
 from lungbox.evaluation.operating_point import Grid
-from lungbox.paths import cache_folder
 from lungbox.weights.manifest import Ensemble, enter, load_manifest
 from tests.tiny import enter_tiny
 
@@ -42,7 +42,7 @@ class Page(HTMLParser):
 
 def run(capfd, *arguments):
     with pytest.raises(SystemExit) as ended:
-        cli.main([*map(str, arguments)])
+        main.main([*map(str, arguments)])
     said = capfd.readouterr()
     return int(ended.value.code or 0), said.out, said.err
 
@@ -56,7 +56,7 @@ def data(tmp_path):
 @pytest.fixture(autouse=True)
 def tiny(own_home, tmp_path, monkeypatch):
     grid = Grid(thresholds=(0.4, 0.6), min_areas=(0.001,), shrinks=(0.05,), gates=5)
-    monkeypatch.setattr(assess, "Grid", lambda: grid)
+    monkeypatch.setattr(evaluator, "Grid", lambda: grid)
     monkeypatch.setattr(operating_point, "RESAMPLES", 20)
     return enter_tiny(tmp_path)
 

@@ -7,11 +7,11 @@ import pytest
 from rich.console import Console
 
 import lungbox
-from lungbox import cli
 from lungbox.boxes import OperatingPoint
+from lungbox.cli import main
 from lungbox.datasets.phantom import write_rsna
 from lungbox.evaluation import operating_point, tune
-from lungbox.evaluation.assess import Subject
+from lungbox.evaluation.evaluator import Subject
 from lungbox.evaluation.operating_point import Grid
 from lungbox.evaluation.tune import Choice, pick
 from lungbox.metrics.bootstrap import Draws
@@ -21,7 +21,7 @@ from tests.tiny import enter_tiny
 
 def tuned(capfd, *arguments):
     with pytest.raises(SystemExit) as ended:
-        cli.main(["tune", *map(str, arguments)])
+        main.main(["tune", *map(str, arguments)])
     said = capfd.readouterr()
     return int(ended.value.code or 0), said.out + said.err
 

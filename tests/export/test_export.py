@@ -15,8 +15,8 @@ import typer
 from safetensors.numpy import save_file
 from typer.testing import CliRunner
 
-from lungbox import cli_export
 from lungbox.boxes import OperatingPoint, regions
+from lungbox.cli import export as cli_export
 from lungbox.datasets.phantom import draw
 from lungbox.engines import Job, Member, Prediction, start
 from lungbox.errors import LungboxError
@@ -24,11 +24,11 @@ from lungbox.export import FORMATS, ExportError, export
 from lungbox.export import verify as verification
 from lungbox.export.convert import write
 from lungbox.export.runtimes import Runner, open_file
-from lungbox.pipeline import open_ensemble
+from lungbox.inference.predictor import open_ensemble
 from lungbox.radiograph import prepare
 from lungbox.radiograph.prepare import resize_nearest
 from lungbox.weights.fetch import sha256
-from lungbox.weights.files import read_tensors
+from lungbox.weights.formats.safetensors import read_tensors
 from lungbox.weights.manifest import Ensemble, Weights, enter
 from tests.conftest import ROOT
 from tests.tiny import SIDE, save_tiny, weights_of

@@ -7,7 +7,7 @@ from lungbox.boxes import OperatingPoint, regions
 from lungbox.constants import REFERENCE_MIN_BOX_AREA, RSNA_SIZE
 from lungbox.evaluation.labels import read_labels
 from lungbox.metrics import rsna_image_scores, rsna_score
-from lungbox.training.masks import paint
+from lungbox.training.targets import paint
 
 SIDE = 128
 SIZE = (RSNA_SIZE, RSNA_SIZE)

@@ -12,7 +12,7 @@ from pydicom.uid import ExplicitVRBigEndian, JPEGBaseline8Bit
 
 from lungbox.constants import MAX_REASON
 from lungbox.radiograph import RadiographError, facts, read, resize_area, size
-from lungbox.radiograph.codestream import check_scans
+from lungbox.radiograph.codecs.codestream import check_scans
 from lungbox.radiograph.types import one_line
 from tests import bombs, dicoms
 from tests.measured import Reader, peak_of

@@ -12,9 +12,9 @@ from lungbox.boxes.geometry import as_boxes
 from lungbox.datasets.cache import Cache
 from lungbox.datasets.types import Dataset, LabelledRadiograph
 from lungbox.training.batches import Batches
+from lungbox.training.model import Trainee, _compile, build_trainee
 from lungbox.training.optimizer import build_optimizer
 from lungbox.training.recipe import Recipe
-from lungbox.training.trainee import Trainee, _compile, build_trainee
 from lungbox.training.validation import Validation
 
 SIDE = 32

@@ -6,13 +6,13 @@ import pytest
 
 from lungbox.architecture.ensemble import average
 from lungbox.datasets.phantom import write_rsna
-from lungbox.evaluation.maps import levels
+from lungbox.evaluation.predictions import levels
 from lungbox.radiograph import resize_area
-from lungbox.training import fit
-from lungbox.training.fit import Validation
-from lungbox.training.job import Job, Progress
+from lungbox.training import loop
+from lungbox.training.config import Job, Progress
+from lungbox.training.loop import Validation
 from lungbox.training.validation import Score
-from lungbox.weights.files import load_weights
+from lungbox.weights.formats.safetensors import load_weights
 from tests.training.keys import cache_of, labelled, scoring_of, trainee_of
 
 pytestmark = pytest.mark.usefixtures("small_networks")
@@ -56,7 +56,7 @@ class Watched(Progress):
 
     def __init__(self, monkeypatch, scores):
         self.steps, self.scored, self.begun = [], [], []
-        built, epoch = fit.build_trainee, fit._train_epoch
+        built, epoch = loop.build_trainee, loop._train_epoch
 
         def build(*arguments):
             self.trainee = built(*arguments)
@@ -71,8 +71,8 @@ class Watched(Progress):
             self.scored.append(values(validation._model.trainable_variables))
             return Score(scores[len(self.scored) - 1], 0.5)
 
-        monkeypatch.setattr(fit, "build_trainee", build)
-        monkeypatch.setattr(fit, "_train_epoch", train)
+        monkeypatch.setattr(loop, "build_trainee", build)
+        monkeypatch.setattr(loop, "_train_epoch", train)
         monkeypatch.setattr(Validation, "score", score)
 
     def step(self, loss):
@@ -98,7 +98,7 @@ def test_the_average_is_scored_and_kept_and_training_goes_on_without(
     """With patience, the average after the second epoch is kept, which scored highest."""
     watched = Watched(monkeypatch, scores=[0.1, 0.5, 0.2])
     where = (folder / "recipe.toml", folder / "data", folder / f"run-{patience}", folder / "cache")
-    path = fit.train(Job(*where, [f"validation.patience={patience}"]), watched)
+    path = loop.train(Job(*where, [f"validation.patience={patience}"]), watched)
     assert len(watched.steps) == 9
     means = list(watched.averages())
     for epoch in range(3):

@@ -11,9 +11,9 @@ from lungbox.datasets.cache import prepare_all
 from lungbox.datasets.phantom import write_rsna
 from lungbox.datasets.types import Dataset
 from lungbox.training.batches import Batches, draw_weights
+from lungbox.training.distillation import Teacher
 from lungbox.training.recipe import Recipe
 from lungbox.training.sections import Augmentation, Data, Stage
-from lungbox.training.teacher import Teacher
 
 
 @pytest.fixture(scope="module")

@@ -39,7 +39,7 @@ if backend == "tensorflow":
     tf.config.set_logical_device_configuration(processor, two)
 from lungbox.training import fit
 from lungbox.training.devices import distributed
-from lungbox.training.job import Job, Progress
+from lungbox.training.config import Job, Progress
 from lungbox.training.recipe import load_recipe
 from tests.training.small import registered
 folder = Path(folder)

@@ -11,12 +11,12 @@ from lungbox import architecture
 from lungbox.datasets import DatasetError
 from lungbox.datasets.phantom import write_rsna
 from lungbox.errors import LungboxError
-from lungbox.training import fit
-from lungbox.training.job import Job, Progress
+from lungbox.training import loop
+from lungbox.training.config import Job, Progress
 from lungbox.training.optimizer import averaged, build_optimizer
 from lungbox.training.recipe import RecipeError, load_recipe
 from lungbox.training.sections import Optimizer
-from lungbox.weights.files import WeightsError, load_weights
+from lungbox.weights.formats.safetensors import WeightsError, load_weights
 from tests.conftest import ROOT
 
 pytestmark = pytest.mark.usefixtures("small_networks")
@@ -86,7 +86,7 @@ def run(folder, name, progress):
 
 def train(folder, recipe, name, progress=None, changes=(), **job):
     job = Job(folder / recipe, folder / "data", folder / name, folder / "cache", changes, **job)
-    return fit.train(job, progress or Progress())
+    return loop.train(job, progress or Progress())
 
 
 @pytest.fixture(scope="module")
@@ -185,7 +185,7 @@ def test_a_run_killed_between_its_last_epoch_and_its_weights(folder, undisturbed
         raise OSError("no space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(fit, "save_weights", fails)
+        patch.setattr(loop, "save_weights", fails)
         with pytest.raises(OSError, match="no space"):
             run(folder, "late", Watcher())
     # As if the row of the last epoch had been written twice.
@@ -243,7 +243,7 @@ def test_one_of_lungboxs_own_recipes_given_by_its_name(folder, tmp_path, monkeyp
     own.write_text(RECIPE.replace("epochs = 2", "epochs = 1"))
     monkeypatch.setattr("lungbox.training.recipe.shipped_recipes", lambda: own.parent)
     monkeypatch.chdir(tmp_path)
-    path = fit.train(
+    path = loop.train(
         Job(Path("short"), folder / "data", tmp_path / "run", folder / "cache"), Progress()
     )
     assert (path.parent / "recipe.toml").read_text() == own.read_text()

@@ -10,11 +10,11 @@ from PIL import Image, ImageOps
 from lungbox.boxes.geometry import as_boxes
 from lungbox.datasets.types import Dataset
 from lungbox.errors import LungboxError
-from lungbox.evaluation.maps import Maps
-from lungbox.training import devices, materials, teacher
-from lungbox.training.job import Job, Progress
-from lungbox.training.materials import read_materials
-from lungbox.training.teacher import Teacher
+from lungbox.evaluation.predictions import Maps
+from lungbox.training import data, devices, distillation
+from lungbox.training.config import Job, Progress
+from lungbox.training.data import read_materials
+from lungbox.training.distillation import Teacher
 from tests.training.keys import SIDE, batches_of, cache_of, checks, drawn, labelled, recipe_of
 
 pytestmark = pytest.mark.usefixtures("small_networks")
@@ -35,7 +35,7 @@ def written(folder, count=10, sources=("rsna", "siim"), **facts):
 
 
 def read(recipe, dataset, folder, monkeypatch, **job):
-    monkeypatch.setattr(materials.datasets, "load", lambda _: dataset)
+    monkeypatch.setattr(data.datasets, "load", lambda _: dataset)
     where = Job(folder / "recipe.toml", folder, folder / "run", folder / "cache", **job)
     return read_materials(recipe, where, Progress())
 
@@ -207,8 +207,8 @@ def test_each_image_learns_from_what_the_teacher_says_of_it(tmp_path, monkeypatc
             opacity[row, :4, 4:] = 20 * row
         return Maps(dataset, opacity, np.arange(len(dataset), dtype=np.float32) / 20)
 
-    monkeypatch.setattr(teacher, "load", load)
-    monkeypatch.setattr(teacher, "predict_maps", maps)
+    monkeypatch.setattr(distillation, "load", load)
+    monkeypatch.setattr(distillation, "predict_maps", maps)
     recipe = recipe_of(distillation={"teacher": "wise", "share": 0.25}, data={"order": "fixed"})
     found = read(recipe, written(tmp_path, 10), tmp_path, monkeypatch)
     assert asked == ["wise"]

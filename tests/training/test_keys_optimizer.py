@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from lungbox.training import trainee as training
+from lungbox.training import model as training
 from lungbox.training.optimizer import averaged
 from tests.training.keys import checks, recipe_of, trainee_of
 

@@ -7,13 +7,13 @@ from rich.console import Console
 from lungbox.datasets import load
 from lungbox.datasets.phantom import write_rsna
 from lungbox.radiograph import prepare, read
-from lungbox.training import fit, run
-from lungbox.training.fit import Validation
-from lungbox.training.job import Job, Progress
+from lungbox.training import loop, run
+from lungbox.training.config import Job, Progress
+from lungbox.training.loggers import Epoch
+from lungbox.training.loop import Validation
 from lungbox.training.recipe import Recipe
-from lungbox.training.tracking import Epoch
 from lungbox.training.validation import Score
-from lungbox.weights.files import load_weights
+from lungbox.weights.formats.safetensors import load_weights
 from lungbox.weights.manifest import load_manifest
 from tests.training import test_keys_augmentation, test_keys_data, test_keys_loss
 from tests.training import test_keys_optimizer as optimizer_keys
@@ -57,7 +57,7 @@ def folder(tmp_path_factory):
 
 def train(folder, name, *changes):
     where = (folder / "recipe.toml", folder / "data", folder / name, folder / "cache")
-    return fit.train(Job(*where, changes), Progress())
+    return loop.train(Job(*where, changes), Progress())
 
 
 class Untrained:
@@ -65,7 +65,7 @@ class Untrained:
 
     def __init__(self, monkeypatch):
         self.given, self.last = [], []
-        monkeypatch.setattr(fit, "_train_epoch", self)
+        monkeypatch.setattr(loop, "_train_epoch", self)
 
     def __call__(self, trainee, batches, epoch, progress):
         bias = trainee.whole.get_layer("mask_logits").bias

@@ -20,16 +20,16 @@ from lungbox.datasets.phantom import draw, write_rsna
 from lungbox.errors import LungboxError
 from lungbox.metrics.losses import F1, MeanIoU, PixelAccuracy, ReferenceMeanIoU, soft_iou
 from lungbox.radiograph import prepare, read, resize_area
-from lungbox.training import fit
-from lungbox.training.fit import _has_waited, best_epoch
-from lungbox.training.job import Job, Progress
-from lungbox.training.masks import paint
-from lungbox.training.materials import read_materials
+from lungbox.training import loop
+from lungbox.training.config import Job, Progress
+from lungbox.training.data import read_materials
+from lungbox.training.loggers import Epoch, read_log
+from lungbox.training.loop import _has_waited, best_epoch
 from lungbox.training.recipe import load_recipe
 from lungbox.training.run import Request, run, run_all_folds
-from lungbox.training.tracking import Epoch, read_log
+from lungbox.training.targets import paint
 from lungbox.training.validation import Score
-from lungbox.weights.files import load_weights
+from lungbox.weights.formats.safetensors import load_weights
 from lungbox.weights.manifest import load_manifest
 from tests.conftest import ROOT
 from tests.tiny import enter_tiny
@@ -72,7 +72,7 @@ class Notes(Progress):
 def train(folder, name, *changes, **job):
     notes = Notes()
     where = (folder / "recipe.toml", folder / "data", folder / name, folder / "cache")
-    return fit.train(Job(*where, changes, **job), notes), notes
+    return loop.train(Job(*where, changes, **job), notes), notes
 
 
 def keys(path):
@@ -154,7 +154,7 @@ def test_tensorboard_finds_every_epoch(folder):
 def test_patience_keeps_the_best_and_says_so(folder, own_home, monkeypatch):
     """The metric is made to fall, so the first score is the best."""
     values = iter([0.5, 0.4, 0.3, 0.2, 0.1])
-    monkeypatch.setattr(fit.Validation, "score", lambda _: Score(next(values), 0.5))
+    monkeypatch.setattr(loop.Validation, "score", lambda _: Score(next(values), 0.5))
     path, notes = train(folder, "patient", "validation={ fold = 0, every = 1, patience = 1 }")
     assert "Stopped early: no better since epoch 1" in notes.notes
     assert [epoch.epoch for epoch in notes.epochs] == [1, 2]
@@ -206,7 +206,7 @@ def test_a_frozen_encoder_stays_as_it_was(folder):
     changes += ("optimizer.encoder_learning_rate=0", "stages=[{ epochs = 1, image_size = 32 }]")
     path, _ = train(folder, "frozen", *changes)
     fresh = architecture.build("unet_lite0", 32)
-    from lungbox.weights.imagenet import load_encoder
+    from lungbox.weights.formats.imagenet import load_encoder
 
     pretrained = load_encoder(fresh, "EfficientNet-Lite0", None)
     start = {variable.path: np.asarray(variable) for variable in fresh.weights}
@@ -258,7 +258,7 @@ def test_a_loss_that_is_no_number_leaves_the_last_good_state(folder, monkeypatch
         optimizer = recipe.optimizer.model_copy(update={"learning_rate": 1e30})
         return recipe.model_copy(update={"optimizer": optimizer})
 
-    monkeypatch.setattr(fit, "load_recipe", with_a_rate_no_recipe_may_have)
+    monkeypatch.setattr(loop, "load_recipe", with_a_rate_no_recipe_may_have)
     with pytest.raises(LungboxError, match="the loss is nan in epoch 1: give a lower"):
         train(folder, "burst", "optimizer.warmup=0")
     assert not (folder / "burst/state.safetensors").exists()
@@ -266,7 +266,7 @@ def test_a_loss_that_is_no_number_leaves_the_last_good_state(folder, monkeypatch
 
 def test_the_size_of_the_best_epoch_is_entered(folder, own_home, monkeypatch):
     values = iter([0.5, 0.1, 0.1, 0.1])
-    monkeypatch.setattr(fit.Validation, "score", lambda _: Score(next(values), 0.5))
+    monkeypatch.setattr(loop.Validation, "score", lambda _: Score(next(values), 0.5))
     stages = "stages=[{ epochs = 1, image_size = 32 }, { epochs = 2, image_size = 64 }]"
     changes = (stages, "validation={ fold = 0, every = 1, patience = 3 }")
     request = Request(folder / "recipe.toml", folder / "data", folder / "sizes", changes)
@@ -289,7 +289,7 @@ def test_a_held_out_fold_that_cannot_be_read_is_said(folder, tmp_path):
         ["validation.fold=0"],
     )  # fmt: skip
     with pytest.raises(DatasetError, match="no image could be read"):
-        fit.train(job, Progress())
+        loop.train(job, Progress())
 
 
 @pytest.mark.slow
@@ -340,7 +340,7 @@ def test_a_fold_that_is_not_there_cannot_be_scored(folder):
 KILLED = """
 import sys
 from pathlib import Path
-from lungbox.frameworks import start_keras
+from lungbox.common.backend import start_keras
 start_keras()
 import keras
 keras.utils.set_random_seed(0)
@@ -348,7 +348,7 @@ if keras.backend.backend() == "tensorflow":
     import tensorflow as tf
     tf.config.experimental.enable_op_determinism()
 from lungbox.training import fit
-from lungbox.training.job import Job, Progress
+from lungbox.training.config import Job, Progress
 class Told(Progress):
     def step(self, loss):
         print("step", flush=True)

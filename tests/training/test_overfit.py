@@ -7,7 +7,7 @@ import pytest
 from lungbox import architecture, datasets
 from lungbox.metrics.losses import IoUBinaryCrossentropy, MeanIoU
 from lungbox.radiograph import prepare, read
-from lungbox.training.masks import paint
+from lungbox.training.targets import paint
 
 SIDE, COUNT, STEPS, MOST = 64, 8, 25, 200
 

@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from lungbox import architecture, cli
+from lungbox import architecture
+from lungbox.cli import main
 from lungbox.weights.entries import Checked, Precisions
 from lungbox.weights.fetch import cached, sha256
-from lungbox.weights.files import load_weights
+from lungbox.weights.formats.safetensors import load_weights
 from lungbox.weights.manifest import (
     Ensemble,
     Manifest,
@@ -54,7 +55,7 @@ def _own(own_home, tmp_path, monkeypatch):
 def weights(capfd, *arguments: object) -> tuple[int, str]:
     """Exit code and what was said of `lungbox weights ARGUMENTS`."""
     with pytest.raises(SystemExit) as ended:
-        cli.main(["weights", *map(str, arguments)])
+        main.main(["weights", *map(str, arguments)])
     said = capfd.readouterr()
     return int(ended.value.code or 0), said.out + said.err
 
@@ -361,7 +362,7 @@ def test_fetch_goes_through_all(capfd, tmp_path, monkeypatch):
 
 def test_no_sentence_names_a_command_that_is_not_installed():
     """There is no `lungbox` script where the README's steps were followed."""
-    files = [*(ROOT / "lungbox/weights").glob("*.py"), ROOT / "lungbox/cli_weights.py"]
+    files = [*(ROOT / "lungbox/weights").rglob("*.py"), ROOT / "lungbox/cli/weights.py"]
     for path in files:
         text = path.read_text(encoding="utf-8")
         assert not re.findall(r"(?<!python -m )lungbox weights \w+", text), path
@@ -448,7 +449,7 @@ def test_a_bundle_with_wheels_has_lungboxs_own(capfd, tmp_path, monkeypatch):
 
 def test_start_up_is_quick_and_imports_no_keras():
     program = (
-        "import sys; from lungbox import cli\n"
+        "import sys; from lungbox.cli import main as cli\n"
         "try: cli.main(['weights', 'verify', 'lite0'])\n"
         "except SystemExit: pass\n"
         "assert 'keras' not in sys.modules and 'openvino' not in sys.modules"

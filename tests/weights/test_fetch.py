@@ -20,7 +20,7 @@ import lungbox.weights.download as download_module
 from lungbox.weights import pins
 from lungbox.weights.download import SourceError, download
 from lungbox.weights.fetch import cached, fetch, sha256
-from lungbox.weights.files import WeightsError
+from lungbox.weights.formats.safetensors import WeightsError
 from lungbox.weights.manifest import Weights, own_path, read_manifest
 from tests.conftest import ROOT
 from tests.weights.server import Behaviour, Server

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from lungbox import architecture
-from lungbox.weights.files import WeightsError
-from lungbox.weights.keras2 import load_keras2
+from lungbox.weights.formats.keras2 import load_keras2
+from lungbox.weights.formats.safetensors import WeightsError
 from tests import reference
 from tests.conftest import ROOT
 
@@ -48,7 +48,7 @@ def test_published_networks_on_the_other_backend(tmp_path, name):
 import numpy as np, keras
 from pathlib import Path
 from lungbox import architecture
-from lungbox.weights.keras2 import load_keras2
+from lungbox.weights.formats.keras2 import load_keras2
 network = architecture.build({name!r})
 load_keras2(network, Path({str(path)!r}))
 mask = network(np.load({str(tmp_path / "images.npy")!r}), training=False)["mask"]

@@ -5,7 +5,7 @@ import pytest
 from lungbox import architecture
 from lungbox.weights.collection import add
 from lungbox.weights.fetch import fetch, sha256
-from lungbox.weights.files import WeightsError, save_weights
+from lungbox.weights.formats.safetensors import WeightsError, save_weights
 from lungbox.weights.manifest import (
     Ensemble,
     ManifestError,
@@ -151,7 +151,7 @@ def test_a_bundle_that_is_not_there(own_home, monkeypatch, tmp_path):
 
 
 def test_all_that_is_not_published_is_explained_at_once(own_home, tmp_path, monkeypatch):
-    from lungbox.pipeline import open_ensemble
+    from lungbox.inference.predictor import open_ensemble
 
     monkeypatch.setenv("LUNGBOX_CACHE", str(tmp_path / "cache"))
     with pytest.raises(WeightsError) as caught:

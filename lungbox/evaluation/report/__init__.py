@@ -5,10 +5,10 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from rich.console import Console
 
+from lungbox.common.files import replacing
 from lungbox.errors import LungboxError
-from lungbox.evaluation.assess import Subject, assess
+from lungbox.evaluation.evaluator import Subject, assess
 from lungbox.evaluation.report.content import gather
-from lungbox.files import replacing
 
 
 def run(subject: Subject, output: Path, say: Console) -> None:

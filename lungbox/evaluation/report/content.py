@@ -9,18 +9,18 @@ from pathlib import Path
 
 import numpy as np
 
-from lungbox import __version__, overlay
+from lungbox import __version__
 from lungbox.boxes import OperatingPoint
 from lungbox.constants import CLASS_NAMES, OPACITY, RESEARCH_USE, RSNA_CLASSES
-from lungbox.evaluation.assess import (
+from lungbox.evaluation.cases import telling_cases
+from lungbox.evaluation.estimates import Figure
+from lungbox.evaluation.evaluator import (
     Assessment,
     Part,
     all_groups,
     box_figures_as_it_is,
     figures_of,
 )
-from lungbox.evaluation.cases import telling_cases
-from lungbox.evaluation.figures import Figure
 from lungbox.evaluation.groups import Group, recall_by_size
 from lungbox.evaluation.operating_point import as_toml, in_brief
 from lungbox.evaluation.report import plots
@@ -28,6 +28,7 @@ from lungbox.evaluation.report.plots import picture
 from lungbox.evaluation.scores import AGAINST_NORMAL, AGAINST_NOT_NORMAL, AT_MIX, RAW, VIEW_ALONE
 from lungbox.evaluation.sweep import sweeps
 from lungbox.findings import Findings
+from lungbox.inference import overlay
 from lungbox.metrics.classification import (
     RocCurve,
     expected_calibration_error,

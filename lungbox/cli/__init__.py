@@ -1,0 +1,1 @@
+"""The command line, `lungbox COMMAND`; one module for each group of commands."""

@@ -1,0 +1,1 @@
+"""What every other package may use: paths, files, tables, progress, the Keras backend, threads."""

@@ -1,0 +1,1 @@
+"""Compressed pixel data, decoded in a process apart."""

@@ -1,0 +1,1 @@
+"""Formats of weight files, to and from Keras models."""
