@@ -41,18 +41,20 @@ def main() -> None:
 
 def _rates(name: str) -> dict[str, float]:
     """Images per second of each way."""
-    from lungbox.training.model import build_trainee
+    from lungbox.training.model import build_trainable
 
     recipe = _recipe(name)
-    trainee = build_trainee(recipe, SIDE, steps=1000)
+    trainable = build_trainable(recipe, SIDE, steps=1000)
     mixed = recipe.model_copy(update={"policy": "mixed_bfloat16"})
-    in_mixed = build_trainee(mixed, SIDE, steps=1000)
+    in_mixed = build_trainable(mixed, SIDE, steps=1000)
     with tempfile.TemporaryDirectory() as folder:
-        batches = _batches(recipe, Path(folder), trainee.heads)
+        batches = _batches(recipe, Path(folder), trainable.heads)
         images, targets = batches[0]
         ways: dict[str, Callable[[], object]] = {
-            "step, Keras": lambda: trainee.whole.train_on_batch(images, targets),
-            "step, Keras, mixed bfloat16": lambda: in_mixed.whole.train_on_batch(images, targets),
+            "step, Keras": lambda: trainable.training_model.train_on_batch(images, targets),
+            "step, Keras, mixed bfloat16": lambda: in_mixed.training_model.train_on_batch(
+                images, targets
+            ),
             "batches alone": lambda: _drawn(batches),
         }
         if find_spec("torch"):

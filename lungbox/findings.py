@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lungbox.common.equality import ByValue
+from lungbox.common.equality import ValueEquality
 from lungbox.constants import CLASS_NAMES, OPACITY
 
 
@@ -19,7 +19,7 @@ def _no_scores() -> NDArray[np.float32]:
 
 
 @dataclass(frozen=True, eq=False)
-class Findings(ByValue):
+class Findings(ValueEquality):
     """The boxes found on one radiograph.
 
     Attributes:

@@ -13,9 +13,9 @@ from lungbox.datasets.phantom import draw
 from lungbox.engines import EngineError
 from lungbox.findings import Findings
 from lungbox.inference import run
-from lungbox.inference.files import Source
-from lungbox.inference.predictor import Detector, Outcome
-from lungbox.inference.resume import Journal
+from lungbox.inference.files import ImageFile
+from lungbox.inference.predictor import Detector, ImageResult
+from lungbox.inference.resume import ResumeLog
 from lungbox.radiograph import prepare
 from tests.inference.test_resume import StopError
 from tests.tiny import SIDE, enter_tiny
@@ -95,23 +95,23 @@ def test_one_file_alone(spoilt, tmp_path):
 
 def test_no_record_is_written_with_nan(tmp_path):
     """Whatever lets it come so far."""
-    source = Source(tmp_path / "a.png", "a", "a.png", "1-1")
-    with Journal(tmp_path / "out", {}) as journal:
+    source = ImageFile(tmp_path / "a.png", "a", "a.png", "1-1")
+    with ResumeLog(tmp_path / "out", {}) as journal:
         with pytest.raises(ValueError, match="not JSON compliant"):
-            journal.append([Outcome(source, Findings("a", (96, 128), float("nan")))])
-        journal.append([Outcome(source, Findings("a", (96, 128), 0.5))])
+            journal.append([ImageResult(source, Findings("a", (96, 128), float("nan")))])
+        journal.append([ImageResult(source, Findings("a", (96, 128), 0.5))])
         assert [record["findings"]["image_score"] for record in journal.records()] == [0.5]
 
 
 def test_a_journal_is_cut_off_where_it_holds_nan(tmp_path):
     """As earlier versions may have left it: the file is read again."""
-    first = Source(tmp_path / "a.png", "a", "a.png", "1-1")
-    second = Source(tmp_path / "b.png", "b", "b.png", "2-2")
-    with suppress(StopError), Journal(tmp_path / "out", {}) as journal:
-        journal.append([Outcome(one, Findings("x", (96, 128), 0.5)) for one in (first, second)])
+    first = ImageFile(tmp_path / "a.png", "a", "a.png", "1-1")
+    second = ImageFile(tmp_path / "b.png", "b", "b.png", "2-2")
+    with suppress(StopError), ResumeLog(tmp_path / "out", {}) as journal:
+        journal.append([ImageResult(one, Findings("x", (96, 128), 0.5)) for one in (first, second)])
         raise StopError
     path = tmp_path / "out/.journal.jsonl"
     head, one, two = path.read_text().splitlines(keepends=True)
     path.write_text(head + one + two.replace('"image_score": 0.5', '"image_score": NaN'))
-    with Journal(tmp_path / "out", {}) as journal:
+    with ResumeLog(tmp_path / "out", {}) as journal:
         assert journal.done() == {"a.png": "1-1"}

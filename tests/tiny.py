@@ -9,7 +9,7 @@ import numpy as np
 from lungbox import architecture
 from lungbox.weights.fetch import sha256
 from lungbox.weights.formats.safetensors import save_weights
-from lungbox.weights.manifest import Ensemble, Weights, enter
+from lungbox.weights.manifest import Ensemble, Weights, register
 
 SIDE = 64
 
@@ -18,7 +18,7 @@ def enter_tiny(folder: Path, name: str = "tiny", seed: int = 1, **ensemble) -> P
     """Build `unet_lite0` at 64 px, make its masks vary, save it in `folder` and enter it."""
     path = save_tiny(folder / f"{name}.safetensors", seed)
     weights = weights_of(path, folds=(1, 2, 3, 4))
-    enter(name, weights, Ensemble(**({"members": (name,), "min_area": 0.0} | ensemble)))
+    register(name, weights, Ensemble(**({"members": (name,), "min_area": 0.0} | ensemble)))
     return path
 
 

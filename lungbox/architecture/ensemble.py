@@ -8,7 +8,7 @@ import numpy as np
 from keras import KerasTensor, layers, ops
 from numpy.typing import NDArray
 
-from lungbox.architecture.heads import certain_pixels
+from lungbox.architecture.heads import top_k_mean
 
 
 def average(
@@ -35,15 +35,18 @@ def average(
         _member(model, index)(_smaller(inputs, model.input_shape[1], index))
         for index, (model, _) in enumerate(members)
     ]
-    shares = [share for _, share in members]
+    weights = [weight for _, weight in members]
     mask_side = max(output["mask"].shape[1] for output in outputs)
     masks = [_larger(output["mask"], mask_side, i) for i, output in enumerate(outputs)]
     scores = [
-        output["image"] if "image" in output else certain_pixels(output["mask"], f"image_{i}")
+        output["image"] if "image" in output else top_k_mean(output["mask"], f"image_{i}")
         for i, output in enumerate(outputs)
     ]
     # 3. Model
-    means = {"mask": _weighted(masks, shares, "mask"), "image": _weighted(scores, shares, "image")}
+    means = {
+        "mask": _weighted(masks, weights, "mask"),
+        "image": _weighted(scores, weights, "image"),
+    }
     if keep_members:
         means["members"] = ops.stack(masks, axis=1)
     return keras.Model(inputs, means, name="ensemble")
@@ -77,15 +80,15 @@ class AreaAverages(layers.Layer):
         self.side = side
 
     def call(self, inputs: KerasTensor) -> KerasTensor:
-        shares = _shares(inputs.shape[1], self.side)
-        rows = ops.matmul(shares, inputs[..., 0])
-        return ops.matmul(rows, shares.T)[..., None]
+        weights = _area_weights(inputs.shape[1], self.side)
+        rows = ops.matmul(weights, inputs[..., 0])
+        return ops.matmul(rows, weights.T)[..., None]
 
     def get_config(self) -> dict[str, Any]:
         return super().get_config() | {"side": self.side}
 
 
-def _shares(old: int, new: int) -> NDArray[np.float32]:
+def _area_weights(old: int, new: int) -> NDArray[np.float32]:
     """`(new, old)`: how much of each new pixel each old one covers; rows sum to 1."""
     edges = np.arange(new + 1) * (old / new)
     pixels = np.arange(old)
@@ -100,10 +103,10 @@ def _larger(mask: KerasTensor, side: int, index: int) -> KerasTensor:
     return layers.Resizing(side, side, name=f"larger{index}", dtype="float32")(mask)
 
 
-def _weighted(values: list[KerasTensor], shares: list[float], name: str) -> KerasTensor:
+def _weighted(values: list[KerasTensor], weights: list[float], name: str) -> KerasTensor:
     parts = [
-        layers.Rescaling(share, name=f"{name}_share{index}", dtype="float32")(value)
-        for index, (value, share) in enumerate(zip(values, shares, strict=True))
+        layers.Rescaling(weight, name=f"{name}_share{index}", dtype="float32")(value)
+        for index, (value, weight) in enumerate(zip(values, weights, strict=True))
     ]
     if len(parts) == 1:
         return layers.Identity(name=f"{name}_mean", dtype="float32")(parts[0])

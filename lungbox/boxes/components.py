@@ -41,13 +41,13 @@ class Region:
         return values[self.top : self.bottom, self.left : self.right]
 
 
-def components(painted: NDArray[np.bool_]) -> list[Region]:
+def components(binary: NDArray[np.bool_]) -> list[Region]:
     """The regions of a `(h, w)` mask, diagonal neighbours included, by their first pixel row by
     row."""
-    if not painted.any():
+    if not binary.any():
         return []
     _, labels, stats, _ = cv2.connectedComponentsWithStats(
-        painted.view(np.uint8), connectivity=8, ltype=cv2.CV_32S
+        binary.view(np.uint8), connectivity=8, ltype=cv2.CV_32S
     )
     found = (_region(labels, number, stats[number]) for number in range(1, len(stats)))
     # OpenCV's own order is not promised.

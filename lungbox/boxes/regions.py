@@ -43,8 +43,8 @@ class OperatingPoint:
         extent: a box goes around all of its region, or from the 2nd to the 98th percentile of its
             opacity, across and down.
         confidence: the mean opacity over the region, its highest, or the mean over the box.
-        one_a_lung: of the boxes whose centre is in the same half of the image, only the most
-            certain stays.
+        max_one_box_per_lung: of the boxes whose centre is in the same half of the image, only the
+            most confident stays.
     """
 
     rule: Literal["argmax", "threshold"] = "threshold"
@@ -56,7 +56,7 @@ class OperatingPoint:
     split: bool = False
     extent: Extent = "all"
     confidence: Confidence = "mean"
-    one_a_lung: bool = False
+    max_one_box_per_lung: bool = False
 
 
 class Candidates(NamedTuple):
@@ -93,7 +93,7 @@ def regions(
     if image_score < point.gate:
         return as_boxes([]), np.zeros(0, np.float32)
     if point.compatibility == "reference":
-        boxes, scores = _reference_boxes(_painted(mask, point))
+        boxes, scores = _reference_boxes(_binarize(mask, point))
         order = np.argsort(-scores, kind="stable")
         return scale(boxes[order], (RSNA_SIZE, RSNA_SIZE), size), scores[order]
     return select(candidates(mask, point), size, point)
@@ -105,13 +105,13 @@ def candidates(mask: NDArray[np.floating], point: OperatingPoint) -> Candidates:
     They depend on the point's rule, threshold, split and extent alone, so that a search over the
     others looks for them once.
     """
-    painted, opacity = _painted(mask, point), mask[..., OPACITY]
-    height, width = painted.shape
-    found = _halves(painted) if point.split else components(painted)
+    binary, opacity = _binarize(mask, point), mask[..., OPACITY]
+    height, width = binary.shape
+    found = _halves(binary) if point.split else components(binary)
     boxes = [_extent(region, opacity, point.extent) for region in found]
     return Candidates(
         boxes=as_boxes(boxes),
-        areas=np.array([region.area_box / painted.size for region in found]),
+        areas=np.array([region.area_box / binary.size for region in found]),
         confidences=np.array(
             [_confidences(region, opacity) for region in found], np.float32
         ).reshape(-1, len(CONFIDENCES)),
@@ -142,23 +142,23 @@ def _kept(found: Candidates, point: OperatingPoint) -> NDArray[np.int64]:
     scores = found.confidences[:, CONFIDENCES.index(point.confidence)]
     order = np.argsort(-scores, kind="stable")
     kept = order[found.areas[order] > point.min_area]
-    if point.one_a_lung and len(kept) > 1:
+    if point.max_one_box_per_lung and len(kept) > 1:
         right = found.boxes[kept, 0] + found.boxes[kept, 2] > found.side[0]
         _, first = np.unique(right, return_index=True)
         kept = kept[np.sort(first)]
     return kept
 
 
-def _painted(mask: NDArray[np.floating], point: OperatingPoint) -> NDArray[np.bool_]:
+def _binarize(mask: NDArray[np.floating], point: OperatingPoint) -> NDArray[np.bool_]:
     if point.rule == "argmax":
         return mask[..., OPACITY] > mask[..., BACKGROUND]
     return mask[..., OPACITY] >= point.threshold
 
 
-def _halves(painted: NDArray[np.bool_]) -> list[Region]:
+def _halves(binary: NDArray[np.bool_]) -> list[Region]:
     """The regions of the left half, then those of the right."""
-    middle = painted.shape[1] // 2
-    left, right = (np.ascontiguousarray(half) for half in np.split(painted, [middle], axis=1))
+    middle = binary.shape[1] // 2
+    left, right = (np.ascontiguousarray(half) for half in np.split(binary, [middle], axis=1))
     moved = (
         replace(region, left=region.left + middle, right=region.right + middle)
         for region in components(right)
@@ -193,10 +193,10 @@ def _confidences(region: Region, opacity: NDArray[np.floating]) -> tuple[float, 
     return mean, peak, box
 
 
-def _reference_boxes(painted: NDArray[np.bool_]) -> tuple[Boxes, NDArray[np.float32]]:
+def _reference_boxes(binary: NDArray[np.bool_]) -> tuple[Boxes, NDArray[np.float32]]:
     """The reference system's boxes, in pixels of its 1024 x 1024 map, and its confidences."""
-    rows, columns = (np.arange(RSNA_SIZE) * side // RSNA_SIZE for side in painted.shape)
-    enlarged = painted[np.ix_(rows, columns)]
+    rows, columns = (np.arange(RSNA_SIZE) * side // RSNA_SIZE for side in binary.shape)
+    enlarged = binary[np.ix_(rows, columns)]
     boxes, scores = [], []
     for region in components(enlarged):
         if region.area_box <= REFERENCE_MIN_BOX_AREA:

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-say = Console(stderr=True, highlight=False, soft_wrap=True)
+console = Console(stderr=True, highlight=False, soft_wrap=True)
 
 # Exit codes: all read; nothing to do or wrong use; some files failed and the rest is written;
 # stopped by Ctrl-C, which is the command line library's own; stopped by SIGTERM.

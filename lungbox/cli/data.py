@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from lungbox.cli.common import SOME_FAILED, DataOption, say
+from lungbox.cli.common import SOME_FAILED, DataOption, console
 
 
 def prepare(
@@ -20,15 +20,15 @@ def prepare(
     """Read every image once, into the cache that training and evaluation use."""
     from lungbox import datasets
     from lungbox.common.paths import cache_folder
-    from lungbox.common.progress import bar
+    from lungbox.common.progress import progress_bar
     from lungbox.datasets.cache import missing, prepare_all
     from lungbox.datasets.rsna import ALL_IMAGES
 
-    dataset = datasets.load(data, say)
+    dataset = datasets.load(data, console)
     there = len(dataset) - missing(dataset, size, cache_folder(), preparation)
     read = 0
     start = time.perf_counter()
-    with bar(say, "Preparing", len(dataset), done=there) as progress:
+    with progress_bar(console, "Preparing", len(dataset), done=there) as progress:
 
         def advance() -> None:
             nonlocal read
@@ -38,7 +38,7 @@ def prepare(
         cache = prepare_all(dataset, size, cache_folder(), advance, preparation)
     seconds = time.perf_counter() - start
     for path, reason in cache.failed:
-        say.print(f"{path}: {reason}", markup=False)
+        console.print(f"{path}: {reason}", markup=False)
     here, all_of_rsna = len(cache) * size**2, ALL_IMAGES * size**2
     print(f"{len(cache)} images of {size} x {size} pixels, {here / 1e6:.1f} MB in {cache_folder()}")
     if read:
@@ -63,7 +63,7 @@ def folds(
     from lungbox.constants import FOLDS
     from lungbox.datasets.folds import write_folds
 
-    dataset = datasets.load(data, say)
+    dataset = datasets.load(data, console)
     write_folds(dataset, output)
     for fold in range(FOLDS):
         of_fold = dataset.folds([fold])
@@ -71,7 +71,9 @@ def folds(
         positive = sum(image.target for image in of_fold.images)
         said = f"{len(of_fold)} images, {len(patients)} patients, {positive} with boxes"
         print(f"fold {fold}: {said}")
-    say.print(f"Written to {output}; as folds.csv in {data} it is used from now on.", markup=False)
+    console.print(
+        f"Written to {output}; as folds.csv in {data} it is used from now on.", markup=False
+    )
 
 
 def audit(data: DataOption) -> None:
@@ -79,15 +81,15 @@ def audit(data: DataOption) -> None:
     from lungbox import datasets
     from lungbox.datasets.audit import count
 
-    dataset = datasets.load(data, say)
-    for fault in dataset.faults:
+    dataset = datasets.load(data, console)
+    for fault in dataset.issues:
         print(fault)
     boxes = sum(len(image.boxes) for image in dataset.images)
     uncertain = sum(image.uncertain for image in dataset.images)
     print(f"{len(dataset)} images, {boxes} boxes, {uncertain} images neither positive nor negative")
-    faults = len(dataset.faults)
-    print(f"{faults} fault{'' if faults == 1 else 's'}")
-    for kind, number in count(dataset.faults):
+    issues = len(dataset.issues)
+    print(f"{issues} fault{'' if issues == 1 else 's'}")
+    for kind, number in count(dataset.issues):
         print(f"{number:6} {kind}")
-    if dataset.faults:
+    if dataset.issues:
         raise typer.Exit(SOME_FAILED)

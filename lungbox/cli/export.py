@@ -5,8 +5,8 @@ from typing import Annotated, Literal
 
 import typer
 
-from lungbox.cli.common import say
-from lungbox.common.progress import downloads
+from lungbox.cli.common import console
+from lungbox.common.progress import download_progress
 from lungbox.errors import LungboxError
 
 
@@ -28,9 +28,9 @@ def export(
     from lungbox.export import export as export_one
 
     batch = _batch(batch_size)
-    with downloads(say) as watch:
+    with download_progress(console) as watch:
         made = export_one(name, form, output, batch, watch)
-    say.print(
+    console.print(
         f"{made.path} ({made.bytes / 1e6:.1f} MB) and {made.metadata.name}; on {made.images} "
         f"radiographs its boxes are Keras's, its probabilities within {made.difference:.1g}.",
         markup=False,

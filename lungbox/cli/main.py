@@ -18,9 +18,9 @@ from rich.console import Console
 
 from lungbox import __version__
 from lungbox.cli import data, export, quantize, weights
-from lungbox.cli.common import OK, SOME_FAILED, STOPPED, TERMINATED, WRONG_USE, DataOption, say
+from lungbox.cli.common import OK, SOME_FAILED, STOPPED, TERMINATED, WRONG_USE, DataOption, console
 from lungbox.common.extras import check_installed, explain_missing
-from lungbox.common.files import sentence
+from lungbox.common.files import describe_os_error
 from lungbox.errors import LungboxError
 
 app = typer.Typer(
@@ -35,7 +35,7 @@ app.command()(data.prepare)
 app.command()(data.folds)
 app.command()(data.audit)
 app.command()(export.export)
-app.command()(quantize.quantise)
+app.command()(quantize.quantize)
 
 # Options that several commands have.
 EnsembleOption = Annotated[str, typer.Option(help="A name in the manifest.")]
@@ -87,20 +87,20 @@ def main(arguments: list[str] | None = None, door: str = "") -> None:
         with _ended_by_sigterm():
             command(arguments, prog_name="python -m lungbox" if called == "__main__.py" else called)
     except LungboxError as error:
-        say.print(f"lungbox: {error}", markup=False)
+        console.print(f"lungbox: {error}", markup=False)
         sys.exit(WRONG_USE)
     except ModuleNotFoundError as error:
         if not (missing := explain_missing(error)):
             raise
-        say.print(f"lungbox: {missing}", markup=False)
+        console.print(f"lungbox: {missing}", markup=False)
         sys.exit(WRONG_USE)
     except OSError as error:
         # A folder that cannot be made, a full disk: never a file that is merely read.
-        say.print(f"lungbox: {sentence(error)}", markup=False)
+        console.print(f"lungbox: {describe_os_error(error)}", markup=False)
         sys.exit(WRONG_USE)
     except SystemExit as end:
         if end.code in (STOPPED, TERMINATED):
-            say.print("Stopped; the same command continues where it was.")
+            console.print("Stopped; the same command continues where it was.")
         raise
 
 
@@ -160,8 +160,8 @@ def predict(
     """Box the lung opacities in a folder of radiographs."""
     from lungbox.inference import run
 
-    totals = run.run(
-        run.Request(
+    summary = run.run(
+        run.PredictRequest(
             images=image_dir,
             ensemble=ensemble,
             output=output,
@@ -173,9 +173,9 @@ def predict(
             members=members,
             batch_size=batch_size,
         ),
-        say,
+        console,
     )
-    if totals.failed or totals.without_picture:
+    if summary.failed or summary.without_picture:
         raise typer.Exit(SOME_FAILED)
 
 
@@ -196,11 +196,11 @@ def train(
     from lungbox.common.backend import start_keras
 
     start_keras()
-    from lungbox.training.run import Request, run_all_folds
+    from lungbox.training.run import TrainRequest, run_all_folds
     from lungbox.training.run import run as run_once
 
-    request = Request(recipe, data, run, tuple(changes or ()), project=wandb)
-    (run_all_folds if folds == "all" else run_once)(request, say)
+    request = TrainRequest(recipe, data, run, tuple(changes or ()), project=wandb)
+    (run_all_folds if folds == "all" else run_once)(request, console)
 
 
 @app.command()
@@ -223,11 +223,13 @@ def distill(
     from lungbox.common.backend import start_keras
 
     start_keras()
-    from lungbox.training.run import Request
+    from lungbox.training.run import TrainRequest
     from lungbox.training.run import run as run_once
 
     taught = (f"distillation.teacher='{teacher}'", f"distillation.share={share}")
-    run_once(Request(recipe, data, run, (*(changes or ()), *taught), unlabelled, wandb), say)
+    run_once(
+        TrainRequest(recipe, data, run, (*(changes or ()), *taught), unlabelled, wandb), console
+    )
 
 
 @app.command()
@@ -243,9 +245,9 @@ def evaluate(
 ) -> None:
     """Score an ensemble on a fold it was not trained on, and choose its operating point."""
     from lungbox.evaluation import markdown as evaluation
-    from lungbox.evaluation.evaluator import Subject
+    from lungbox.evaluation.evaluator import EvaluationConfig
 
-    evaluation.run(Subject(data, fold, ensemble, engine, precision), say, against)
+    evaluation.run(EvaluationConfig(data, fold, ensemble, engine, precision), console, against)
 
 
 @app.command()
@@ -258,9 +260,9 @@ def report(
 ) -> None:
     """Write one HTML page about an ensemble on a fold it was not trained on."""
     from lungbox.evaluation import report as page
-    from lungbox.evaluation.evaluator import Subject
+    from lungbox.evaluation.evaluator import EvaluationConfig
 
-    page.run(Subject(data, fold, ensemble, engine), output, say)
+    page.run(EvaluationConfig(data, fold, ensemble, engine), output, console)
 
 
 @app.command()
@@ -275,9 +277,9 @@ def tune(
 ) -> None:
     """Choose the operating point of an ensemble, and say what it is worth on unseen patients."""
     from lungbox.evaluation import tune as tuning
-    from lungbox.evaluation.evaluator import Subject
+    from lungbox.evaluation.evaluator import EvaluationConfig
 
-    tuning.run(Subject(data, fold, ensemble, engine), save, say)
+    tuning.run(EvaluationConfig(data, fold, ensemble, engine), save, console)
 
 
 @app.command()

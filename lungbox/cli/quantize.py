@@ -1,16 +1,16 @@
-"""`lungbox quantise`."""
+"""`lungbox quantize`."""
 
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lungbox.cli.common import DataOption, say
+from lungbox.cli.common import DataOption, console
 
 if TYPE_CHECKING:
     from lungbox.quantization.parity import Parity
 
 
-def quantise(
+def quantize(
     name: Annotated[str, typer.Argument(help="An ensemble, a name in the manifest.")],
     data: DataOption,
     fold: Annotated[
@@ -21,7 +21,7 @@ def quantise(
     """Make an ensemble's INT8 model, and check how its boxes change."""
     from lungbox.quantization import run
 
-    found = run(data, fold, name, images, say)
+    found = run(data, fold, name, images, console)
     print("| precision | RSNA metric, raw | change | images with as many boxes | may be chosen |")
     print("| --- | --- | --- | --- | --- |")
     for one in found:

@@ -7,8 +7,8 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from lungbox.cli.common import say
-from lungbox.common.progress import downloads
+from lungbox.cli.common import console
+from lungbox.common.progress import download_progress
 from lungbox.errors import LungboxError
 
 app = typer.Typer(
@@ -70,19 +70,19 @@ def fetch(names: Names = None) -> None:
     files |= int8_files(manifest, names or None)
     missing = unpublished(files)
     reasons = []
-    with downloads(say) as watch:
+    with download_progress(console) as watch:
         for name, file in files.items():
             if name in missing:
                 continue
             try:
                 path = fetch_one(name, file, watch)
-                say.print(f"{name}: {path}", markup=False)
+                console.print(f"{name}: {path}", markup=False)
             except WeightsError as error:
                 reasons.append(str(error))
     if missing:
         reasons.append(explain_unpublished(missing))
     for reason in reasons:
-        say.print(f"lungbox: {reason}", markup=False)
+        console.print(f"lungbox: {reason}", markup=False)
     if reasons:
         raise typer.Exit(2)
 
@@ -117,7 +117,7 @@ def add(
 
     _start()
     kept = add_one(name, file, architecture, image_size, replace, _folds(folds))
-    say.print(f"{name}: {kept}", markup=False)
+    console.print(f"{name}: {kept}", markup=False)
 
 
 @app.command()
@@ -133,7 +133,7 @@ def remove(name: Annotated[str, typer.Argument(help="Weights or an ensemble.")])
         done.append("pinned hash forgotten")
     done += [f"{path} stays" for path in removed.kept]
     said = f"{name}: {', '.join(done)}" if done else f"nothing to remove: {name} {removed.whose}"
-    say.print(said, markup=False)
+    console.print(said, markup=False)
 
 
 @app.command()
@@ -148,7 +148,7 @@ def convert(
     from lungbox.weights.collection import convert as convert_one
 
     entered = convert_one(file, architecture, name, replace)
-    say.print(f"Entered as {entered}: python -m lungbox predict IMAGE_DIR --ensemble {entered}")
+    console.print(f"Entered as {entered}: python -m lungbox predict IMAGE_DIR --ensemble {entered}")
 
 
 @app.command()
@@ -161,7 +161,7 @@ def bundle(
     from lungbox.weights.bundle import bundle as make
     from lungbox.weights.bundle import own_wheel
 
-    with downloads(say) as watch:
+    with download_progress(console) as watch:
         files = make(folder, names, wheels, watch)
     said = f"{_files(len(files), 'weight file')} in {folder}/. There: set LUNGBOX_BUNDLE to it"
     if wheels:
@@ -169,7 +169,7 @@ def bundle(
             f", and pip install --no-index --find-links {folder.name}/wheels "
             f"-r {folder.name}/requirements.txt" + (" lungbox" if own_wheel(folder) else "")
         )
-    say.print(said, markup=False)
+    console.print(said, markup=False)
 
 
 def _files(count: int, what: str) -> str:

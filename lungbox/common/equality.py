@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 
-class ByValue:
+class ValueEquality:
     """Makes a frozen dataclass comparable and hashable where some of its fields are arrays.
 
     The methods that `dataclass` writes compare arrays with `==`, which gives an array and no

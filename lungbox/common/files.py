@@ -10,7 +10,7 @@ _PARTIAL = ".new-"
 
 
 @contextmanager
-def replacing(path: Path, mode: str = "w") -> Iterator[IO]:
+def atomic_write(path: Path, mode: str = "w") -> Iterator[IO]:
     """Open a file beside `path` for writing, and put it in its place when all is written.
 
     Text is UTF-8, line ends as they are written. If anything is raised, `path` stays as it was.
@@ -18,7 +18,7 @@ def replacing(path: Path, mode: str = "w") -> Iterator[IO]:
     Raises:
         OSError: the disk is full, for instance; `path` is its `filename`.
     """
-    with naming(path):
+    with named_in_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_name(f"{_PARTIAL}{secrets.token_hex(8)}")
         encoding, newline = (None, None) if "b" in mode else ("utf-8", "")
@@ -36,7 +36,7 @@ def replacing(path: Path, mode: str = "w") -> Iterator[IO]:
 
 
 @contextmanager
-def naming(path: Path) -> Iterator[None]:
+def named_in_errors(path: Path) -> Iterator[None]:
     """Let an `OSError` name `path` where it names nothing, or a temporary file in its place: what
     is written to an open file fails without its name."""
     try:
@@ -47,7 +47,7 @@ def naming(path: Path) -> Iterator[None]:
         raise
 
 
-def sentence(error: OSError) -> str:
+def describe_os_error(error: OSError) -> str:
     """What the operating system refused, and of which file."""
     reason = error.strerror or str(error) or type(error).__name__
     return f"{error.filename}: {reason}" if error.filename else reason

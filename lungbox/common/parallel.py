@@ -43,14 +43,14 @@ class Finished(Generic[Result]):
     result: Result
 
 
-def cores() -> int:
+def available_cpus() -> int:
     """Processors that this process may use, which in a container are not all there are."""
     if hasattr(os, "sched_getaffinity"):  # Linux
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
-def through(
+def run_prefetched(
     sources: Iterable[Source],
     stages: Stages[Source, Item, Answer, Result],
     batch_size: int,
@@ -65,17 +65,17 @@ def through(
         ahead: how many may be on their way at once, at least two batches.
     """
     with (
-        ThreadPoolExecutor(cores(), "read") as readers,
+        ThreadPoolExecutor(available_cpus(), "read") as readers,
         ThreadPoolExecutor(1, "run") as machine,
     ):
         try:
-            yield from _Flow(stages, batch_size, readers, machine).run(sources, ahead)
+            yield from _Prefetcher(stages, batch_size, readers, machine).run(sources, ahead)
         finally:
             readers.shutdown(wait=False, cancel_futures=True)
             machine.shutdown(wait=False, cancel_futures=True)
 
 
-class _Flow(Generic[Source, Item, Answer, Result]):
+class _Prefetcher(Generic[Source, Item, Answer, Result]):
     """Each thing is being read, or waits for the machine, or is with it, or is a result."""
 
     def __init__(

@@ -28,7 +28,7 @@ class _Rate(ProgressColumn):
         return Text(f"{rate:.1f}/s" if rate else "")
 
 
-class Bar:
+class ProgressBar:
     """A bar that is under way."""
 
     def __init__(self, progress: Progress, task_id: TaskID) -> None:
@@ -44,7 +44,7 @@ class Bar:
 
 
 @contextmanager
-def bar(console: Console, text: str, total: int, done: int = 0) -> Iterator[Bar]:
+def progress_bar(console: Console, text: str, total: int, done: int = 0) -> Iterator[ProgressBar]:
     """Show a bar on `console` while the block runs; silent where it is no terminal.
 
     Args:
@@ -62,11 +62,13 @@ def bar(console: Console, text: str, total: int, done: int = 0) -> Iterator[Bar]
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
-        yield Bar(progress, progress.add_task(text, total=total, completed=done))
+        yield ProgressBar(progress, progress.add_task(text, total=total, completed=done))
 
 
 @contextmanager
-def downloads(console: Console) -> Iterator[Callable[[str], Callable[[int, int | None], object]]]:
+def download_progress(
+    console: Console,
+) -> Iterator[Callable[[str], Callable[[int, int | None], object]]]:
     """A bar for each download while the block runs; silent where `console` is no terminal.
 
     The block gets a function that is told a source, and gives one that is told how many bytes of

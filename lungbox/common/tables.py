@@ -18,10 +18,10 @@ class TableError(LungboxError):
     """A file is not the table it should be."""
 
 
-def guarded(cell: object) -> object:
+def escape_formula(cell: object) -> object:
     """A cell as it is written: text that a spreadsheet would compute gets an apostrophe before it.
 
-    >>> guarded("=1+1"), guarded("chest"), guarded(-1)
+    >>> escape_formula("=1+1"), escape_formula("chest"), escape_formula(-1)
     ("'=1+1", 'chest', -1)
     """
     if isinstance(cell, str) and _LIKE_FORMULA.match(cell):
@@ -29,10 +29,10 @@ def guarded(cell: object) -> object:
     return cell
 
 
-def unguarded(cell: str) -> str:
-    """What `guarded` was given.
+def unescape_formula(cell: str) -> str:
+    """What `escape_formula` was given.
 
-    >>> unguarded("'=1+1"), unguarded("'chest'")
+    >>> unescape_formula("'=1+1"), unescape_formula("'chest'")
     ('=1+1', "'chest'")
     """
     return cell[1:] if cell.startswith("'") and _LIKE_FORMULA.match(cell) else cell
@@ -63,7 +63,7 @@ def read_column(path: Path, column: str) -> list[str]:
         raise TableError(f"{path}: is no readable table ({error})") from error
     if rows and column not in rows[0]:
         raise TableError(f"{path}: has no column {column}")
-    return [unguarded(row[column] or "") for row in rows]
+    return [unescape_formula(row[column] or "") for row in rows]
 
 
 def _decoded(content: bytes) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 from lungbox.boxes import Boxes, geometry
 from lungbox.constants import SIIM_CLASSES
 from lungbox.datasets.tables import number
-from lungbox.datasets.types import Dataset, Fault
+from lungbox.datasets.types import Dataset, LabelIssue
 
 # Boxes may reach this far over an edge, in pixels of the labels, without a word: it is rounding.
 _ROUNDING = 1.0
@@ -29,7 +29,9 @@ class BoxLabel:
     values: tuple[object, object, object, object]
 
 
-def sound_boxes(labels: Iterable[BoxLabel], size: tuple[float, float]) -> tuple[Boxes, list[Fault]]:
+def valid_boxes(
+    labels: Iterable[BoxLabel], size: tuple[float, float]
+) -> tuple[Boxes, list[LabelIssue]]:
     """The boxes of one image that can be used, and what is wrong with the others.
 
     Args:
@@ -41,16 +43,16 @@ def sound_boxes(labels: Iterable[BoxLabel], size: tuple[float, float]) -> tuple[
         fault for each that was left out or cut off.
     """
     kept: list[tuple[float, ...]] = []
-    faults = []
+    issues = []
     for label in labels:
-        fault, corners = _judge(label, size)
+        issue, corners = _judge(label, size)
         if corners in kept:
-            fault, corners = ("doubled box", "the same box stands there twice; one left out"), None
-        if fault:
-            faults.append(Fault(fault[0], label.where, fault[1]))
+            issue, corners = ("doubled box", "the same box stands there twice; one left out"), None
+        if issue:
+            issues.append(LabelIssue(issue[0], label.where, issue[1]))
         if corners is not None:
             kept.append(corners)
-    return geometry.as_boxes(kept), faults
+    return geometry.as_boxes(kept), issues
 
 
 def _judge(
@@ -76,36 +78,38 @@ def _judge(
     return None, corners
 
 
-def unlabelled(files: Iterable[Path], labelled: Iterable[Path]) -> list[Fault]:
+def unlabelled(files: Iterable[Path], labelled: Iterable[Path]) -> list[LabelIssue]:
     """A fault for each file that no label names."""
     unnamed = set(files) - set(labelled)
-    return [Fault("file without label", path, "has no label; left out") for path in sorted(unnamed)]
+    return [
+        LabelIssue("file without label", path, "has no label; left out") for path in sorted(unnamed)
+    ]
 
 
-def check_class(written: str, known: Sequence[str], where: str, faults: list[Fault]) -> None:
+def check_class(written: str, known: Sequence[str], where: str, issues: list[LabelIssue]) -> None:
     """Add a fault where a class is not among those of its data set; it stays as it is written."""
     if written and written not in known:
         said = f"its class {written} is not known; kept as it is (known: {', '.join(known)})"
-        faults.append(Fault("unknown class", where, said))
+        issues.append(LabelIssue("unknown class", where, said))
 
 
 def siim_positive(
-    category: str, boxes: Sequence[BoxLabel], where: str, faults: list[Fault]
+    category: str, boxes: Sequence[BoxLabel], where: str, issues: list[LabelIssue]
 ) -> bool:
     """Whether SIIM-COVID's class `category` is a positive study's; boxes on another are a fault."""
     positive = category != SIIM_CLASSES[0]
     if boxes and not positive:
-        faults.append(Fault("box without target", where, f"{category}, but has a box"))
+        issues.append(LabelIssue("box without target", where, f"{category}, but has a box"))
     return positive
 
 
-def torn_patients(dataset: Dataset) -> list[Fault]:
+def patients_across_folds(dataset: Dataset) -> list[LabelIssue]:
     """A fault for each patient whose images are in several folds."""
     folds: dict[tuple[str, str], set[int]] = defaultdict(set)
     for image in dataset.images:
         folds[image.source, image.patient].add(image.fold)
     return [
-        Fault(
+        LabelIssue(
             "patient in several folds",
             f"patient {patient} of {source}",
             f"its images are in folds {', '.join(map(str, sorted(found)))}; a score on one of "
@@ -116,6 +120,6 @@ def torn_patients(dataset: Dataset) -> list[Fault]:
     ]
 
 
-def count(faults: Iterable[Fault]) -> list[tuple[str, int]]:
+def count(issues: Iterable[LabelIssue]) -> list[tuple[str, int]]:
     """How many faults there are of each kind, the most first."""
-    return Counter(fault.kind for fault in faults).most_common()
+    return Counter(issue.kind for issue in issues).most_common()

@@ -15,7 +15,7 @@ from lungbox.radiograph.prepare import Preparation
 
 
 @dataclass(frozen=True)
-class Cache:
+class PreparedImages:
     """Prepared images on disk.
 
     Attributes:
@@ -53,7 +53,7 @@ def prepare_all(
     folder: Path,
     advance: Callable[[], object] = lambda: None,
     preparation: Preparation = "equalised",
-) -> Cache:
+) -> PreparedImages:
     """The prepared images of `dataset` at `image_size`, from the cache where they are there.
 
     An image is kept under its file (path, size, time of change), the image size and how images
@@ -83,8 +83,8 @@ def prepare_all(
     lost = [path for path, found in zip(paths, stamps, strict=True) if found not in rows]
     # Of those that could be read alone: what is kept under the key is theirs, row by row.
     facts = [store.name, [stamps[place] for place in kept]]
-    return Cache(
-        dataset=Dataset(tuple(dataset.images[place] for place in kept), dataset.faults),
+    return PreparedImages(
+        dataset=Dataset(tuple(dataset.images[place] for place in kept), dataset.issues),
         failed=tuple((path, failed.get(path, changed)) for path in lost),
         key=hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:24],
         _pixels=store.pixels(),

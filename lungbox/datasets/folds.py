@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from lungbox.common.files import replacing
+from lungbox.common.files import atomic_write
 from lungbox.constants import FOLDS
 from lungbox.datasets.tables import fold, read_table
-from lungbox.datasets.types import Dataset, Fault, LabelledRadiograph
+from lungbox.datasets.types import Dataset, LabelIssue, LabelledRadiograph
 
 NAME = "folds.csv"
 _SEED = 2024
@@ -53,7 +53,7 @@ def assign(dataset: Dataset) -> Dataset:
         image if image.fold >= 0 else replace(image, fold=chosen[image.source, image.patient])
         for image in dataset.images
     )
-    return Dataset(tuple(folded), dataset.faults)
+    return Dataset(tuple(folded), dataset.issues)
 
 
 def apply_folds(dataset: Dataset, path: Path) -> Dataset:
@@ -70,29 +70,29 @@ def apply_folds(dataset: Dataset, path: Path) -> Dataset:
     Raises:
         DatasetError: the table lacks a column or cannot be read.
     """
-    faults = list(dataset.faults)
+    issues = list(dataset.issues)
     given: dict[tuple[str, str], int] = {}
-    for row in read_table(path, ("image_id", "fold"), faults):
+    for row in read_table(path, ("image_id", "fold"), issues):
         key = row.get("source"), row.get("image_id")
         if key in given:
             said = f"{key[1]} has a fold already; left out"
-            faults.append(Fault("doubled row", row.where, said))
+            issues.append(LabelIssue("doubled row", row.where, said))
         else:
-            given[key] = fold(row, faults)
+            given[key] = fold(row, issues)
     images = []
     for image in dataset.images:
         key = (image.source, image.identity)
         number = given.get(key, given.get(("", image.identity), -1))
         if number < 0:
             said = f"gives no fold to {image.identity} of {image.source}; it gets one by itself"
-            faults.append(Fault("image without fold", path.name, said))
+            issues.append(LabelIssue("image without fold", path.name, said))
         images.append(replace(image, fold=number))
-    return Dataset(tuple(images), tuple(faults))
+    return Dataset(tuple(images), tuple(issues))
 
 
 def write_folds(dataset: Dataset, path: Path) -> None:
     """Write `image_id, source, patient, category, fold` of every image to a CSV at `path`."""
-    with replacing(path) as file:
+    with atomic_write(path) as file:
         table = csv.writer(file, lineterminator="\n")
         table.writerow(_COLUMNS)
         for image in sorted(dataset.images, key=lambda image: (image.source, image.identity)):

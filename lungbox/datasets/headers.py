@@ -10,12 +10,12 @@ from pathlib import Path
 
 from rich.console import Console
 
-from lungbox.common.files import replacing
+from lungbox.common.files import atomic_write
 from lungbox.common.paths import cache_folder
-from lungbox.common.progress import bar
-from lungbox.radiograph import Facts, RadiographError, facts
+from lungbox.common.progress import progress_bar
+from lungbox.radiograph import HeaderMetadata, RadiographError, read_metadata
 
-# Raise it when `radiograph.facts` says something else of the same file.
+# Raise it when `radiograph.read_metadata` says something else of the same file.
 _VERSION = 1
 # They wait for the disk, or the network, more than they compute.
 _THREADS = 8
@@ -25,8 +25,8 @@ _Entry = list
 
 
 def read_headers(
-    folder: Path, paths: Sequence[Path], say: Console | None = None
-) -> tuple[dict[Path, Facts], dict[Path, str]]:
+    folder: Path, paths: Sequence[Path], console: Console | None = None
+) -> tuple[dict[Path, HeaderMetadata], dict[Path, str]]:
     """The facts of every file, from the table of `folder` where the file is as it was.
 
     The table is kept under `common.paths.cache_folder()`, also of what was read when the reading is
@@ -35,7 +35,7 @@ def read_headers(
     Args:
         folder: the data set's.
         paths: files in it.
-        say: where a bar is shown while files are read.
+        console: where a bar is shown while files are read.
 
     Returns:
         The facts, and why there are none of the other files.
@@ -50,7 +50,7 @@ def read_headers(
 
     def one(path: Path) -> None:
         try:
-            table[names[path]] = [stamps[path], *astuple(facts(path))]
+            table[names[path]] = [stamps[path], *astuple(read_metadata(path))]
         except RadiographError as error:
             table.pop(names[path], None)
             failed[path] = str(error)
@@ -58,14 +58,16 @@ def read_headers(
     if new:
         try:
             with (
-                bar(say or Console(quiet=True), "Reading headers", len(new)) as progress,
+                progress_bar(
+                    console or Console(quiet=True), "Reading headers", len(new)
+                ) as progress,
                 ThreadPoolExecutor(_THREADS) as pool,
             ):
                 for _ in pool.map(one, new):
                     progress.advance()
         finally:
             _keep(table_path, table)
-    return {path: _facts(table[names[path]]) for path in paths if path not in failed}, failed
+    return {path: _metadata(table[names[path]]) for path in paths if path not in failed}, failed
 
 
 def _stamp(path: Path) -> list[int]:
@@ -76,9 +78,9 @@ def _stamp(path: Path) -> list[int]:
     return [status.st_size, status.st_mtime_ns]
 
 
-def _facts(entry: _Entry) -> Facts:
+def _metadata(entry: _Entry) -> HeaderMetadata:
     _, size, *rest = entry
-    return Facts((int(size[0]), int(size[1])), *rest)
+    return HeaderMetadata((int(size[0]), int(size[1])), *rest)
 
 
 def _load(path: Path) -> dict[str, _Entry]:
@@ -92,5 +94,5 @@ def _load(path: Path) -> dict[str, _Entry]:
 
 def _keep(path: Path, table: dict[str, _Entry]) -> None:
     # Without the table the next load is slow, and that is all.
-    with suppress(OSError), replacing(path) as file:
+    with suppress(OSError), atomic_write(path) as file:
         json.dump(table, file, separators=(",", ":"))

@@ -5,11 +5,13 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from lungbox.constants import IMAGE_ENDINGS
-from lungbox.datasets.types import DatasetError, Fault
+from lungbox.datasets.types import DatasetError, LabelIssue
 from lungbox.radiograph import identity
 
 
-def find_images(folder: Path, candidates: Iterable[str], faults: list[Fault]) -> dict[str, Path]:
+def find_images(
+    folder: Path, candidates: Iterable[str], issues: list[LabelIssue]
+) -> dict[str, Path]:
     """Image files by identity, anywhere below the first of the `candidates` that is a folder.
 
     Of several files with one identity the first by path counts, and the others are faults.
@@ -24,7 +26,7 @@ def find_images(folder: Path, candidates: Iterable[str], faults: list[Fault]) ->
             for path in image_files(folder / candidate):
                 first = files.setdefault(identity(path), path)
                 if first != path:
-                    faults.append(Fault("doubled file", path, f"named like {first}; left out"))
+                    issues.append(LabelIssue("doubled file", path, f"named like {first}; left out"))
             return files
     looked_for = " and ".join(f"{candidate}/" for candidate in candidates)
     raise DatasetError(f"{folder}: has no folder of images; looked for {looked_for}")

@@ -10,8 +10,8 @@ from lungbox.boxes import geometry
 from lungbox.datasets import audit
 from lungbox.datasets.audit import BoxLabel
 from lungbox.datasets.headers import read_headers
-from lungbox.datasets.types import Dataset, DatasetError, Fault, LabelledRadiograph
-from lungbox.radiograph import Facts
+from lungbox.datasets.types import Dataset, DatasetError, LabelIssue, LabelledRadiograph
+from lungbox.radiograph import HeaderMetadata
 
 
 @dataclass(frozen=True)
@@ -48,8 +48,8 @@ def join(
     folder: Path,
     labels: Sequence[Label],
     files: Mapping[str, Path],
-    faults: list[Fault],
-    say: Console | None,
+    issues: list[LabelIssue],
+    console: Console | None,
 ) -> Dataset:
     """One item for every label that has a readable file, sorted by identity.
 
@@ -58,8 +58,8 @@ def join(
         folder: holds it.
         labels: one for each image.
         files: by identity; several names may lead to one file.
-        faults: found already; those found here are added behind them.
-        say: where a bar is shown while headers are read.
+        issues: found already; those found here are added behind them.
+        console: where a bar is shown while headers are read.
 
     Raises:
         DatasetError: no label has a file.
@@ -70,59 +70,66 @@ def join(
             found.append((label, files[label.identity]))
         else:
             said = f"{label.identity}: labelled, but there is no image of that name"
-            faults.append(Fault("label without file", label.where, said))
-    faults += audit.unlabelled(files.values(), (path for _, path in found))
-    facts, unreadable = read_headers(folder, [path for _, path in found], say)
-    patients = _patients([(label, facts[path]) for label, path in found if path in facts])
+            issues.append(LabelIssue("label without file", label.where, said))
+    issues += audit.unlabelled(files.values(), (path for _, path in found))
+    metadata, unreadable = read_headers(folder, [path for _, path in found], console)
+    patients = _patients([(label, metadata[path]) for label, path in found if path in metadata])
     images = []
     for label, path in found:
-        if path in facts:
-            images.append(_one(source, label, path, facts[path], patients[label.identity], faults))
+        if path in metadata:
+            images.append(
+                _one(source, label, path, metadata[path], patients[label.identity], issues)
+            )
         else:
-            faults.append(Fault("unreadable file", path, unreadable[path]))
+            issues.append(LabelIssue("unreadable file", path, unreadable[path]))
     if not images:
         raise DatasetError(f"{folder}: none of the images named in its labels is there")
-    return Dataset(tuple(images), tuple(faults))
+    return Dataset(tuple(images), tuple(issues))
 
 
 def _one(
-    source: str, label: Label, path: Path, facts: Facts, patient: str, faults: list[Fault]
+    source: str,
+    label: Label,
+    path: Path,
+    metadata: HeaderMetadata,
+    patient: str,
+    issues: list[LabelIssue],
 ) -> LabelledRadiograph:
-    space = label.space or facts.size
-    boxes, wrong = audit.sound_boxes(label.boxes, space)
-    faults += wrong
+    space = label.space or metadata.size
+    boxes, wrong = audit.valid_boxes(label.boxes, space)
+    issues += wrong
     return LabelledRadiograph(
         identity=label.identity,
         path=path,
         source=source,
-        size=facts.size,
-        boxes=geometry.scale(boxes, space, facts.size),
+        size=metadata.size,
+        boxes=geometry.scale(boxes, space, metadata.size),
         target=len(boxes) > 0,
         category=label.category,
         patient=patient,
         fold=label.fold,
         uncertain=len(boxes) == 0 and (label.positive or len(label.boxes) > 0),
-        view=label.view or facts.view,
-        sex=label.sex or facts.sex,
-        age=label.age if label.age >= 0 else facts.age,
+        view=label.view or metadata.view,
+        sex=label.sex or metadata.sex,
+        age=label.age if label.age >= 0 else metadata.age,
         equalised=label.equalised,
     )
 
 
-def _patients(found: Sequence[tuple[Label, Facts]]) -> dict[str, str]:
+def _patients(found: Sequence[tuple[Label, HeaderMetadata]]) -> dict[str, str]:
     """Whom each image shows: as the tables say, else the headers, else the study or the image."""
-    named = {facts.patient for _, facts in found if facts.patient}
+    named = {metadata.patient for _, metadata in found if metadata.patient}
     # One name for all is an anonymiser's, and says nothing.
     trusted = len(named) > 1
     of_study: dict[str, str] = {}
-    for label, facts in found:
-        if trusted and label.study and facts.patient:
-            of_study.setdefault(label.study, facts.patient)
+    for label, metadata in found:
+        if trusted and label.study and metadata.patient:
+            of_study.setdefault(label.study, metadata.patient)
     return {
         label.identity: label.patient
         or of_study.get(label.study, "")
         or label.study
-        or (facts.patient if trusted else "")
+        or (metadata.patient if trusted else "")
         or label.identity
-        for label, facts in found
+        for label, metadata in found
     }

@@ -10,7 +10,7 @@ from lungbox.datasets.audit import BoxLabel, check_class
 from lungbox.datasets.images import find_images
 from lungbox.datasets.join import Label, join
 from lungbox.datasets.tables import Row, fold, number, read_table
-from lungbox.datasets.types import Dataset, Fault
+from lungbox.datasets.types import Dataset, LabelIssue
 from lungbox.radiograph.metadata import age, sex, view
 
 LABELS = "stage_2_train_labels.csv"
@@ -27,7 +27,7 @@ def matches(folder: Path) -> bool:
     return (folder / LABELS).is_file()
 
 
-def load(folder: Path, say: Console | None = None) -> Dataset:
+def load(folder: Path, console: Console | None = None) -> Dataset:
     """Load RSNA's labels and join them to the files beside them.
 
     View, sex and age are those of `images.csv`, and where it does not give them, of the DICOM
@@ -38,7 +38,7 @@ def load(folder: Path, say: Console | None = None) -> Dataset:
         folder: holds `stage_2_train_labels.csv`, optionally `stage_2_detailed_class_info.csv`,
             the images in `images/` or `stage_2_train_images/`, and optionally `images.csv` with
             `patientId` and any of `fold, group, equalised, PatientAge, PatientSex, ViewPosition`.
-        say: where a bar is shown while headers are read.
+        console: where a bar is shown while headers are read.
 
     Returns:
         One item for every labelled image that has a file, sorted by identity; the others are
@@ -47,26 +47,26 @@ def load(folder: Path, say: Console | None = None) -> Dataset:
     Raises:
         DatasetError: the labels or the images are not there.
     """
-    faults: list[Fault] = []
+    issues: list[LabelIssue] = []
     columns = ("patientId", "x", "y", "width", "height", "Target")
     rows: dict[str, list[Row]] = defaultdict(list)
-    for row in read_table(folder / LABELS, columns, faults):
+    for row in read_table(folder / LABELS, columns, issues):
         rows[row.get("patientId")].append(row)
-    categories = _categories(folder / CLASSES, faults)
+    categories = _categories(folder / CLASSES, issues)
     extras: dict[str, Row] = {}
     if (folder / EXTRAS).is_file():
-        table = read_table(folder / EXTRAS, ("patientId",), faults, once="patientId")
+        table = read_table(folder / EXTRAS, ("patientId",), issues, once="patientId")
         extras = {row.get("patientId"): row for row in table}
     labels = [
-        _label(name, of_image, categories, extras.get(name, Row("", {})), faults)
+        _label(name, of_image, categories, extras.get(name, Row("", {})), issues)
         for name, of_image in rows.items()
     ]
-    files = find_images(folder, IMAGE_FOLDERS, faults)
-    return join("rsna", folder, labels, files, faults, say)
+    files = find_images(folder, IMAGE_FOLDERS, issues)
+    return join("rsna", folder, labels, files, issues, console)
 
 
 def _label(
-    name: str, rows: list[Row], categories: dict[str, str], extra: Row, faults: list[Fault]
+    name: str, rows: list[Row], categories: dict[str, str], extra: Row, issues: list[LabelIssue]
 ) -> Label:
     boxes, targets = [], set()
     for row in rows:
@@ -76,22 +76,28 @@ def _label(
         targets.add(target)
         if target not in (0, 1):
             said = f"its Target is {row.get('Target') or 'blank'}, neither 0 nor 1; left out"
-            faults.append(Fault("unusable row", where, said))
+            issues.append(LabelIssue("unusable row", where, said))
         elif target == 0 and any(values):
-            faults.append(Fault("box without target", where, "Target 0, but a box; left out"))
+            issues.append(LabelIssue("box without target", where, "Target 0, but a box; left out"))
             targets.add(None)
         elif target == 1 and not any(values):
-            faults.append(Fault("target without box", where, "Target 1, but no box"))
+            issues.append(LabelIssue("target without box", where, "Target 1, but no box"))
         elif target == 1:
             boxes.append(BoxLabel(where, values))
     if targets >= {0, 1}:
-        faults.append(Fault("contradiction", f"{rows[-1].where}, {name}", "Target both 0 and 1"))
+        issues.append(
+            LabelIssue("contradiction", f"{rows[-1].where}, {name}", "Target both 0 and 1")
+        )
     positive = targets != {0}
     category = categories.get(name, "")
     if category and 1 in targets and category != RSNA_CLASSES[2]:
-        faults.append(Fault("contradiction", f"{CLASSES}, {name}", f"{category}, but Target 1"))
+        issues.append(
+            LabelIssue("contradiction", f"{CLASSES}, {name}", f"{category}, but Target 1")
+        )
     if categories and name not in categories:
-        faults.append(Fault("image without class", f"{CLASSES}, {name}", "is not among its rows"))
+        issues.append(
+            LabelIssue("image without class", f"{CLASSES}, {name}", "is not among its rows")
+        )
     return Label(
         identity=name,
         where=rows[0].where,
@@ -100,7 +106,7 @@ def _label(
         space=(RSNA_SIZE, RSNA_SIZE),
         category=category or (RSNA_CLASSES[2] if 1 in targets else ""),
         patient=extra.get("group", name),
-        fold=fold(extra, faults),
+        fold=fold(extra, issues),
         view=view(extra.get("ViewPosition")),
         sex=sex(extra.get("PatientSex")),
         age=age(extra.get("PatientAge")),
@@ -108,18 +114,18 @@ def _label(
     )
 
 
-def _categories(path: Path, faults: list[Fault]) -> dict[str, str]:
+def _categories(path: Path, issues: list[LabelIssue]) -> dict[str, str]:
     """The class of each image; the table has a row for each box, so most rows are repeated."""
     found: dict[str, str] = {}
     if not path.is_file():
         return found
-    for row in read_table(path, ("patientId", "class"), faults, repeats=True):
+    for row in read_table(path, ("patientId", "class"), issues, repeats=True):
         name, written = row.get("patientId"), row.get("class")
         where = f"{row.where}, {name}"
         if name not in found:
-            check_class(written, RSNA_CLASSES, where, faults)
+            check_class(written, RSNA_CLASSES, where, issues)
         elif written != found[name]:
             said = f"its class is {written or 'blank'} here and {found[name] or 'blank'} before"
-            faults.append(Fault("contradiction", where, said))
+            issues.append(LabelIssue("contradiction", where, said))
         found.setdefault(name, written)
     return found

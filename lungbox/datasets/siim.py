@@ -10,7 +10,7 @@ from lungbox.datasets.audit import BoxLabel, check_class, siim_positive
 from lungbox.datasets.images import find_images
 from lungbox.datasets.join import Label, join
 from lungbox.datasets.tables import Row, fold, number, read_table
-from lungbox.datasets.types import Dataset, Fault
+from lungbox.datasets.types import Dataset, LabelIssue
 
 IMAGES = "images.csv"
 BOXES = "boxes.csv"
@@ -22,14 +22,14 @@ def matches(folder: Path) -> bool:
     return (folder / IMAGES).is_file() and (folder / BOXES).is_file()
 
 
-def load(folder: Path, say: Console | None = None) -> Dataset:
+def load(folder: Path, console: Console | None = None) -> Dataset:
     """Load SIIM-COVID's boxes and join them to the files beside them.
 
     Args:
         folder: holds `images.csv` (`image_id, class, fold, group, width, height`, the sizes those
             of the original files), `boxes.csv` (`image_id, x, y, width, height` in pixels of the
             originals) and `images/`.
-        say: where a bar is shown while headers are read.
+        console: where a bar is shown while headers are read.
 
     Returns:
         One item for every image with a file, sorted by identity. An image of a positive study
@@ -38,23 +38,23 @@ def load(folder: Path, say: Console | None = None) -> Dataset:
     Raises:
         DatasetError: a table or the images are not there.
     """
-    faults: list[Fault] = []
+    issues: list[LabelIssue] = []
     columns = ("image_id", "class", "fold", "group", "width", "height")
-    table = read_table(folder / IMAGES, columns, faults, once="image_id")
+    table = read_table(folder / IMAGES, columns, issues, once="image_id")
     boxes: dict[str, list[BoxLabel]] = defaultdict(list)
     known = {row.get("image_id") for row in table}
-    for row in read_table(folder / BOXES, ("image_id", "x", "y", "width", "height"), faults):
+    for row in read_table(folder / BOXES, ("image_id", "x", "y", "width", "height"), issues):
         name = row.get("image_id")
         values = (row.get("x"), row.get("y"), row.get("width"), row.get("height"))
         boxes[name].append(BoxLabel(f"{row.where}, {name}", values))
         if name not in known:
             said = f"{name} is not in {IMAGES}; left out"
-            faults.append(Fault("box without image", row.where, said))
-    labels = [label for row in table if (label := _label(row, boxes[row.get("image_id")], faults))]
-    return join("siim", folder, labels, find_images(folder, ("images",), faults), faults, say)
+            issues.append(LabelIssue("box without image", row.where, said))
+    labels = [label for row in table if (label := _label(row, boxes[row.get("image_id")], issues))]
+    return join("siim", folder, labels, find_images(folder, ("images",), issues), issues, console)
 
 
-def _label(row: Row, boxes: list[BoxLabel], faults: list[Fault]) -> Label | None:
+def _label(row: Row, boxes: list[BoxLabel], issues: list[LabelIssue]) -> Label | None:
     """What a row says; None, and a fault, where its boxes could not be placed."""
     name = row.get("image_id")
     where = f"{row.where}, {name}"
@@ -62,17 +62,17 @@ def _label(row: Row, boxes: list[BoxLabel], faults: list[Fault]) -> Label | None
     if not width or not height or width < 0 or height < 0:
         written = f"{row.get('width') or 'nothing'} x {row.get('height') or 'nothing'}"
         said = f"the size of its original is {written}, so its boxes have no place; left out"
-        faults.append(Fault("unusable row", where, said))
+        issues.append(LabelIssue("unusable row", where, said))
         return None
     category = row.get("class")
-    check_class(category, SIIM_CLASSES, where, faults)
+    check_class(category, SIIM_CLASSES, where, issues)
     return Label(
         identity=name,
         where=row.where,
         boxes=boxes,
-        positive=siim_positive(category, boxes, where, faults),
+        positive=siim_positive(category, boxes, where, issues),
         space=(width, height),
         category=category,
         patient=row.get("group", name),
-        fold=fold(row, faults),
+        fold=fold(row, issues),
     )

@@ -10,7 +10,7 @@ from lungbox.datasets.audit import BoxLabel, siim_positive
 from lungbox.datasets.images import find_images
 from lungbox.datasets.join import Label, join
 from lungbox.datasets.tables import Row, number, read_table
-from lungbox.datasets.types import Dataset, Fault
+from lungbox.datasets.types import Dataset, LabelIssue
 
 IMAGES = "train_image_level.csv"
 STUDIES = "train_study_level.csv"
@@ -23,7 +23,7 @@ def matches(folder: Path) -> bool:
     return (folder / IMAGES).is_file()
 
 
-def load(folder: Path, say: Console | None = None) -> Dataset:
+def load(folder: Path, console: Console | None = None) -> Dataset:
     """Load the boxes of the images and the classes of their studies, and join them to the files.
 
     The patient is the study's `PatientID` where the headers give one, else the study. An image
@@ -33,48 +33,48 @@ def load(folder: Path, say: Console | None = None) -> Dataset:
         folder: holds `train_image_level.csv` (`id, boxes, label, StudyInstanceUID`),
             `train_study_level.csv` (`id` and a column of 0 and 1 for each class) and
             `train/<study>/<series>/<image>.dcm`.
-        say: where a bar is shown while headers are read.
+        console: where a bar is shown while headers are read.
 
     Raises:
         DatasetError: a table or the images are not there.
     """
-    faults: list[Fault] = []
+    issues: list[LabelIssue] = []
     columns = ("id", "boxes", "StudyInstanceUID")
-    table = read_table(folder / IMAGES, columns, faults, once="id")
+    table = read_table(folder / IMAGES, columns, issues, once="id")
     studies = {
-        row.get("id").removesuffix("_study"): _category(row, faults)
-        for row in read_table(folder / STUDIES, ("id", *SIIM_CLASSES), faults, once="id")
+        row.get("id").removesuffix("_study"): _category(row, issues)
+        for row in read_table(folder / STUDIES, ("id", *SIIM_CLASSES), issues, once="id")
     }
-    labels = [_label(row, studies, faults) for row in table]
-    return join("siim", folder, labels, find_images(folder, (FOLDER,), faults), faults, say)
+    labels = [_label(row, studies, issues) for row in table]
+    return join("siim", folder, labels, find_images(folder, (FOLDER,), issues), issues, console)
 
 
-def _label(row: Row, studies: dict[str, str], faults: list[Fault]) -> Label:
+def _label(row: Row, studies: dict[str, str], issues: list[LabelIssue]) -> Label:
     name = row.get("id").removesuffix("_image")
     study = row.get("StudyInstanceUID")
     where = f"{row.where}, {name}"
     if study not in studies:
         said = f"its study {study or '(none given)'} is not in {STUDIES}; taken as without a class"
-        faults.append(Fault("image without class", where, said))
+        issues.append(LabelIssue("image without class", where, said))
     category = studies.get(study, "")
     boxes = _boxes(row.get("boxes"), where)
     return Label(
         identity=name,
         where=row.where,
         boxes=boxes,
-        positive=siim_positive(category, boxes, where, faults),
+        positive=siim_positive(category, boxes, where, issues),
         category=category,
         study=study,
     )
 
 
-def _category(row: Row, faults: list[Fault]) -> str:
+def _category(row: Row, issues: list[LabelIssue]) -> str:
     """The class of a study; none, and a fault, unless exactly one is marked."""
     marked = [name for name in SIIM_CLASSES if number(row.get(name)) == 1]
     if len(marked) == 1:
         return marked[0]
     said = f"the study has {len(marked)} classes ({', '.join(marked) or 'none'}), not one"
-    faults.append(Fault("unknown class", f"{row.where}, {row.get('id')}", said))
+    issues.append(LabelIssue("unknown class", f"{row.where}, {row.get('id')}", said))
     return ""
 
 

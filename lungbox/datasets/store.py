@@ -17,8 +17,8 @@ import numpy as np
 from filelock import FileLock
 from numpy.typing import NDArray
 
-from lungbox.common.files import replacing
-from lungbox.common.parallel import cores
+from lungbox.common.files import atomic_write
+from lungbox.common.parallel import available_cpus
 from lungbox.datasets.types import DatasetError
 from lungbox.radiograph import RadiographError, prepare, read
 from lungbox.radiograph.prepare import VERSIONS, Preparation
@@ -117,7 +117,7 @@ class Store:
             self._check_room(len(new))
             row = max(there.values(), default=-1) + 1
             self._pixels.touch()
-            with self._pixels.open("r+b") as file, ThreadPoolExecutor(cores()) as pool:
+            with self._pixels.open("r+b") as file, ThreadPoolExecutor(available_cpus()) as pool:
                 for start in range(0, len(new), _AT_ONCE):
                     part = new[start : start + _AT_ONCE]
                     self._add_part(part, row + start, _Rows(file), pool, failed, advance)
@@ -156,7 +156,7 @@ class Store:
             os.fsync(file.fileno())
 
     def _forget_all_but(self, rows: dict[Stamp, int]) -> None:
-        with replacing(self._table) as file:
+        with atomic_write(self._table) as file:
             file.writelines(json.dumps([*of, row]) + "\n" for of, row in rows.items())
 
     def _check_room(self, images: int) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lungbox.constants import FOLDS
-from lungbox.datasets.types import DatasetError, Fault
+from lungbox.datasets.types import DatasetError, LabelIssue
 
 
 @dataclass(frozen=True)
@@ -36,21 +36,23 @@ def number(value: object) -> float | None:
     return read if math.isfinite(read) else None
 
 
-def fold(row: Row, faults: list[Fault]) -> int:
+def fold(row: Row, issues: list[LabelIssue]) -> int:
     """The fold a row gives; -1, and a fault where it is something else, where it gives none."""
     written = row.get("fold")
     read = number(written)
     if read is not None and read in range(FOLDS):
         return int(read)
     if written and read != -1:
-        faults.append(Fault("no such fold", row.where, f"fold {written} is none of 0-{FOLDS - 1}"))
+        issues.append(
+            LabelIssue("no such fold", row.where, f"fold {written} is none of 0-{FOLDS - 1}")
+        )
     return -1
 
 
 def read_table(
     path: Path,
     columns: Iterable[str],
-    faults: list[Fault],
+    issues: list[LabelIssue],
     once: str = "",
     repeats: bool = False,
 ) -> list[Row]:
@@ -59,7 +61,7 @@ def read_table(
     Args:
         path: the file, UTF-8 with or without a byte order mark.
         columns: that it must have.
-        faults: rows that cannot be used are added here.
+        issues: rows that cannot be used are added here.
         once: a column of which each value may stand in one row only; the first counts.
         repeats: whether the very same row may stand there several times.
 
@@ -75,12 +77,12 @@ def read_table(
         same: object = row.get(once) if once else tuple(cells)
         if len(cells) > len(header):
             said = f"has {len(cells)} cells where the header has {len(header)}; left out"
-            faults.append(Fault("unusable row", where, said))
+            issues.append(LabelIssue("unusable row", where, said))
         elif not row.get(columns[0]):
-            faults.append(Fault("unusable row", where, f"has no {columns[0]}; left out"))
+            issues.append(LabelIssue("unusable row", where, f"has no {columns[0]}; left out"))
         elif same in seen and not repeats:
             said = f"{row.get(columns[0])} stands in {seen[same]} already; left out"
-            faults.append(Fault("doubled row", where, said))
+            issues.append(LabelIssue("doubled row", where, said))
         else:
             seen.setdefault(same, f"line {line}")
             rows.append(row)

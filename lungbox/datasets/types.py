@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from lungbox.common.equality import ByValue
+from lungbox.common.equality import ValueEquality
 from lungbox.errors import LungboxError
 
 
@@ -15,7 +15,7 @@ class DatasetError(LungboxError):
     """A folder does not hold the data it should; the message says what was looked for."""
 
 
-class Fault(str):
+class LabelIssue(str):
     """What is wrong with one label or file, as a sentence that names it.
 
     Attributes:
@@ -24,18 +24,18 @@ class Fault(str):
 
     kind: str
 
-    def __new__(cls, kind: str, where: object, what: str) -> "Fault":
-        fault = super().__new__(cls, f"{where}: {what}")
-        fault.kind = kind
-        return fault
+    def __new__(cls, kind: str, where: object, what: str) -> "LabelIssue":
+        issue = super().__new__(cls, f"{where}: {what}")
+        issue.kind = kind
+        return issue
 
-    def __reduce__(self) -> tuple[type["Fault"], tuple[str, str, str]]:
+    def __reduce__(self) -> tuple[type["LabelIssue"], tuple[str, str, str]]:
         where, _, what = self.partition(": ")
-        return Fault, (self.kind, where, what)
+        return LabelIssue, (self.kind, where, what)
 
 
 @dataclass(frozen=True, eq=False)
-class LabelledRadiograph(ByValue):
+class LabelledRadiograph(ValueEquality):
     """One radiograph with what its readers said.
 
     Attributes:
@@ -77,14 +77,14 @@ class Dataset:
     """Labelled radiographs in a fixed order, and the label faults found while they were loaded."""
 
     images: tuple[LabelledRadiograph, ...]
-    faults: tuple[Fault, ...] = ()
+    issues: tuple[LabelIssue, ...] = ()
 
     def __len__(self) -> int:
         return len(self.images)
 
     def where(self, keep: Callable[[LabelledRadiograph], bool]) -> "Dataset":
         """The images for which `keep` holds, in the same order."""
-        return Dataset(tuple(image for image in self.images if keep(image)), self.faults)
+        return Dataset(tuple(image for image in self.images if keep(image)), self.issues)
 
     def folds(self, folds: Iterable[int]) -> "Dataset":
         """The images of these folds."""
@@ -96,4 +96,4 @@ class Dataset:
         return self.where(lambda image: image.source == source)
 
     def __add__(self, other: "Dataset") -> "Dataset":
-        return Dataset(self.images + other.images, self.faults + other.faults)
+        return Dataset(self.images + other.images, self.issues + other.issues)

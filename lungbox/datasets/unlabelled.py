@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from lungbox.datasets.images import image_files
-from lungbox.datasets.types import Dataset, DatasetError, Fault, LabelledRadiograph
+from lungbox.datasets.types import Dataset, DatasetError, LabelIssue, LabelledRadiograph
 from lungbox.radiograph import RadiographError, identity, size
 
 SOURCE = "unlabelled"
@@ -24,12 +24,12 @@ def load_unlabelled(folder: Path) -> Dataset:
     files = image_files(folder)
     if not files:
         raise DatasetError(f"{folder}: holds no DICOM, PNG or JPEG file")
-    images, faults = [], []
+    images, issues = [], []
     for path in files:
         try:
             file_size = size(path)
         except RadiographError as error:
-            faults.append(Fault("unreadable", path, str(error)))
+            issues.append(LabelIssue("unreadable", path, str(error)))
             continue
         images.append(
             LabelledRadiograph(
@@ -44,7 +44,7 @@ def load_unlabelled(folder: Path) -> Dataset:
                 uncertain=True,
             )
         )
-    return Dataset(tuple(images), tuple(faults))
+    return Dataset(tuple(images), tuple(issues))
 
 
 def files_by_size(paths: Iterable[Path]) -> dict[int, list[Path]]:

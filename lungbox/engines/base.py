@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from lungbox.errors import LungboxError
 from lungbox.radiograph.prepare import Preparation
-from lungbox.weights.computation import Facts, facts, key_of
-from lungbox.weights.entries import FASTER, Precision
+from lungbox.weights.computation import Fingerprint, fingerprint, key_of
+from lungbox.weights.entries import REDUCED_PRECISIONS, Precision
 from lungbox.weights.fetch import sha256
 from lungbox.weights.manifest import Ensemble, Weights
 
@@ -24,7 +24,7 @@ class Member:
     name: str
     weights: Weights
     path: Path
-    share: float
+    weight: float
 
     @cached_property
     def sha256(self) -> str:
@@ -32,9 +32,9 @@ class Member:
         return self.weights.sha256 or sha256(self.path)
 
     @property
-    def facts(self) -> Facts:
+    def fingerprint(self) -> Fingerprint:
         """All of it that decides an ensemble's answers, for the keys of what is kept of them."""
-        return facts(self.sha256, self.weights, self.share)
+        return fingerprint(self.sha256, self.weights, self.weight)
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Int8:
 
 
 @dataclass(frozen=True)
-class Job:
+class EngineConfig:
     """What an engine is to run.
 
     Attributes:
@@ -55,7 +55,7 @@ class Job:
         batch_size: images in one batch; the last is padded, so that the shape never changes.
         preparation: how radiographs become its input.
         keep_members: whether each member's masks are wanted, too.
-        flip: whether each radiograph is also read mirrored, see `ask`.
+        flip: whether each radiograph is also read mirrored, see `predict_with_tta`.
         precisions: the types it may compute in; an engine takes the fastest that it can, and
             says so where there is only one and it cannot.
         int8: what it runs in 8-bit integers; None where it may not.
@@ -79,20 +79,20 @@ class Job:
         """The type it has to compute in; None where there is a choice."""
         return self.precisions[0] if len(self.precisions) == 1 else None
 
-    def without(self, precision: Precision, reason: str) -> "Job":
+    def without(self, precision: Precision, reason: str) -> "EngineConfig":
         """The same, but never in `precision`, for that reason."""
         left = tuple(other for other in self.precisions if other != precision)
         int8 = None if precision == "int8" else self.int8
         return replace(self, precisions=left, int8=int8).noting(precision, reason)
 
-    def noting(self, what: str, reason: str) -> "Job":
+    def noting(self, what: str, reason: str) -> "EngineConfig":
         """The same, with why something that is faster was not taken."""
         return replace(self, notes=(*self.notes, (what, reason)))
 
     @property
     def key(self) -> str:
         """What is known of it in other precisions is entered under this."""
-        return key_of([member.facts for member in self.members], self.preparation, self.flip)
+        return key_of([member.fingerprint for member in self.members], self.preparation, self.flip)
 
     @property
     def image_size(self) -> int:
@@ -100,7 +100,7 @@ class Job:
         return max(member.weights.image_size for member in self.members)
 
 
-class Prediction(NamedTuple):
+class BatchPrediction(NamedTuple):
     """What an ensemble says of a batch.
 
     Attributes:
@@ -114,14 +114,14 @@ class Prediction(NamedTuple):
     members: NDArray[np.float32] | None
 
 
-# What is said of an image whose prediction is not `finite`.
+# What is said of an image whose prediction is not `finite_rows`.
 NOT_FINITE = (
     "the networks' answer to it is not finite (NaN or infinite); "
     "check their weights, or try --precision float32"
 )
 
 
-def finite(predicted: Prediction) -> NDArray[np.bool_]:
+def finite_rows(predicted: BatchPrediction) -> NDArray[np.bool_]:
     """`(N,)`: which images of a batch have a mask and a score without NaN and infinity."""
     return np.isfinite(predicted.masks).all(axis=(1, 2, 3)) & np.isfinite(predicted.scores)
 
@@ -132,14 +132,14 @@ class Engine(Protocol):
     Attributes:
         name: `keras` or `openvino`.
         precision: the type it computes in.
-        job: what it runs; its notes say what is faster and was not taken.
+        config: what it runs; its notes say what is faster and was not taken.
     """
 
     name: str
     precision: Precision
-    job: Job
+    config: EngineConfig
 
-    def predict(self, images: NDArray[np.uint8]) -> Prediction:
+    def predict(self, images: NDArray[np.uint8]) -> BatchPrediction:
         """Run one batch: `(N, S, S)` uint8 prepared, N at most the job's batch size."""
         ...
 
@@ -152,30 +152,32 @@ class NotConvertibleError(EngineError):
     """An engine needs networks in a form that nothing here can make of them."""
 
 
-def chosen(engine: Engine) -> str:
+def describe_precision(engine: Engine) -> str:
     """A sentence: what an engine computes in, and why in nothing faster."""
-    precision, job = engine.precision, engine.job
+    precision, config = engine.precision, engine.config
     title = {"openvino": "OpenVINO", "keras": "Keras"}.get(engine.name, engine.name)
     parts = [f"Computed in {precision} by {title}"]
-    if job.checked_elsewhere and precision != "float32":
+    if config.checked_elsewhere and precision != "float32":
         parts.append(f"{precision} was checked at another operating point")
-    rank: dict[str, int] = {name: n for n, name in enumerate((*FASTER, "float32"), start=1)}
-    faster = [note for note in job.notes if rank.get(note[0], 0) < rank[precision]]
+    rank: dict[str, int] = {
+        name: n for n, name in enumerate((*REDUCED_PRECISIONS, "float32"), start=1)
+    }
+    faster = [note for note in config.notes if rank.get(note[0], 0) < rank[precision]]
     faster.sort(key=lambda note: rank.get(note[0], 0))
     parts += [f"not {what}: {reason}" for what, reason in faster]
     return "; ".join(parts) + "."
 
 
-def computed_by(engine: Engine) -> list[str]:
+def engine_fingerprint(engine: Engine) -> list[str]:
     """What, beside its job's members, decides an engine's answers to the last bit."""
-    found = [engine.name, engine.precision, code()]
-    if engine.precision == "int8" and engine.job.int8:
-        found.append(engine.job.int8.sha256)
+    found = [engine.name, engine.precision, code_version()]
+    if engine.precision == "int8" and engine.config.int8:
+        found.append(engine.config.int8.sha256)
     return found
 
 
 @cache
-def code() -> str:
+def code_version() -> str:
     """Changes when the code of networks and engines does: what they computed before is void."""
     package = Path(__file__).parent.parent
     sources = sorted(
@@ -184,11 +186,11 @@ def code() -> str:
     return hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()[:16]
 
 
-def ask(engine: Engine, images: NDArray[np.uint8]) -> Prediction:
+def predict_with_tta(engine: Engine, images: NDArray[np.uint8]) -> BatchPrediction:
     """What an engine says of a batch; where its job wants it, averaged with what it says of the
     mirrored batch, mirrored back."""
     seen = engine.predict(images)
-    if not engine.job.flip:
+    if not engine.config.flip:
         return seen
     mirrored = engine.predict(np.ascontiguousarray(images[:, :, ::-1]))
     half = np.float32(0.5)
@@ -196,7 +198,7 @@ def ask(engine: Engine, images: NDArray[np.uint8]) -> Prediction:
     if seen.members is not None and mirrored.members is not None:
         kept = half * (seen.members + mirrored.members[..., ::-1, :])
     masks = half * (seen.masks + mirrored.masks[:, :, ::-1])
-    return Prediction(masks, half * (seen.scores + mirrored.scores), kept)
+    return BatchPrediction(masks, half * (seen.scores + mirrored.scores), kept)
 
 
 def members(
@@ -204,12 +206,14 @@ def members(
 ) -> tuple[Member, ...]:
     """The members of `ensemble`, in its order, with the files of their weights."""
     return tuple(
-        Member(name, weights[name], path, share)
-        for name, path, share in zip(ensemble.members, paths, ensemble.shares, strict=True)
+        Member(name, weights[name], path, weight)
+        for name, path, weight in zip(
+            ensemble.members, paths, ensemble.normalized_weights, strict=True
+        )
     )
 
 
-def padded(images: NDArray[np.uint8], batch_size: int) -> NDArray[np.uint8]:
+def pad_batch(images: NDArray[np.uint8], batch_size: int) -> NDArray[np.uint8]:
     """`images` and as many black ones as make a batch."""
     missing = batch_size - len(images)
     if missing == 0:

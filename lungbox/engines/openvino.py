@@ -18,19 +18,19 @@ from numpy.typing import NDArray
 from safetensors.numpy import save
 
 from lungbox.common.backend import silence_openvino, start_keras
-from lungbox.common.files import replacing
+from lungbox.common.files import atomic_write
 from lungbox.common.paths import cache_folder
 from lungbox.engines.base import (
+    BatchPrediction,
+    EngineConfig,
     EngineError,
     Int8,
-    Job,
     NotConvertibleError,
-    Prediction,
-    code,
-    padded,
+    code_version,
+    pad_batch,
 )
 from lungbox.engines.precision import fastest, obstacle
-from lungbox.weights.entries import FASTER, Precision
+from lungbox.weights.entries import REDUCED_PRECISIONS, Precision
 from lungbox.weights.formats.safetensors import WeightsError, read_tensors
 
 silence_openvino()
@@ -49,11 +49,11 @@ class OpenVinoEngine:
 
     name = "openvino"
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, config: EngineConfig) -> None:
         self._lock = Lock()
-        self.precision, self.job, network = _network(job)
+        self.precision, self.config, network = _network(config)
         # Static: the fastest code for the one shape there will be.
-        network.reshape([job.batch_size, job.image_size, job.image_size, 1])
+        network.reshape([config.batch_size, config.image_size, config.image_size, 1])
         hint = _HINTS[self.precision]
         hints = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": hint}
         try:
@@ -62,7 +62,7 @@ class OpenVinoEngine:
         except RuntimeError as error:
             reason = str(error).strip().splitlines()[-1]
             raise EngineError(
-                f"OpenVINO cannot run {job.ensemble} with {job.batch_size} images at once "
+                f"OpenVINO cannot run {config.ensemble} with {config.batch_size} images at once "
                 f"({reason}); give a smaller --batch-size"
             ) from error
         # It takes float32 without a word where the processor does not know what it is told.
@@ -71,41 +71,43 @@ class OpenVinoEngine:
                 f"this processor does not compute in {self.precision}; use --precision float32"
             )
 
-    def predict(self, images: NDArray[np.uint8]) -> Prediction:
+    def predict(self, images: NDArray[np.uint8]) -> BatchPrediction:
         """See `Engine.predict`."""
-        batch = padded(images, self.job.batch_size)[..., None]
+        batch = pad_batch(images, self.config.batch_size)[..., None]
         with self._lock:
             try:
                 self._request.infer({0: batch}, share_inputs=True)
             except RuntimeError as error:
-                raise EngineError(f"OpenVINO cannot run {self.job.ensemble} ({error})") from error
-            members = self._output("members", len(images)) if self.job.keep_members else None
+                raise EngineError(
+                    f"OpenVINO cannot run {self.config.ensemble} ({error})"
+                ) from error
+            members = self._output("members", len(images)) if self.config.keep_members else None
             scores = self._output("image", len(images))[:, 0]
-            return Prediction(self._output("mask", len(images)), scores, members)
+            return BatchPrediction(self._output("mask", len(images)), scores, members)
 
     def _output(self, name: str, count: int) -> NDArray[np.float32]:
         """A copy: the request's own memory is written again by the next batch."""
         return self._request.get_tensor(name).data[:count].copy()
 
 
-def _network(job: Job) -> tuple[Precision, Job, openvino.Model]:
+def _network(config: EngineConfig) -> tuple[Precision, EngineConfig, openvino.Model]:
     """What the job is computed in, the job with why in nothing faster, and what runs it."""
-    if job.only:
-        return job.only, job, _in_precision(job, job.only)
-    for name in FASTER:
-        if name in job.precisions and (reason := obstacle(name)):
-            job = job.without(name, reason)
-    if "int8" in job.precisions:
+    if config.only:
+        return config.only, config, _in_precision(config, config.only)
+    for name in REDUCED_PRECISIONS:
+        if name in config.precisions and (reason := obstacle(name)):
+            config = config.without(name, reason)
+    if "int8" in config.precisions:
         try:
-            return "int8", job, _in_precision(job, "int8")
+            return "int8", config, _in_precision(config, "int8")
         except WeightsError as error:
-            job = job.without("int8", str(error).partition(";")[0])
-    precision = fastest(job.precisions)
-    return precision, job, _in_precision(job, precision)
+            config = config.without("int8", str(error).partition(";")[0])
+    precision = fastest(config.precisions)
+    return precision, config, _in_precision(config, precision)
 
 
-def _in_precision(job: Job, precision: Precision) -> openvino.Model:
-    return load_int8(job.int8) if precision == "int8" and job.int8 else converted(job)
+def _in_precision(config: EngineConfig, precision: Precision) -> openvino.Model:
+    return load_int8(config.int8) if precision == "int8" and config.int8 else converted(config)
 
 
 def save_int8(network: openvino.Model, path: Path) -> None:
@@ -117,7 +119,7 @@ def save_int8(network: openvino.Model, path: Path) -> None:
             name: np.fromfile((Path(folder) / _XML).with_suffix(f".{name}"), np.uint8)
             for name in ("xml", "bin")
         }
-    with replacing(path, "wb") as file:
+    with atomic_write(path, "wb") as file:
         file.write(save(parts))
 
 
@@ -136,30 +138,30 @@ def load_int8(file: Int8) -> openvino.Model:
         ) from error
 
 
-def converted(job: Job) -> openvino.Model:
+def converted(config: EngineConfig) -> openvino.Model:
     """The job's network in float32, for any batch size, from the cache or converted into it."""
-    folder = cache_folder() / "openvino" / _key(job)
+    folder = cache_folder() / "openvino" / _key(config)
     if (folder / _XML).is_file():
         try:
             return openvino.Core().read_model(folder / _XML)
         except RuntimeError:
             pass
     shutil.rmtree(folder, ignore_errors=True)  # damaged, or a part; it can be made again
-    _convert(job, folder)
+    _convert(config, folder)
     return openvino.Core().read_model(folder / _XML)
 
 
-def _key(job: Job) -> str:
+def _key(config: EngineConfig) -> str:
     facts = [
         openvino.__version__,
-        code(),
-        job.keep_members,
-        [member.facts for member in job.members],
+        code_version(),
+        config.keep_members,
+        [member.fingerprint for member in config.members],
     ]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:24]
 
 
-def _convert(job: Job, folder: Path) -> None:
+def _convert(config: EngineConfig, folder: Path) -> None:
     """Build the job's network in Keras, convert it and put it in `folder`, whole or not at all."""
     start_keras()  # only where nothing is cached yet
     import keras
@@ -171,8 +173,8 @@ def _convert(job: Job, folder: Path) -> None:
             f"OpenVINO converts networks from TensorFlow, and Keras runs on "
             f"{keras.backend.backend()} here; use --engine keras"
         )
-    network = build(job)
-    converted = _fixed(_traced(network, job))
+    network = build(config)
+    converted = _fixed(_traced(network, config))
     folder.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
     try:
@@ -188,11 +190,11 @@ def _convert(job: Job, folder: Path) -> None:
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def _traced(network: Any, job: Job) -> openvino.Model:
+def _traced(network: Any, config: EngineConfig) -> openvino.Model:
     import tensorflow as tf  # OpenVINO reads Keras networks as TensorFlow functions
 
     @tf.function(
-        input_signature=[tf.TensorSpec((None, job.image_size, job.image_size, 1), tf.float32)]
+        input_signature=[tf.TensorSpec((None, config.image_size, config.image_size, 1), tf.float32)]
     )
     def forward(images: Any) -> Any:
         return network(images, training=False)

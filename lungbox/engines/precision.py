@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Literal
 
-from lungbox.weights.entries import FASTER, Precision
+from lungbox.weights.entries import REDUCED_PRECISIONS, Precision
 
 PrecisionName = Literal["auto", "float32", "bfloat16", "int8"]
 PRECISIONS: tuple[PrecisionName, ...] = ("auto", "float32", "bfloat16", "int8")
@@ -28,7 +28,9 @@ def fastest(permitted: tuple[Precision, ...]) -> Precision:
 
     What a CPU can do is known on Linux only; elsewhere it is float32, unless asked for by name.
     """
-    return next((name for name in FASTER if name in permitted and not obstacle(name)), "float32")
+    return next(
+        (name for name in REDUCED_PRECISIONS if name in permitted and not obstacle(name)), "float32"
+    )
 
 
 def obstacle(precision: Precision) -> str:

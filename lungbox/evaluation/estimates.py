@@ -12,12 +12,12 @@ from lungbox.boxes import Boxes
 from lungbox.constants import RSNA_CLASS_MIX
 from lungbox.metrics.bootstrap import Draws, Estimate
 from lungbox.metrics.detection import rsna_image_scores
-from lungbox.metrics.matching import BoxTable, reached
+from lungbox.metrics.matching import BoxTable, matched_truths
 
 RECALL_IOU = 0.4
 
 
-def with_interval(value: float, low: float, high: float) -> str:
+def format_with_interval(value: float, low: float, high: float) -> str:
     """A figure and its 95 % interval as they are printed; a dash where it is not defined."""
     return "–" if math.isnan(value) else f"{value:.3f} ({low:.3f} to {high:.3f})"
 
@@ -33,7 +33,7 @@ def _draws_of(patients: tuple[str, ...]) -> Draws:
 
 
 @dataclass(frozen=True)
-class Figure:
+class MetricEstimate:
     """A figure, its 95 % interval, and the images behind it.
 
     Attributes:
@@ -48,27 +48,27 @@ class Figure:
     estimate: Estimate | None = field(default=None, repr=False, compare=False)
 
     @classmethod
-    def of(cls, name: str, estimate: Estimate, images: int) -> "Figure":
+    def of(cls, name: str, estimate: Estimate, images: int) -> "MetricEstimate":
         """From an estimate."""
         return cls(name, estimate.value, *estimate.interval, images, estimate)
 
     @classmethod
-    def undefined(cls, name: str, images: int) -> "Figure":
+    def undefined(cls, name: str, images: int) -> "MetricEstimate":
         """A figure that these images cannot have."""
         return cls(name, math.nan, math.nan, math.nan, images)
 
     def __str__(self) -> str:
-        return with_interval(self.value, self.low, self.high)
+        return format_with_interval(self.value, self.low, self.high)
 
-    def __sub__(self, other: "Figure") -> "Figure":
+    def __sub__(self, other: "MetricEstimate") -> "MetricEstimate":
         """The paired difference from another detector's figure of the same images.
 
         Raises:
             ValueError: they are of other patients.
         """
         if self.estimate is None or other.estimate is None:
-            return Figure.undefined(self.name, self.images)
-        return Figure.of(self.name, self.estimate - other.estimate, self.images)
+            return MetricEstimate.undefined(self.name, self.images)
+        return MetricEstimate.of(self.name, self.estimate - other.estimate, self.images)
 
     @property
     def interval(self) -> str:
@@ -116,7 +116,7 @@ class Outcomes:
             scores: N times `(m,)` confidences.
         """
         true, found = BoxTable.of(truth), BoxTable.of(predicted, scores)
-        met = true.images[reached(true, found, RECALL_IOU)]
+        met = true.images[matched_truths(true, found, RECALL_IOU)]
         return cls(
             patients=np.array(patients),
             parts=rsna_image_scores(truth, predicted, scores),
@@ -125,7 +125,7 @@ class Outcomes:
             recalled=np.bincount(met, minlength=len(truth)),
         )
 
-    def rsna_metric(self, name: str, chosen: NDArray[np.bool_] | None = None) -> Figure:
+    def rsna_metric(self, name: str, chosen: NDArray[np.bool_] | None = None) -> MetricEstimate:
         """The RSNA metric of the `chosen` images; of all by default.
 
         NaN where none of the images has truth.
@@ -133,24 +133,24 @@ class Outcomes:
         rows = np.ones(len(self.parts), bool) if chosen is None else chosen
         if not self.truths[rows].any():
             # It could only be 0 or undefined, which would say nothing.
-            return Figure.undefined(name, int(rows.sum()))
+            return MetricEstimate.undefined(name, int(rows.sum()))
         return self._ratio(name, np.nan_to_num(self.parts), ~np.isnan(self.parts), rows)
 
     def rsna_metric_at_mix(
         self, name: str, categories: NDArray[np.str_], mix: Mapping[str, float] = RSNA_CLASS_MIX
-    ) -> Figure:
+    ) -> MetricEstimate:
         """The RSNA metric with every class weighted to its share of `mix`, in each resample anew.
 
         NaN where a class of the mix has no image, since no weights make the mix then, or where none
         has truth.
         """
         if not set(mix) <= set(categories.tolist()) or not self.truths.any():
-            return Figure.undefined(name, len(self.parts))
+            return MetricEstimate.undefined(name, len(self.parts))
         parts, counted = np.nan_to_num(self.parts), ~np.isnan(self.parts)
         estimate = _draws(self.patients).mix_ratio(parts, counted, categories, mix)
-        return Figure.of(name, estimate, len(parts))
+        return MetricEstimate.of(name, estimate, len(parts))
 
-    def recalls(self) -> list[Figure]:
+    def recalls(self) -> list[MetricEstimate]:
         """Share of the images with truth that have a box, and of the truths that a box meets."""
         positive = self.truths > 0
         any_box = (self.boxes > 0).astype(float)
@@ -159,11 +159,11 @@ class Outcomes:
             self.recall_of_boxes("recall of boxes (IoU >= 0.4)", positive),
         ]
 
-    def recall_of_boxes(self, name: str, chosen: NDArray[np.bool_]) -> Figure:
+    def recall_of_boxes(self, name: str, chosen: NDArray[np.bool_]) -> MetricEstimate:
         """Share of the truths of the `chosen` images that a box meets."""
         return self._ratio(name, self.recalled, self.truths, chosen & (self.truths > 0))
 
-    def false_positives(self, name: str, chosen: NDArray[np.bool_]) -> Figure:
+    def false_positives(self, name: str, chosen: NDArray[np.bool_]) -> MetricEstimate:
         """Share of the `chosen` images without truth that have a box."""
         any_box = (self.boxes > 0).astype(float)
         return self._ratio(name, any_box, np.ones(len(any_box)), chosen & (self.truths == 0))
@@ -173,9 +173,11 @@ class Outcomes:
         name: str,
         chosen: NDArray[np.bool_],
         compute: Callable[[NDArray[np.float64]], NDArray],
-    ) -> Figure:
+    ) -> MetricEstimate:
         """Any other figure of the `chosen` images; `compute` as in `Draws.estimate`."""
-        return Figure.of(name, _draws(self.patients[chosen]).estimate(compute), int(chosen.sum()))
+        return MetricEstimate.of(
+            name, _draws(self.patients[chosen]).estimate(compute), int(chosen.sum())
+        )
 
     def _ratio(
         self,
@@ -183,8 +185,8 @@ class Outcomes:
         numerator: NDArray,
         denominator: NDArray,
         chosen: NDArray[np.bool_] | None = None,
-    ) -> Figure:
+    ) -> MetricEstimate:
         rows = np.ones(len(self.parts), bool) if chosen is None else chosen
         draws = _draws(self.patients[rows])
         estimate = draws.ratio(numerator[rows], denominator[rows])
-        return Figure.of(name, estimate, int(rows.sum()))
+        return MetricEstimate.of(name, estimate, int(rows.sum()))

@@ -8,21 +8,26 @@ from rich.console import Console
 
 from lungbox.boxes import OperatingPoint
 from lungbox.common.paths import cache_folder
-from lungbox.common.progress import bar
+from lungbox.common.progress import progress_bar
 from lungbox.datasets.types import Dataset
-from lungbox.engines import Engine, EngineName, PrecisionName, chosen
-from lungbox.evaluation.estimates import Figure
+from lungbox.engines import Engine, EngineName, PrecisionName, describe_precision
+from lungbox.evaluation.estimates import MetricEstimate
 from lungbox.evaluation.groups import Group, groups, whole
-from lungbox.evaluation.held_out import unseen_images
-from lungbox.evaluation.operating_point import CrossFit, Grid, cross_fit
-from lungbox.evaluation.predictions import Maps, predict_maps
-from lungbox.evaluation.scores import Judged, judge, rsna_figures, siim_figures
+from lungbox.evaluation.held_out import held_out_images
+from lungbox.evaluation.operating_point import CrossFit, SearchGrid, cross_fit
+from lungbox.evaluation.predictions import DatasetPredictions, predict_dataset
+from lungbox.evaluation.scores import (
+    ScoredPredictions,
+    rsna_estimates,
+    score_predictions,
+    siim_estimates,
+)
 from lungbox.inference.predictor import load
 from lungbox.weights.manifest import load_manifest
 
 
 @dataclass(frozen=True)
-class Subject:
+class EvaluationConfig:
     """An ensemble, and the fold it is assessed on.
 
     Attributes:
@@ -40,35 +45,35 @@ class Subject:
     precision: PrecisionName = "float32"
 
     def images(self) -> Dataset:
-        """The fold's images; see `unseen_images`."""
-        return unseen_images(self.ensemble, self.data, self.fold)
+        """The fold's images; see `held_out_images`."""
+        return held_out_images(self.ensemble, self.data, self.fold)
 
-    def start(self, say: Console) -> Engine:
+    def start(self, console: Console) -> Engine:
         """What runs the ensemble, started; it is said where something faster was not taken."""
         running = load(self.ensemble, self.engine, 8, self.precision).engine
-        if running.job.notes:
-            say.print(chosen(running), markup=False)
+        if running.config.notes:
+            console.print(describe_precision(running), markup=False)
         return running
 
 
 @dataclass(frozen=True)
-class Part:
+class DatasetResult:
     """One data set of the fold, predicted and judged.
 
     Attributes:
-        maps: what the networks say.
-        judged: RSNA's patients at the point chosen on the others, SIIM-COVID at the one chosen
+        predictions: what the networks say.
+        scored: RSNA's patients at the point chosen on the others, SIIM-COVID at the one chosen
             on all of RSNA's.
-        as_it_is: all of them at the ensemble's own point.
+        at_own_point: all of them at the ensemble's own point.
     """
 
-    maps: Maps
-    judged: Judged
-    as_it_is: Judged
+    predictions: DatasetPredictions
+    scored: ScoredPredictions
+    at_own_point: ScoredPredictions
 
 
 @dataclass(frozen=True)
-class Assessment:
+class EvaluationResult:
     """An ensemble on a fold that its weights have not seen.
 
     Attributes:
@@ -86,38 +91,45 @@ class Assessment:
     ran_on: str
     fitted: CrossFit
     own: OperatingPoint
-    rsna: Part
-    siim: Part | None
+    rsna: DatasetResult
+    siim: DatasetResult | None
 
     @property
-    def parts(self) -> dict[str, Part]:
+    def parts(self) -> dict[str, DatasetResult]:
         """The data sets by the names they are shown under."""
         named = {"RSNA": self.rsna, "SIIM-COVID": self.siim}
         return {name: part for name, part in named.items() if part}
 
 
-def assess(subject: Subject, say: Console) -> Assessment:
+def evaluate_ensemble(config: EvaluationConfig, console: Console) -> EvaluationResult:
     """Predict a fold, choose operating points, judge.
 
     Args:
-        subject: what is assessed.
-        say: where progress is shown.
+        config: what is assessed.
+        console: where progress is shown.
 
     Raises:
         LungboxError: the data is not there, or the weights have seen the fold.
     """
-    images = subject.images()
-    running = subject.start(say)
-    rsna, siim = (maps_shown(images.of_source(source), running, say) for source in ("rsna", "siim"))
-    fitted = cross_fit(rsna, Grid())
-    own = load_manifest().ensemble(subject.ensemble).point
+    images = config.images()
+    running = config.start(console)
+    rsna, siim = (
+        predict_with_progress(images.of_source(source), running, console)
+        for source in ("rsna", "siim")
+    )
+    fitted = cross_fit(rsna, SearchGrid())
+    own = load_manifest().ensemble(config.ensemble).point
 
-    def part(maps: Maps, points: Sequence[OperatingPoint]) -> Part:
-        return Part(maps, judge(maps, points), judge(maps, (own,) * len(maps.dataset)))
+    def part(predictions: DatasetPredictions, points: Sequence[OperatingPoint]) -> DatasetResult:
+        return DatasetResult(
+            predictions,
+            score_predictions(predictions, points),
+            score_predictions(predictions, (own,) * len(predictions.dataset)),
+        )
 
-    return Assessment(
-        ensemble=subject.ensemble,
-        fold=subject.fold,
+    return EvaluationResult(
+        ensemble=config.ensemble,
+        fold=config.fold,
         ran_on=f"{running.name}, {running.precision}",
         fitted=fitted,
         own=own,
@@ -126,28 +138,32 @@ def assess(subject: Subject, say: Console) -> Assessment:
     )
 
 
-def maps_shown(dataset: Dataset, engine: Engine, say: Console) -> Maps:
+def predict_with_progress(dataset: Dataset, engine: Engine, console: Console) -> DatasetPredictions:
     """What an engine says of a data set, with a bar while it is asked."""
-    doing = "Running, mirrored too" if engine.job.flip else "Running"
-    with bar(say, doing, len(dataset)) as progress:
-        return predict_maps(dataset, engine, cache_folder(), running=progress.advance)
+    doing = "Running, mirrored too" if engine.config.flip else "Running"
+    with progress_bar(console, doing, len(dataset)) as progress:
+        return predict_dataset(dataset, engine, cache_folder(), running=progress.advance)
 
 
-def figures_of(name: str, judged: Judged) -> list[Figure]:
+def dataset_estimates(name: str, scored: ScoredPredictions) -> list[MetricEstimate]:
     """The figures a data set is judged by."""
-    return rsna_figures(judged) if name == "RSNA" else siim_figures(judged)
+    return rsna_estimates(scored) if name == "RSNA" else siim_estimates(scored)
 
 
-def box_figures_as_it_is(found: Assessment) -> dict[str, list[Figure]]:
+def box_estimates_at_own_point(found: EvaluationResult) -> dict[str, list[MetricEstimate]]:
     """The figures of boxes, at the ensemble's own point, by data set."""
     return {
-        name: [figure for figure in figures_of(name, part.as_it_is) if "AUC" not in figure.name]
+        name: [
+            figure
+            for figure in dataset_estimates(name, part.at_own_point)
+            if "AUC" not in figure.name
+        ]
         for name, part in found.parts.items()
     }
 
 
-def all_groups(found: Assessment) -> list[Group]:
+def all_groups(found: EvaluationResult) -> list[Group]:
     """Data sets as a whole, then the groups within each."""
-    wholes = [whole(part.judged, "data set", name) for name, part in found.parts.items()]
-    within = [(name, group) for name, part in found.parts.items() for group in groups(part.judged)]
+    wholes = [whole(part.scored, "data set", name) for name, part in found.parts.items()]
+    within = [(name, group) for name, part in found.parts.items() for group in groups(part.scored)]
     return wholes + [group.under(name) for name, group in within]

@@ -13,7 +13,7 @@ class TrainedOnError(LungboxError):
     """The weights have seen the images they are to be scored on, or nobody knows."""
 
 
-def unseen_images(ensemble: str, data: Path, fold: int) -> Dataset:
+def held_out_images(ensemble: str, data: Path, fold: int) -> Dataset:
     """The images of a fold; those that are neither positive nor negative are left out.
 
     Raises:
@@ -24,7 +24,7 @@ def unseen_images(ensemble: str, data: Path, fold: int) -> Dataset:
         raise DatasetError(f"fold {fold}: folds are numbered 0 to {FOLDS - 1}")
     manifest = load_manifest()
     for member in manifest.ensemble(ensemble).members:
-        _check_unseen(member, manifest.seen_by(member), fold)
+        _check_held_out(member, manifest.training_folds(member), fold)
     images = datasets.load(data).folds([fold]).where(lambda image: not image.uncertain)
     rsna = images.of_source("rsna")
     if not rsna.images:
@@ -37,7 +37,7 @@ def unseen_images(ensemble: str, data: Path, fold: int) -> Dataset:
     return images
 
 
-def _check_unseen(member: str, seen: frozenset[int] | None, fold: int) -> None:
+def _check_held_out(member: str, seen: frozenset[int] | None, fold: int) -> None:
     if seen is None:
         raise TrainedOnError(
             f"it is not known which folds {member} was trained on, so no figure would mean "

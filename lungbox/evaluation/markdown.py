@@ -5,16 +5,16 @@ from dataclasses import replace
 from rich.console import Console
 
 from lungbox.datasets.types import DatasetError
-from lungbox.evaluation.cases import telling_cases
-from lungbox.evaluation.estimates import Figure
+from lungbox.evaluation.cases import example_cases
+from lungbox.evaluation.estimates import MetricEstimate
 from lungbox.evaluation.evaluator import (
-    Assessment,
-    Part,
-    Subject,
+    DatasetResult,
+    EvaluationConfig,
+    EvaluationResult,
     all_groups,
-    assess,
-    box_figures_as_it_is,
-    figures_of,
+    box_estimates_at_own_point,
+    dataset_estimates,
+    evaluate_ensemble,
 )
 from lungbox.evaluation.groups import recall_by_size
 from lungbox.evaluation.operating_point import CrossFit, as_toml, in_brief
@@ -23,47 +23,49 @@ from lungbox.evaluation.scores import VIEW_ALONE
 _CASES = 5
 
 
-def run(subject: Subject, say: Console, against: str | None = None) -> None:
+def run(config: EvaluationConfig, console: Console, against: str | None = None) -> None:
     """Print tables of figures, the images that say most, and the operating point that fits best.
 
     The RSNA figures are cross-fitted: the boxes of each patient come from the operating point
     chosen on the others.
 
     Args:
-        subject: what is assessed.
-        say: where progress is shown.
+        config: what is assessed.
+        console: where progress is shown.
         against: another ensemble, to print no more than how the two differ.
 
     Raises:
         LungboxError: the data is not there, or the weights have seen the fold.
     """
-    found = assess(subject, say)
+    found = evaluate_ensemble(config, console)
     if against:
-        other = assess(replace(subject, ensemble=against), say)
+        other = evaluate_ensemble(replace(config, ensemble=against), console)
         print("\n".join(_differences(name, found, other) for name in found.parts))
         return
     parts = [f"# {found.ensemble}, fold {found.fold}\n"]
     for name, part in found.parts.items():
-        title = f"## {name}, {len(part.maps.dataset)} images"
-        parts.append(_figures(title, figures_of(name, part.judged)))
-    parts += [_as_it_is(found), _groups(found)]
+        title = f"## {name}, {len(part.predictions.dataset)} images"
+        parts.append(_figures(title, dataset_estimates(name, part.scored)))
+    parts += [_at_own_point(found), _groups(found)]
     for name, part in found.parts.items():
-        sizes = recall_by_size(part.judged)
+        sizes = recall_by_size(part.scored)
         parts.append(_figures(f"## {name}, recall of boxes by their share of the image", sizes))
         parts.append(_cases(name, part))
     print("\n".join([*parts, _chosen(found.fitted)]))
 
 
-def _figures(title: str, figures: list[Figure]) -> str:
+def _figures(title: str, figures: list[MetricEstimate]) -> str:
     lines = [f"{title}\n", "| figure | value (95 % interval) | images |", "| --- | --- | --- |"]
     lines += [f"| {figure.name} | {figure} | {figure.images} |" for figure in figures]
     return "\n".join(lines) + "\n"
 
 
-def _differences(name: str, one: Assessment, other: Assessment) -> str:
+def _differences(name: str, one: EvaluationResult, other: EvaluationResult) -> str:
     """Figure by figure, and the paired difference."""
     ours, theirs = one.parts[name], other.parts[name]
-    identities = [[image.identity for image in part.maps.dataset.images] for part in (ours, theirs)]
+    identities = [
+        [image.identity for image in part.predictions.dataset.images] for part in (ours, theirs)
+    ]
     if identities[0] != identities[1]:
         raise DatasetError(
             f"{one.ensemble} and {other.ensemble} could not read the same images of {name}, so "
@@ -74,20 +76,22 @@ def _differences(name: str, one: Assessment, other: Assessment) -> str:
         f"| figure | {one.ensemble} | {other.ensemble} | paired difference |",
         "| --- | --- | --- | --- |",
     ]
-    pairs = zip(figures_of(name, ours.judged), figures_of(name, theirs.judged), strict=True)
+    pairs = zip(
+        dataset_estimates(name, ours.scored), dataset_estimates(name, theirs.scored), strict=True
+    )
     lines += [f"| {a.name} | {a} | {b} | {a - b} |" for a, b in pairs if VIEW_ALONE not in a.name]
     return "\n".join(lines) + "\n"
 
 
-def _as_it_is(found: Assessment) -> str:
-    tables = box_figures_as_it_is(found).items()
+def _at_own_point(found: EvaluationResult) -> str:
+    tables = box_estimates_at_own_point(found).items()
     shown = [_figures(f"### {name}", figures) for name, figures in tables]
     note = "May have been chosen on these very patients; not cross-fitted.\n"
     title = "## At the ensemble's own operating point\n"
     return "\n".join([title, f"{in_brief(found.own)}\n", note, *shown])
 
 
-def _groups(found: Assessment) -> str:
+def _groups(found: EvaluationResult) -> str:
     lines = [
         "## Groups\n",
         "| by | group | images | with opacity | RSNA metric, raw | recall of boxes "
@@ -102,8 +106,8 @@ def _groups(found: Assessment) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _cases(name: str, part: Part) -> str:
-    cases, judged = telling_cases(part.judged, _CASES), part.judged
+def _cases(name: str, part: DatasetResult) -> str:
+    cases, scored = example_cases(part.scored, _CASES), part.scored
     lines = [
         f"## {name}, where it goes wrong\n",
         "| | image | class | image score | part in the metric |",
@@ -112,8 +116,8 @@ def _cases(name: str, part: Part) -> str:
     kinds = {"false positive": cases.false_positives, "missed": cases.missed, "worst": cases.worst}
     for kind, rows in kinds.items():
         for row in rows:
-            image = judged.dataset.images[row]
-            score, worth = judged.image_scores[row], judged.outcomes.parts[row]
+            image = scored.dataset.images[row]
+            score, worth = scored.image_scores[row], scored.outcomes.parts[row]
             lines.append(
                 f"| {kind} | {image.identity} | {image.category} | {score:.3f} | {worth:.3f} |"
             )

@@ -12,17 +12,24 @@ from numpy.typing import NDArray
 
 from lungbox.boxes import regions
 from lungbox.boxes.regions import OperatingPoint
-from lungbox.common.files import replacing
+from lungbox.common.files import atomic_write
 from lungbox.constants import OPACITY
 from lungbox.datasets.cache import prepare_all
 from lungbox.datasets.types import Dataset
-from lungbox.engines import NOT_FINITE, Engine, EngineError, ask, computed_by, finite
+from lungbox.engines import (
+    NOT_FINITE,
+    Engine,
+    EngineError,
+    engine_fingerprint,
+    finite_rows,
+    predict_with_tta,
+)
 
 _LEVELS = 255
 
 
 @dataclass(frozen=True)
-class Maps:
+class DatasetPredictions:
     """What an ensemble says of every image of a data set.
 
     Attributes:
@@ -47,18 +54,18 @@ class Maps:
         return np.stack([1 - opacity, opacity], axis=-1)
 
 
-def levels(masks: NDArray[np.floating]) -> NDArray[np.uint8]:
+def to_uint8(masks: NDArray[np.floating]) -> NDArray[np.uint8]:
     """`(N, h, w, 2)` probabilities to `(N, h, w)`, opacity alone, 255 for certain."""
     return np.round(masks[..., OPACITY] * _LEVELS).astype(np.uint8)
 
 
-def predict_maps(
+def predict_dataset(
     dataset: Dataset,
     engine: Engine,
     cache: Path,
     reading: Callable[[], object] = lambda: None,
     running: Callable[[int], object] = lambda _: None,
-) -> Maps:
+) -> DatasetPredictions:
     """Run `engine` over `dataset`, or read what an earlier run kept.
 
     Args:
@@ -71,41 +78,43 @@ def predict_maps(
     Raises:
         EngineError: an answer is not finite, so that no figure would be.
     """
-    job = engine.job
-    prepared = prepare_all(dataset, job.image_size, cache, reading, job.preparation)
+    config = engine.config
+    prepared = prepare_all(dataset, config.image_size, cache, reading, config.preparation)
     images = prepared.dataset
     if not len(images):
-        return Maps(images, np.zeros((0, 1, 1), np.uint8), np.zeros(0, np.float32))
+        return DatasetPredictions(images, np.zeros((0, 1, 1), np.uint8), np.zeros(0, np.float32))
     facts = [
-        computed_by(engine),
-        [member.facts for member in job.members],
+        engine_fingerprint(engine),
+        [member.fingerprint for member in config.members],
         prepared.key,
-        job.flip,
+        config.flip,
     ]
     key = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:24]
     path = cache / f"maps-{key}.npz"
     if kept := _kept(path, images):
         return kept
     opacity, scores = [], []
-    for first in range(0, len(images), job.batch_size):
-        batch = prepared.images(slice(first, first + job.batch_size))
-        predicted = ask(engine, batch)
-        if len(bad := np.flatnonzero(~finite(predicted))):
+    for first in range(0, len(images), config.batch_size):
+        batch = prepared.images(slice(first, first + config.batch_size))
+        predicted = predict_with_tta(engine, batch)
+        if len(bad := np.flatnonzero(~finite_rows(predicted))):
             raise EngineError(f"{images.images[first + bad[0]].path}: {NOT_FINITE}")
-        opacity.append(levels(predicted.masks))
+        opacity.append(to_uint8(predicted.masks))
         scores.append(predicted.scores)
         running(len(batch))
-    maps = Maps(images, np.concatenate(opacity), np.concatenate(scores))
-    with replacing(path, "wb") as file:
-        np.savez_compressed(file, opacity=maps.opacity, scores=maps.scores)
-    return maps
+    predictions = DatasetPredictions(images, np.concatenate(opacity), np.concatenate(scores))
+    with atomic_write(path, "wb") as file:
+        np.savez_compressed(file, opacity=predictions.opacity, scores=predictions.scores)
+    return predictions
 
 
-def _kept(path: Path, images: Dataset) -> Maps | None:
+def _kept(path: Path, images: Dataset) -> DatasetPredictions | None:
     """What an earlier run kept; None where there is nothing, or it is damaged."""
     try:
         with np.load(path) as kept:
-            maps = Maps(images, kept["opacity"], kept["scores"])
+            predictions = DatasetPredictions(images, kept["opacity"], kept["scores"])
     except (OSError, ValueError, KeyError, EOFError, BadZipFile):
         return None
-    return maps if len(maps.opacity) == len(maps.scores) == len(images) else None
+    return (
+        predictions if len(predictions.opacity) == len(predictions.scores) == len(images) else None
+    )

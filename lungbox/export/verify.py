@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 from lungbox.boxes import Boxes, OperatingPoint, regions
 from lungbox.common.paths import shipped_checkpoints
 from lungbox.datasets.phantom import draw
-from lungbox.engines import Engine, Job, ask
+from lungbox.engines import Engine, EngineConfig, predict_with_tta
 from lungbox.export.types import ExportError
-from lungbox.inference.files import gather
+from lungbox.inference.files import find_image_files
 from lungbox.radiograph import prepare, read
 
 # Probabilities, masks' and image scores' alike.
@@ -22,20 +22,20 @@ _DRAWN = 8
 Size = tuple[int, int]
 
 
-def radiographs(job: Job) -> tuple[NDArray[np.uint8], list[Size]]:
+def radiographs(config: EngineConfig) -> tuple[NDArray[np.uint8], list[Size]]:
     """Radiographs to compare on: those that come with Lungbox, drawn ones where they are not here.
 
     Returns:
         `(N, S, S)` uint8 as the job's networks read them, and the files' widths and heights.
     """
     folder = shipped_checkpoints().parent / "examples"
-    found = gather(folder)[0] if folder.is_dir() else []
+    found = find_image_files(folder)[0] if folder.is_dir() else []
     if found:
         pixels = [read(source.path).pixels for source in found]
     else:
-        side = 2 * job.image_size
+        side = 2 * config.image_size
         pixels = [draw(side, i % 3, np.random.default_rng(i)).pixels for i in range(_DRAWN)]
-    prepared = [prepare(one, job.image_size, job.preparation) for one in pixels]
+    prepared = [prepare(one, config.image_size, config.preparation) for one in pixels]
     return np.stack(prepared), [(one.shape[1], one.shape[0]) for one in pixels]
 
 
@@ -56,7 +56,7 @@ def compare(
     Raises:
         ExportError: the masks, the image scores or the boxes differ.
     """
-    one, other = ask(expected, images), ask(exported, images)
+    one, other = predict_with_tta(expected, images), predict_with_tta(exported, images)
     largest = 0.0
     for what, first, second in (
         ("masks", one.masks, other.masks),

@@ -13,7 +13,7 @@ _CLUTTER = {"thumbs.db", "desktop.ini", "dicomdir"}
 
 
 @dataclass(frozen=True)
-class Source:
+class ImageFile:
     """One file to read.
 
     Attributes:
@@ -30,7 +30,9 @@ class Source:
     stamp: str = ""
 
 
-def gather(place: Path, leave_out: Path | None = None) -> tuple[list[Source], list[str]]:
+def find_image_files(
+    place: Path, leave_out: Path | None = None
+) -> tuple[list[ImageFile], list[str]]:
     """Every file in `place` and the folders in it, or `place` itself where it is no folder.
 
     Links to folders are followed, once each. Hidden files are left out. What is no file (a named
@@ -47,7 +49,7 @@ def gather(place: Path, leave_out: Path | None = None) -> tuple[list[Source], li
     """
     if not place.is_dir():
         name = _printable(place.name)
-        return [Source(place, _printable(identity(place)), name, _stamp(place))], []
+        return [ImageFile(place, _printable(identity(place)), name, _stamp(place))], []
     avoided = leave_out.resolve() if leave_out is not None else None
     here = place.resolve()
     inside = avoided is not None and here in avoided.parents
@@ -57,7 +59,7 @@ def gather(place: Path, leave_out: Path | None = None) -> tuple[list[Source], li
     names = [_printable(identity(path)) for path in paths]
     chosen, shared = _distinct(names, relatives)
     facts = zip(paths, chosen, relatives, map(_stamp, paths), strict=True)
-    sources = [Source(*fact) for fact in facts]
+    sources = [ImageFile(*fact) for fact in facts]
     return sorted(sources, key=lambda source: source.identity), shared
 
 

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from lungbox.boxes import Boxes, geometry
-from lungbox.common.files import replacing
+from lungbox.common.files import atomic_write
 from lungbox.constants import OPACITY, RESEARCH_USE
 from lungbox.findings import Findings
 
@@ -105,7 +105,7 @@ def beside_truth(
 
 def save(picture: Image.Image, path: Path) -> None:
     """Write a picture as PNG, atomically."""
-    with replacing(path, "wb") as file:
+    with atomic_write(path, "wb") as file:
         picture.save(file, format="PNG")
 
 

@@ -9,33 +9,33 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lungbox.boxes import OperatingPoint, regions
-from lungbox.common.equality import ByValue
-from lungbox.common.parallel import Finished, Stages, through
+from lungbox.common.equality import ValueEquality
+from lungbox.common.parallel import Finished, Stages, run_prefetched
 from lungbox.engines import (
     NOT_FINITE,
     PRECISIONS,
+    BatchPrediction,
     Engine,
+    EngineConfig,
     EngineError,
     EngineName,
     Int8,
-    Job,
     PrecisionName,
-    Prediction,
-    ask,
-    chosen,
-    finite,
+    describe_precision,
+    finite_rows,
     members,
+    predict_with_tta,
     start,
 )
-from lungbox.errors import hint
+from lungbox.errors import suggest
 from lungbox.findings import Findings, opacities
-from lungbox.inference.files import Source
+from lungbox.inference.files import ImageFile
 from lungbox.radiograph import Radiograph, RadiographError, identity, prepare, read
-from lungbox.weights.entries import FASTER, Precisions
+from lungbox.weights.entries import REDUCED_PRECISIONS, Precisions
 from lungbox.weights.fetch import Watch, fetch, fetch_all
 from lungbox.weights.formats.safetensors import WeightsError
 from lungbox.weights.manifest import DEFAULT, Manifest, load_manifest
-from lungbox.weights.terms import unsaid
+from lungbox.weights.terms import unshown_terms
 
 _log = logging.getLogger("lungbox")
 # Files that are on their way at once, so that one of seconds keeps nothing waiting: prepared they
@@ -44,7 +44,7 @@ _AHEAD, _AHEAD_WITH_PIXELS = 512, 24
 
 
 @dataclass(frozen=True, eq=False)
-class Outcome(ByValue):
+class ImageResult(ValueEquality):
     """What became of one file: findings with their mask, or the reason there are none.
 
     Attributes:
@@ -57,7 +57,7 @@ class Outcome(ByValue):
         no_picture: why a picture of it that was asked for is not there; empty otherwise.
     """
 
-    source: Source
+    source: ImageFile
     findings: Findings | None = None
     mask: NDArray[np.float32] | None = None
     members: NDArray[np.float32] | None = None
@@ -84,9 +84,9 @@ class Detector:
         self.name, self.engine, self.point = name, engine, point
 
     @property
-    def chosen(self) -> str:
+    def describe_precision(self) -> str:
         """A sentence: what it computes in, and why in nothing faster."""
-        return chosen(self.engine)
+        return describe_precision(self.engine)
 
     def predict(self, path: str | Path) -> Findings:
         """The findings of one file.
@@ -97,17 +97,17 @@ class Detector:
         """
         file = Path(path)
         try:
-            item = _read(Source(file, identity(file), str(file)), self.engine.job, keep=False)
+            item = _read(ImageFile(file, identity(file), str(file)), self.engine.config, keep=False)
         except RadiographError as error:
             raise RadiographError(f"{file}: {error}") from error
-        predicted = ask(self.engine, item.prepared[None])
-        if not finite(predicted)[0]:
+        predicted = predict_with_tta(self.engine, item.prepared[None])
+        if not finite_rows(predicted)[0]:
             raise EngineError(f"{file}: {NOT_FINITE}")
         return self._findings(item, predicted.masks[0], float(predicted.scores[0]))
 
     def predict_all(
-        self, sources: Iterable[Source], keep_radiographs: bool = False
-    ) -> Iterator[Outcome]:
+        self, sources: Iterable[ImageFile], keep_radiographs: bool = False
+    ) -> Iterator[ImageResult]:
         """What becomes of each file, in order; a file that cannot be read stops nothing.
 
         Files are read and prepared ahead in threads, and run as they come, never more than some
@@ -117,27 +117,29 @@ class Detector:
             sources: the files.
             keep_radiographs: hand on their pixels, for pictures.
         """
-        stages: Stages[Source, _Read, Prediction, Outcome] = Stages(
-            read=lambda source: _try_to_read(source, self.engine.job, keep_radiographs),
-            run=lambda batch: ask(self.engine, np.stack([item.prepared for item in batch])),
+        stages: Stages[ImageFile, _Read, BatchPrediction, ImageResult] = Stages(
+            read=lambda source: _try_to_read(source, self.engine.config, keep_radiographs),
+            run=lambda batch: predict_with_tta(
+                self.engine, np.stack([item.prepared for item in batch])
+            ),
             finish=self._outcomes,
         )
-        batch_size = self.engine.job.batch_size
+        batch_size = self.engine.config.batch_size
         ahead = _AHEAD_WITH_PIXELS if keep_radiographs else _AHEAD
-        yield from through(sources, stages, batch_size, max(ahead, 2 * batch_size))
+        yield from run_prefetched(sources, stages, batch_size, max(ahead, 2 * batch_size))
 
-    def _outcomes(self, batch: "list[_Read]", predicted: Prediction) -> list[Outcome]:
-        good = finite(predicted)
+    def _outcomes(self, batch: "list[_Read]", predicted: BatchPrediction) -> list[ImageResult]:
+        good = finite_rows(predicted)
         return [
             self._outcome(item, predicted, row)
             if good[row]
-            else Outcome(item.source, reason=NOT_FINITE)
+            else ImageResult(item.source, reason=NOT_FINITE)
             for row, item in enumerate(batch)
         ]
 
-    def _outcome(self, item: "_Read", predicted: Prediction, row: int) -> Outcome:
+    def _outcome(self, item: "_Read", predicted: BatchPrediction, row: int) -> ImageResult:
         masks, scores, members = predicted
-        return Outcome(
+        return ImageResult(
             source=item.source,
             findings=self._findings(item, masks[row], float(scores[row])),
             mask=masks[row],
@@ -179,15 +181,15 @@ def load(
         WeightsError: its weights cannot be had, or do not fit.
         EngineError: the engine cannot run here.
     """
-    job, point = open_ensemble(ensemble, batch_size, precision=precision)
-    for line in terms(job):
+    config, point = open_ensemble(ensemble, batch_size, precision=precision)
+    for line in terms(config):
         _log.warning(line)
-    return Detector(ensemble, start(engine, job), point)
+    return Detector(ensemble, start(engine, config), point)
 
 
-def terms(job: Job) -> list[str]:
+def terms(config: EngineConfig) -> list[str]:
     """The terms its weights may be used under, as far as nobody on this machine was told yet."""
-    return unsaid({member.name: member.weights for member in job.members})
+    return unshown_terms({member.name: member.weights for member in config.members})
 
 
 def open_ensemble(
@@ -196,7 +198,7 @@ def open_ensemble(
     watch: Watch = lambda _: lambda *_: None,
     keep_members: bool = False,
     precision: PrecisionName = "auto",
-) -> tuple[Job, OperatingPoint]:
+) -> tuple[EngineConfig, OperatingPoint]:
     """What an engine needs to run an ensemble, its weights fetched, and its operating point.
 
     Args:
@@ -216,79 +218,95 @@ def open_ensemble(
     ensemble = manifest.ensemble(name)
     paths = fetch_all(ensemble.members, manifest, watch)
     found = members(ensemble, manifest.weights, paths)
-    job = Job(name, found, batch_size, ensemble.preparation, keep_members, ensemble.flip)
-    return _in_precision(job, ensemble.point, manifest, precision, watch), ensemble.point
+    config = EngineConfig(
+        name, found, batch_size, ensemble.preparation, keep_members, ensemble.flip
+    )
+    return _in_precision(config, ensemble.point, manifest, precision, watch), ensemble.point
 
 
 def _in_precision(
-    job: Job, point: OperatingPoint, manifest: Manifest, asked: PrecisionName, watch: Watch
-) -> Job:
+    config: EngineConfig,
+    point: OperatingPoint,
+    manifest: Manifest,
+    asked: PrecisionName,
+    watch: Watch,
+) -> EngineConfig:
     """The job with the types it may compute in."""
     if asked not in PRECISIONS:
-        raise EngineError(f"there is no precision {asked}; {hint(asked, PRECISIONS)}")
-    known = manifest.precisions.get(job.key)
-    job = replace(job, precisions=(asked,)) if asked != "auto" else _permitted(job, known, point)
-    if "int8" not in job.precisions:
-        return job
+        raise EngineError(f"there is no precision {asked}; {suggest(asked, PRECISIONS)}")
+    known = manifest.precisions.get(config.key)
+    config = (
+        replace(config, precisions=(asked,))
+        if asked != "auto"
+        else _permitted(config, known, point)
+    )
+    if "int8" not in config.precisions:
+        return config
     if known is None or known.int8 is None:
         raise WeightsError(
-            f"{job.ensemble} as it is now is not there in 8-bit integers; make it: python -m "
-            f"lungbox quantise {job.ensemble} --data DIR"
+            f"{config.ensemble} as it is now is not there in 8-bit integers; make it: python -m "
+            f"lungbox quantise {config.ensemble} --data DIR"
         )
     try:
         path = fetch(known.int8_name, known.int8, watch)
     except WeightsError as error:
-        if job.only:
+        if config.only:
             raise
-        return job.without("int8", " ".join(map(str.strip, str(error).splitlines()[:2])))
-    return replace(job, int8=Int8(path, known.int8.sha256))
+        return config.without("int8", " ".join(map(str.strip, str(error).splitlines()[:2])))
+    return replace(config, int8=Int8(path, known.int8.sha256))
 
 
-def _permitted(job: Job, known: Precisions | None, point: OperatingPoint) -> Job:
+def _permitted(
+    config: EngineConfig, known: Precisions | None, point: OperatingPoint
+) -> EngineConfig:
     """The job with the types that have passed their check, and why the others have not."""
     if known is None:
-        reason = f"not checked for these weights: python -m lungbox quantise {job.ensemble}"
-        return replace(job, precisions=("float32",)).noting("int8 or bfloat16", reason)
-    job = replace(job, precisions=known.passed())
-    for name in FASTER:
+        reason = f"not checked for these weights: python -m lungbox quantise {config.ensemble}"
+        return replace(config, precisions=("float32",)).noting("int8 or bfloat16", reason)
+    config = replace(config, precisions=known.passed())
+    for name in REDUCED_PRECISIONS:
         found = known.of(name)
         if found is None:
-            job = job.noting(name, "nobody has checked it")
+            config = config.noting(name, "nobody has checked it")
         elif not found.passed:
             figures = f"{found.metric_change:+.4f}, {found.same_count:.1%} with as many boxes"
-            job = job.noting(name, f"its check failed (metric {figures}, {found.images} images)")
-    return replace(job, checked_elsewhere=known.checked_at not in (None, point))
+            config = config.noting(
+                name, f"its check failed (metric {figures}, {found.images} images)"
+            )
+    return replace(config, checked_elsewhere=known.checked_at not in (None, point))
 
 
 @dataclass(frozen=True)
 class _Read:
     """A file that has been read and prepared."""
 
-    source: Source
+    source: ImageFile
     prepared: NDArray[np.uint8]
     size: tuple[int, int]
     flag: str
     radiograph: Radiograph | None
 
 
-def _read(source: Source, job: Job, keep: bool) -> _Read:
+def _read(source: ImageFile, config: EngineConfig, keep: bool) -> _Read:
     radiograph = read(source.path)
     return _Read(
         source=source,
-        prepared=prepare(radiograph.pixels, job.image_size, job.preparation),
+        prepared=prepare(radiograph.pixels, config.image_size, config.preparation),
         size=radiograph.size,
         flag=radiograph.flag,
         radiograph=radiograph if keep else None,
     )
 
 
-def _try_to_read(source: Source, job: Job, keep: bool) -> _Read | Finished[Outcome]:
+def _try_to_read(
+    source: ImageFile, config: EngineConfig, keep: bool
+) -> _Read | Finished[ImageResult]:
     try:
-        return _read(source, job, keep)
+        return _read(source, config, keep)
     except RadiographError as error:
         reason = str(error)
     except MemoryError:
         reason = "there is not enough memory to decode it"
     except Exception as error:  # one file must never stop the others
         reason = f"it cannot be read ({type(error).__name__}: {error})"
-    return Finished(Outcome(source, reason=reason))
+    return Finished(ImageResult(source, reason=reason))

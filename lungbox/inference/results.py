@@ -13,13 +13,13 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lungbox.common.files import replacing
-from lungbox.common.tables import TableError, guarded, read_column
+from lungbox.common.files import atomic_write
+from lungbox.common.tables import TableError, escape_formula, read_column
 from lungbox.constants import OPACITY
 from lungbox.errors import LungboxError
 from lungbox.findings import Findings
-from lungbox.inference.files import Source
-from lungbox.inference.resume import Journal
+from lungbox.inference.files import ImageFile
+from lungbox.inference.resume import ResumeLog
 from lungbox.submission import HEADER, rows
 
 SUBMISSION, IMAGES, PREDICTIONS, FAILED, RUN, OVERLAYS = (
@@ -35,7 +35,7 @@ _IMAGE_COLUMNS = ("patientId", "score", "boxes", "width", "height", "path", "fla
 
 
 @dataclass(frozen=True)
-class Totals:
+class RunSummary:
     """What a run came to.
 
     Attributes:
@@ -53,11 +53,11 @@ class Totals:
     without_picture: int = 0
 
 
-class PlaceError(LungboxError):
+class OutputFolderError(LungboxError):
     """Something that is no result stands where results go."""
 
 
-def check_place(folder: Path, images: Path) -> None:
+def check_output_folder(folder: Path, images: Path) -> None:
     """Before any work is done: nothing stands in the way of the results, nor they in the way of
     what is read.
 
@@ -66,62 +66,64 @@ def check_place(folder: Path, images: Path) -> None:
         images: what is read.
 
     Raises:
-        PlaceError: `folder` is a file, has a folder where a result file belongs, or would have
-            radiographs among its results.
+        OutputFolderError: `folder` is a file, has a folder where a result file belongs, or would
+            have radiographs among its results.
     """
     read, written = images.resolve(), folder.resolve()
     if read == written or any(
         picture in (read, *read.parents) for picture in (written / OVERLAYS, written / MEMBERS)
     ):
-        raise PlaceError(
+        raise OutputFolderError(
             f"{folder}: results need a folder apart from the radiographs; give another --output"
         )
     if folder.exists() and not folder.is_dir():
-        raise PlaceError(f"{folder}: is a file, and results need a folder; give another --output")
+        raise OutputFolderError(
+            f"{folder}: is a file, and results need a folder; give another --output"
+        )
     for name in (SUBMISSION, IMAGES, PREDICTIONS, FAILED, RUN):
         if (folder / name).is_dir():
-            raise PlaceError(
+            raise OutputFolderError(
                 f"{folder / name}: is a folder where a result file belongs; give another --output"
             )
 
 
 def write_results(
     folder: Path,
-    journal: Journal,
-    sources: list[Source],
+    resume_log: ResumeLog,
+    sources: list[ImageFile],
     ids: list[str] | None = None,
     space: int | None = None,
-) -> Totals:
+) -> RunSummary:
     """Write every result file of a finished run.
 
     Args:
         folder: where they go.
-        journal: has an outcome for each source.
+        resume_log: has an outcome for each source.
         sources: in the order of the rows.
         ids: exactly the rows of the submission, where given.
         space: side of the square the submission's boxes are rescaled to; pixels of each file
             where None.
     """
-    totals = dict.fromkeys((field.name for field in fields(Totals)), 0)
+    summary = dict.fromkeys((field.name for field in fields(RunSummary)), 0)
     with ExitStack() as stack:
         images = _table(stack, folder / IMAGES, _IMAGE_COLUMNS)
         failed = _table(stack, folder / FAILED, ("path", "reason"))
         submission = _table(stack, folder / SUBMISSION, HEADER)
-        lines = stack.enter_context(replacing(folder / PREDICTIONS))
+        lines = stack.enter_context(atomic_write(folder / PREDICTIONS))
 
         def readable() -> Iterator[Findings]:
-            for source, record in zip(sources, journal.in_order(sources), strict=True):
+            for source, record in zip(sources, resume_log.in_order(sources), strict=True):
                 if record["reason"]:
-                    totals["failed"] += 1
+                    summary["failed"] += 1
                     failed((source.relative, record["reason"]))
                     continue
                 # A file may be called otherwise than in the run that was stopped.
                 record["findings"]["id"] = source.identity
                 findings = Findings.from_record(record["findings"])
-                totals["read"] += 1
-                totals["with_boxes"] += len(findings.boxes) > 0
-                totals["flagged"] += bool(findings.flag)
-                totals["without_picture"] += bool(record.get("no_picture"))
+                summary["read"] += 1
+                summary["with_boxes"] += len(findings.boxes) > 0
+                summary["flagged"] += bool(findings.flag)
+                summary["without_picture"] += bool(record.get("no_picture"))
                 line = json.dumps(record["findings"], ensure_ascii=False, allow_nan=False)
                 lines.write(line + "\n")
                 images(_image_row(findings))
@@ -129,21 +131,21 @@ def write_results(
 
         for row in rows(readable(), space, ids):
             submission(row)
-    return Totals(**totals)
+    return RunSummary(**summary)
 
 
-def clear_pictures(folder: Path, journalled: Iterable[str]) -> str:
+def remove_old_pictures(folder: Path, logged: Iterable[str]) -> str:
     """Delete the pictures of an earlier run, and nothing that it did not draw.
 
     Args:
         folder: where results go.
-        journalled: identities the earlier run had finished, where it was stopped.
+        logged: identities the earlier run had finished, where it was stopped.
 
     Returns:
         One sentence where the earlier run's `images.csv` could not be read and was renamed, so
         that its pictures are still there; otherwise nothing.
     """
-    names, trouble = set(journalled), ""
+    names, trouble = set(logged), ""
     if (folder / RUN).is_file() and (folder / IMAGES).is_file():
         try:
             names |= set(read_column(folder / IMAGES, _IMAGE_COLUMNS[0]))
@@ -181,7 +183,7 @@ def save_members(path: Path, masks: dict[str, NDArray[np.float32]]) -> None:
     opacity: dict[str, Any] = {
         name: np.round(mask[..., OPACITY] * 255).astype(np.uint8) for name, mask in masks.items()
     }
-    with replacing(path, "wb") as file:
+    with atomic_write(path, "wb") as file:
         np.savez_compressed(file, **opacity)
 
 
@@ -195,7 +197,7 @@ def _table(
     stack: ExitStack, path: Path, columns: Iterable[str]
 ) -> Callable[[Iterable[object]], object]:
     """Open a CSV that replaces `path` in the end; the result writes one row."""
-    file: IO[str] = stack.enter_context(replacing(path))
+    file: IO[str] = stack.enter_context(atomic_write(path))
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(columns)
-    return lambda row: writer.writerow([guarded(cell) for cell in row])
+    return lambda row: writer.writerow([escape_formula(cell) for cell in row])

@@ -13,12 +13,12 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from lungbox.common.files import naming
+from lungbox.common.files import named_in_errors
 from lungbox.constants import MAX_REASON
 from lungbox.errors import LungboxError
-from lungbox.inference.files import Source
-from lungbox.inference.predictor import Outcome
-from lungbox.radiograph.types import one_line
+from lungbox.inference.files import ImageFile
+from lungbox.inference.predictor import ImageResult
+from lungbox.radiograph.types import single_line
 
 _NAME, _LOCK = ".journal.jsonl", ".journal.lock"
 
@@ -27,7 +27,7 @@ class BusyError(LungboxError):
     """Another run is writing into the same folder."""
 
 
-class Journal:
+class ResumeLog:
     """A run's journal, and the right to write into its folder for as long as the block runs.
 
     Args:
@@ -48,7 +48,7 @@ class Journal:
         self._settings = json.dumps(settings, sort_keys=True)
         self.discarded: list[str] = []
 
-    def __enter__(self) -> "Journal":
+    def __enter__(self) -> "ResumeLog":
         self._folder.mkdir(parents=True, exist_ok=True)
         self._lock = FileLock(self._folder / _LOCK, timeout=0)
         try:
@@ -59,7 +59,7 @@ class Journal:
             ) from None
         if not self._recovered():
             self.discarded = self._names()
-            with naming(self._path):
+            with named_in_errors(self._path):
                 self._path.write_text(json.dumps({"settings": self._settings}) + "\n", "utf-8")
         return self
 
@@ -81,11 +81,11 @@ class Journal:
             path: record["stamp"] for path, record in latest.items() if not record.get("no_picture")
         }
 
-    def append(self, outcomes: list[Outcome]) -> None:
+    def append(self, results: list[ImageResult]) -> None:
         """Add outcomes, on disk when this returns."""
-        with naming(self._path), self._path.open("a", encoding="utf-8") as file:
-            for outcome in outcomes:
-                file.write(_line(_record(outcome)))
+        with named_in_errors(self._path), self._path.open("a", encoding="utf-8") as file:
+            for result in results:
+                file.write(_line(_record(result)))
             file.flush()
             os.fsync(file.fileno())
 
@@ -96,7 +96,7 @@ class Journal:
             for line in file:
                 yield json.loads(line)
 
-    def in_order(self, sources: list[Source]) -> Iterator[dict[str, Any]]:
+    def in_order(self, sources: list[ImageFile]) -> Iterator[dict[str, Any]]:
         """The latest record of each source, in the order of the sources.
 
         A run that was never stopped wrote them in that order already, which is checked without
@@ -153,17 +153,17 @@ def _no_number(name: str) -> None:
     raise ValueError(f"{name} is no JSON")
 
 
-def _record(outcome: Outcome) -> dict[str, Any]:
-    findings = outcome.findings
+def _record(result: ImageResult) -> dict[str, Any]:
+    findings = result.findings
     return {
-        "path": outcome.source.relative,
-        "stamp": outcome.source.stamp,
-        "reason": _one_line(outcome.reason),
-        "no_picture": _one_line(outcome.no_picture),
+        "path": result.source.relative,
+        "stamp": result.source.stamp,
+        "reason": _one_line(result.reason),
+        "no_picture": _one_line(result.no_picture),
         "findings": None if findings is None else findings.to_record(),
     }
 
 
 def _one_line(text: str) -> str:
     """Libraries say several lines, and name files whose names may hold bytes that are no UTF-8."""
-    return one_line(text.encode("utf-8", "backslashreplace").decode(), MAX_REASON)
+    return single_line(text.encode("utf-8", "backslashreplace").decode(), MAX_REASON)

@@ -12,37 +12,37 @@ from pathlib import Path
 from rich.console import Console
 
 from lungbox import __version__
-from lungbox.common.files import replacing, sentence
-from lungbox.common.parallel import cores
-from lungbox.common.progress import bar, downloads
+from lungbox.common.files import atomic_write, describe_os_error
+from lungbox.common.parallel import available_cpus
+from lungbox.common.progress import download_progress, progress_bar
 from lungbox.constants import RESEARCH_USE
-from lungbox.engines import EngineName, PrecisionName, computed_by, start
+from lungbox.engines import EngineName, PrecisionName, engine_fingerprint, start
 from lungbox.errors import LungboxError
-from lungbox.inference.files import Source, gather
-from lungbox.inference.predictor import Detector, Outcome, open_ensemble, terms
+from lungbox.inference.files import ImageFile, find_image_files
+from lungbox.inference.predictor import Detector, ImageResult, open_ensemble, terms
 from lungbox.inference.results import (
     MEMBERS,
     OVERLAYS,
     RUN,
-    Totals,
-    check_place,
-    clear_pictures,
+    RunSummary,
+    check_output_folder,
+    remove_old_pictures,
     save_members,
     write_results,
 )
-from lungbox.inference.resume import Journal
+from lungbox.inference.resume import ResumeLog
 from lungbox.submission import read_ids
 
 # Outcomes that are written at once.
 _FLUSH = 32
 
 
-class NothingToDoError(LungboxError):
+class NoImagesError(LungboxError):
     """There is no file to read."""
 
 
 @dataclass(frozen=True)
-class Request:
+class PredictRequest:
     """What was asked for; see the command's own options."""
 
     images: Path
@@ -57,7 +57,7 @@ class Request:
     batch_size: int
 
 
-def run(request: Request, say: Console) -> Totals:
+def run(request: PredictRequest, console: Console) -> RunSummary:
     """Read every radiograph in a folder and write the results.
 
     Raises:
@@ -65,61 +65,67 @@ def run(request: Request, say: Console) -> Totals:
     """
     started = time.monotonic()
     ids = read_ids(request.ids) if request.ids else None
-    check_place(request.output, request.images)
-    sources = _sources(request, say)
-    detector = _detector(request, min(request.batch_size, len(sources)), say)
-    with Journal(request.output, _settings(request, detector)) as journal:
-        _read_all(request, detector, sources, journal, say)
-        totals = write_results(request.output, journal, sources, ids, request.submission_size)
-        _write_run(request, detector, totals, time.monotonic() - started)
-    say.print(detector.chosen, markup=False)
-    _report(request, totals, ids, sources, say)
-    return totals
+    check_output_folder(request.output, request.images)
+    sources = _sources(request, console)
+    detector = _detector(request, min(request.batch_size, len(sources)), console)
+    with ResumeLog(request.output, _settings(request, detector)) as resume_log:
+        _read_all(request, detector, sources, resume_log, console)
+        summary = write_results(request.output, resume_log, sources, ids, request.submission_size)
+        _write_run(request, detector, summary, time.monotonic() - started)
+    console.print(detector.describe_precision, markup=False)
+    _report(request, summary, ids, sources, console)
+    return summary
 
 
 def _read_all(
-    request: Request, detector: Detector, sources: list[Source], journal: Journal, say: Console
+    request: PredictRequest,
+    detector: Detector,
+    sources: list[ImageFile],
+    resume_log: ResumeLog,
+    console: Console,
 ) -> None:
     """Put an outcome of every source into the journal."""
-    finished = journal.done()
+    finished = resume_log.done()
     waiting = [source for source in sources if finished.get(source.relative) != source.stamp]
     done = len(sources) - len(waiting)
     if done:
-        say.print(f"Continuing: {done} of {len(sources)} are done.")
+        console.print(f"Continuing: {done} of {len(sources)} are done.")
     else:
-        trouble = clear_pictures(request.output, journal.discarded)
+        trouble = remove_old_pictures(request.output, resume_log.discarded)
         if trouble:
-            say.print(trouble, markup=False)
-    with bar(say, "Reading", len(sources), done) as progress:
+            console.print(trouble, markup=False)
+    with progress_bar(console, "Reading", len(sources), done) as progress:
         pictures = request.overlays or request.members
-        names = [member.name for member in detector.engine.job.members]
-        outcomes = detector.predict_all(waiting, pictures)
+        names = [member.name for member in detector.engine.config.members]
+        results = detector.predict_all(waiting, pictures)
         if pictures:
-            outcomes = _drawn(outcomes, request, names, say)
-        for group in _in_groups(outcomes):
-            journal.append(group)
+            results = _drawn(results, request, names, console)
+        for group in _in_groups(results):
+            resume_log.append(group)
             progress.advance(len(group))
 
 
-def _detector(request: Request, batch_size: int, say: Console) -> Detector:
-    with downloads(say) as watch:
-        job, point = open_ensemble(
+def _detector(request: PredictRequest, batch_size: int, console: Console) -> Detector:
+    with download_progress(console) as watch:
+        config, point = open_ensemble(
             request.ensemble, batch_size, watch, request.members, request.precision
         )
-    for line in terms(job):
-        say.print(line, markup=False)
-    with say.status("Starting the networks; the first time they are converted for this machine"):
-        return Detector(request.ensemble, start(request.engine, job), point)
+    for line in terms(config):
+        console.print(line, markup=False)
+    with console.status(
+        "Starting the networks; the first time they are converted for this machine"
+    ):
+        return Detector(request.ensemble, start(request.engine, config), point)
 
 
-def _sources(request: Request, say: Console) -> list[Source]:
+def _sources(request: PredictRequest, console: Console) -> list[ImageFile]:
     if not request.images.exists():
-        raise NothingToDoError(f"{request.images}: there is no such folder or file")
-    sources, shared = gather(request.images, request.output)
+        raise NoImagesError(f"{request.images}: there is no such folder or file")
+    sources, shared = find_image_files(request.images, request.output)
     if not sources:
-        raise NothingToDoError(f"{request.images}: holds no files; give a folder of radiographs")
+        raise NoImagesError(f"{request.images}: holds no files; give a folder of radiographs")
     if shared:
-        say.print(
+        console.print(
             f"Some files share a name ({shared[0]} for instance, {len(shared)} in all); they are "
             "called by their paths in the results.",
             markup=False,
@@ -127,23 +133,23 @@ def _sources(request: Request, say: Console) -> list[Source]:
     return sources
 
 
-def _settings(request: Request, detector: Detector) -> dict[str, object]:
+def _settings(request: PredictRequest, detector: Detector) -> dict[str, object]:
     """Everything that decides what a file's outcome is."""
     return {
         "version": __version__,
         "images": str(request.images.resolve()),
-        "members": [member.facts for member in detector.engine.job.members],
-        "engine": computed_by(detector.engine),
-        "preparation": (detector.engine.job.preparation, detector.engine.job.flip),
+        "members": [member.fingerprint for member in detector.engine.config.members],
+        "engine": engine_fingerprint(detector.engine),
+        "preparation": (detector.engine.config.preparation, detector.engine.config.flip),
         "point": vars(detector.point),
         "pictures": (request.overlays, request.members),
     }
 
 
-def _in_groups(outcomes: Iterator[Outcome]) -> Iterator[list[Outcome]]:
-    group: list[Outcome] = []
-    for outcome in outcomes:
-        group.append(outcome)
+def _in_groups(results: Iterator[ImageResult]) -> Iterator[list[ImageResult]]:
+    group: list[ImageResult] = []
+    for result in results:
+        group.append(result)
         if len(group) == _FLUSH:
             yield group
             group = []
@@ -152,31 +158,31 @@ def _in_groups(outcomes: Iterator[Outcome]) -> Iterator[list[Outcome]]:
 
 
 def _drawn(
-    outcomes: Iterator[Outcome], request: Request, members: list[str], say: Console
-) -> Iterator[Outcome]:
+    results: Iterator[ImageResult], request: PredictRequest, members: list[str], console: Console
+) -> Iterator[ImageResult]:
     """The outcomes in order, each when its pictures are there, and without its pixels. Drawing
     happens in threads, while the networks run."""
 
-    def draw(outcome: Outcome) -> Outcome:
-        fault = _draw(outcome, request, members)
+    def draw(result: ImageResult) -> ImageResult:
+        fault = _draw(result, request, members)
         if fault:
-            say.print(f"No picture: {fault}", markup=False)
-        return replace(outcome, radiograph=None, mask=None, members=None, no_picture=fault)
+            console.print(f"No picture: {fault}", markup=False)
+        return replace(result, radiograph=None, mask=None, members=None, no_picture=fault)
 
-    threads = cores()
-    waiting: deque[Future[Outcome]] = deque()
+    threads = available_cpus()
+    waiting: deque[Future[ImageResult]] = deque()
     with ThreadPoolExecutor(threads, "draw") as pool:
-        for outcome in outcomes:
-            waiting.append(pool.submit(draw, outcome))
+        for result in results:
+            waiting.append(pool.submit(draw, result))
             if len(waiting) > threads:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
 
 
-def _draw(outcome: Outcome, request: Request, members: list[str]) -> str:
+def _draw(result: ImageResult, request: PredictRequest, members: list[str]) -> str:
     """Draw the pictures that were asked for; why one could not be, empty where all are there."""
-    findings, radiograph, mask = outcome.findings, outcome.radiograph, outcome.mask
+    findings, radiograph, mask = result.findings, result.radiograph, result.mask
     if findings is None or radiograph is None or mask is None:
         return ""
     from lungbox.inference import overlay  # what it draws with takes a while to import
@@ -185,20 +191,22 @@ def _draw(outcome: Outcome, request: Request, members: list[str]) -> str:
         if request.overlays:
             picture = overlay.draw(radiograph.pixels, mask, findings)
             overlay.save(picture, request.output / OVERLAYS / f"{findings.identity}.png")
-        if outcome.members is not None:
+        if result.members is not None:
             base = request.output / MEMBERS / findings.identity
-            masks = dict(zip(members, outcome.members, strict=True))
+            masks = dict(zip(members, result.members, strict=True))
             picture = overlay.compare(radiograph.pixels, masks, mask, findings)
             overlay.save(picture, base.with_name(f"{base.name}.png"))
             save_members(base.with_name(f"{base.name}.npz"), masks)
     except OSError as error:
-        return sentence(error)
+        return describe_os_error(error)
     except (MemoryError, ValueError) as error:
         return f"{findings.identity}: {error or 'there is not enough memory to draw it'}"
     return ""
 
 
-def _write_run(request: Request, detector: Detector, totals: Totals, seconds: float) -> None:
+def _write_run(
+    request: PredictRequest, detector: Detector, summary: RunSummary, seconds: float
+) -> None:
     """What produced the results, so that they can be produced again."""
     engine = detector.engine
     ran_int8 = engine.precision == "int8"
@@ -213,51 +221,51 @@ def _write_run(request: Request, detector: Detector, totals: Totals, seconds: fl
                 "name": member.name,
                 "architecture": member.weights.architecture,
                 "image_size": member.weights.image_size,
-                "share": member.share,
+                "share": member.weight,
                 "sha256": member.sha256,
             }
-            for member in engine.job.members
+            for member in engine.config.members
         ],
         "engine": engine.name,
         "precision": engine.precision,
-        "chosen": detector.chosen,
-        "int8_sha256": engine.job.int8.sha256 if ran_int8 and engine.job.int8 else None,
-        "batch_size": engine.job.batch_size,
-        "preparation": engine.job.preparation,
-        "flip": engine.job.flip,
+        "chosen": detector.describe_precision,
+        "int8_sha256": engine.config.int8.sha256 if ran_int8 and engine.config.int8 else None,
+        "batch_size": engine.config.batch_size,
+        "preparation": engine.config.preparation,
+        "flip": engine.config.flip,
         "operating_point": vars(detector.point),
         "submission_size": request.submission_size,
-        "totals": vars(totals),
+        "totals": vars(summary),
         "seconds": round(seconds, 3),
         "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
     }
-    with replacing(request.output / RUN) as file:
+    with atomic_write(request.output / RUN) as file:
         file.write(json.dumps(record, indent=2, allow_nan=False) + "\n")
 
 
 def _report(
-    request: Request,
-    totals: Totals,
+    request: PredictRequest,
+    summary: RunSummary,
     ids: list[str] | None,
-    sources: list[Source],
-    say: Console,
+    sources: list[ImageFile],
+    console: Console,
 ) -> None:
-    say.print(
-        f"{totals.read} radiographs read, {totals.with_boxes} with boxes, "
-        f"{totals.failed} failed. Results in {request.output}/.",
+    console.print(
+        f"{summary.read} radiographs read, {summary.with_boxes} with boxes, "
+        f"{summary.failed} failed. Results in {request.output}/.",
         markup=False,
     )
-    if totals.flagged:
-        say.print(f"{totals.flagged} may not be frontal chest radiographs: see images.csv.")
-    if totals.failed:
-        say.print(f"Why files failed: {request.output / 'failed.csv'}", markup=False)
-    if totals.without_picture:
-        say.print(
-            f"Pictures of {totals.without_picture} could not be written, see above; the results of "
-            "all files are there."
+    if summary.flagged:
+        console.print(f"{summary.flagged} may not be frontal chest radiographs: see images.csv.")
+    if summary.failed:
+        console.print(f"Why files failed: {request.output / 'failed.csv'}", markup=False)
+    if summary.without_picture:
+        console.print(
+            f"Pictures of {summary.without_picture} could not be written, see above; the results "
+            "of all files are there."
         )
     if ids is not None:
         absent = len(set(ids) - {source.identity for source in sources})
         if absent:
-            say.print(f"Of the {len(ids)} ids, {absent} without a file: their rows are empty.")
-    say.print(RESEARCH_USE)
+            console.print(f"Of the {len(ids)} ids, {absent} without a file: their rows are empty.")
+    console.print(RESEARCH_USE)

@@ -9,12 +9,14 @@ from lungbox import datasets
 from lungbox.common.paths import cache_folder
 from lungbox.datasets.cache import prepare_all
 from lungbox.datasets.types import Dataset, DatasetError
-from lungbox.engines import Job
+from lungbox.engines import EngineConfig
 
 _SEED = 2024
 
 
-def calibration_images(data: Path, fold: int, job: Job, count: int) -> NDArray[np.uint8]:
+def calibration_images(
+    data: Path, fold: int, config: EngineConfig, count: int
+) -> NDArray[np.uint8]:
     """Prepared images of other folds than `fold`, half of them with opacities.
 
     Returns:
@@ -27,7 +29,9 @@ def calibration_images(data: Path, fold: int, job: Job, count: int) -> NDArray[n
     chosen = _chosen(others, count)
     if not chosen.images:
         raise DatasetError(f"{data}: has no images but those of fold {fold}")
-    prepared = prepare_all(chosen, job.image_size, cache_folder(), preparation=job.preparation)
+    prepared = prepare_all(
+        chosen, config.image_size, cache_folder(), preparation=config.preparation
+    )
     if not len(prepared):
         raise DatasetError(f"{data}: none of the images for calibration could be read")
     return prepared.images(slice(0, count))

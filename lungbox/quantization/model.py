@@ -21,7 +21,7 @@ from lungbox.constants import OPACITY
 from lungbox.engines.openvino import openvino
 
 # Of opacity maps with those of float32, the mean over the images; see `agreement`.
-LEAST_AGREEMENT = 0.96
+MIN_AGREEMENT = 0.96
 # Where neither finds anything, what they differ by is compared with this share of the image.
 _SMOOTH = 0.01
 
@@ -51,7 +51,7 @@ class Made:
     in_float32: tuple[str, ...]
 
 
-def quantise(
+def quantize(
     network: openvino.Model,
     images: NDArray[np.uint8],
     steps: Sequence[tuple[str, ...]] = STEPS,
@@ -88,7 +88,7 @@ def quantise(
         made.reshape([-1, *images.shape[1:], 1])
         if best is None or agrees > best.agreement:
             best = Made(made, agrees, kinds)
-        if agrees >= LEAST_AGREEMENT:
+        if agrees >= MIN_AGREEMENT:
             break
     assert best is not None
     return best
@@ -115,11 +115,11 @@ def agreement(ours: NDArray[np.float32], theirs: NDArray[np.float32]) -> float:
 def _maps(network: openvino.Model, images: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
     """The opacity map `(h, w)` of each image."""
     hints = {"INFERENCE_PRECISION_HINT": "f32"}
-    ask = openvino.Core().compile_model(network, "CPU", hints).create_infer_request()
+    predict_with_tta = openvino.Core().compile_model(network, "CPU", hints).create_infer_request()
     found = []
     for image in images:
-        ask.infer({0: _as_input(image)})
-        found.append(ask.get_tensor("mask").data[0, ..., OPACITY].copy())
+        predict_with_tta.infer({0: _as_input(image)})
+        found.append(predict_with_tta.get_tensor("mask").data[0, ..., OPACITY].copy())
     return found
 
 

@@ -10,10 +10,10 @@ from lungbox.boxes import OperatingPoint
 from lungbox.boxes.geometry import Boxes
 from lungbox.datasets.types import Dataset, DatasetError
 from lungbox.engines import Engine
-from lungbox.evaluation.evaluator import maps_shown
-from lungbox.evaluation.predictions import Maps
-from lungbox.evaluation.scores import Judged, judge
-from lungbox.weights.entries import Checked, Precision
+from lungbox.evaluation.evaluator import predict_with_progress
+from lungbox.evaluation.predictions import DatasetPredictions
+from lungbox.evaluation.scores import ScoredPredictions, score_predictions
+from lungbox.weights.entries import Precision, PrecisionCheck
 
 
 @dataclass(frozen=True)
@@ -46,13 +46,13 @@ class Parity:
     """
 
     precision: Precision
-    checked: Checked
+    checked: PrecisionCheck
     metric: float
     changes: BoxChanges
 
 
 def measure(
-    engines: dict[Precision, Engine], dataset: Dataset, point: OperatingPoint, say: Console
+    engines: dict[Precision, Engine], dataset: Dataset, point: OperatingPoint, console: Console
 ) -> list[Parity]:
     """Run every engine over a data set and hold its boxes against float32's.
 
@@ -60,21 +60,24 @@ def measure(
         engines: by the precision they compute in; float32 is among them.
         dataset: RSNA's images of a fold that nobody learned from.
         point: the ensemble's own, for all.
-        say: where progress is shown.
+        console: where progress is shown.
 
     Raises:
         DatasetError: an image could be read for one of them and not for another.
     """
-    maps = {precision: maps_shown(dataset, engine, say) for precision, engine in engines.items()}
-    read = [[image.identity for image in of.dataset.images] for of in maps.values()]
+    predictions = {
+        precision: predict_with_progress(dataset, engine, console)
+        for precision, engine in engines.items()
+    }
+    read = [[image.identity for image in of.dataset.images] for of in predictions.values()]
     if any(identities != read[0] for identities in read):
         raise DatasetError("not every precision could read the same images; start again")
-    judged = {precision: _judged(of, point) for precision, of in maps.items()}
-    exact = judged["float32"]
+    scored = {precision: _judged(of, point) for precision, of in predictions.items()}
+    exact = scored["float32"]
     return [
         Parity(
             precision,
-            Checked(
+            PrecisionCheck(
                 metric_change=round(_metric(other) - _metric(exact), 6),
                 same_count=round(float(np.mean(_counts(other) == _counts(exact))), 6),
                 images=len(exact.found),  # those that could be read
@@ -83,10 +86,10 @@ def measure(
             box_changes(
                 [boxes for boxes, _ in exact.found],
                 [boxes for boxes, _ in other.found],
-                [image.size for image in maps[precision].dataset.images],
+                [image.size for image in predictions[precision].dataset.images],
             ),
         )
-        for precision, other in judged.items()
+        for precision, other in scored.items()
     ]
 
 
@@ -118,13 +121,13 @@ def box_changes(
     return BoxChanges(boxed, identical, other_number, most)
 
 
-def _judged(maps: Maps, point: OperatingPoint) -> Judged:
-    return judge(maps, (point,) * len(maps.dataset))
+def _judged(predictions: DatasetPredictions, point: OperatingPoint) -> ScoredPredictions:
+    return score_predictions(predictions, (point,) * len(predictions.dataset))
 
 
-def _metric(judged: Judged) -> float:
-    return float(np.nanmean(judged.outcomes.parts))
+def _metric(scored: ScoredPredictions) -> float:
+    return float(np.nanmean(scored.outcomes.parts))
 
 
-def _counts(judged: Judged) -> np.ndarray:
-    return np.array([len(boxes) for boxes, _ in judged.found])
+def _counts(scored: ScoredPredictions) -> np.ndarray:
+    return np.array([len(boxes) for boxes, _ in scored.found])

@@ -1,4 +1,4 @@
-"""`lungbox quantise`: an ensemble in 8-bit integers and bfloat16, checked and entered."""
+"""`lungbox quantize`: an ensemble in 8-bit integers and bfloat16, checked and entered."""
 
 import os
 import tempfile
@@ -12,21 +12,21 @@ from rich.console import Console
 
 from lungbox.common.extras import check_installed
 from lungbox.common.paths import data_folder
-from lungbox.common.progress import downloads
-from lungbox.engines import Engine, EngineError, Int8, Job, start
-from lungbox.evaluation.held_out import unseen_images
+from lungbox.common.progress import download_progress
+from lungbox.engines import Engine, EngineConfig, EngineError, Int8, start
+from lungbox.evaluation.held_out import held_out_images
 from lungbox.inference.predictor import open_ensemble
 from lungbox.quantization.calibration import calibration_images
 from lungbox.quantization.parity import Parity, measure
 from lungbox.weights.collection import INT8_FOLDER, remove_files
-from lungbox.weights.entries import Precision, Precisions, Quantised
+from lungbox.weights.entries import Int8Entry, Precision, Precisions
 from lungbox.weights.fetch import sha256
-from lungbox.weights.manifest import enter_precisions, own_path, read_manifest
+from lungbox.weights.manifest import own_path, read_manifest, register_precisions
 
 _BATCH = 8
 
 
-def run(data: Path, fold: int, ensemble: str, images: int, say: Console) -> list[Parity]:
+def run(data: Path, fold: int, ensemble: str, images: int, console: Console) -> list[Parity]:
     """Make an ensemble's INT8 model, check it and bfloat16, and enter both.
 
     `auto`, the default precision, takes what passes the check. The file goes into the user's own
@@ -37,7 +37,7 @@ def run(data: Path, fold: int, ensemble: str, images: int, say: Console) -> list
         fold: one that no member has seen; RSNA's images of it are checked on.
         ensemble: a name in the manifest.
         images: of other folds, for calibration.
-        say: where progress is shown.
+        console: where progress is shown.
 
     Returns:
         What was found, float32 first.
@@ -47,15 +47,15 @@ def run(data: Path, fold: int, ensemble: str, images: int, say: Console) -> list
             this needs is not installed.
     """
     _check_installed()
-    unseen = unseen_images(ensemble, data, fold).of_source("rsna")
-    with downloads(say) as watch:
-        job, point = open_ensemble(ensemble, _BATCH, watch, precision="float32")
-    calibration = calibration_images(data, fold, job, images)
-    file, in_float32 = _make(job, calibration, say)
-    engines = _engines(job, file)
-    found = measure(engines, unseen, point, say)
+    unseen = held_out_images(ensemble, data, fold).of_source("rsna")
+    with download_progress(console) as watch:
+        config, point = open_ensemble(ensemble, _BATCH, watch, precision="float32")
+    calibration = calibration_images(data, fold, config, images)
+    file, in_float32 = _make(config, calibration, console)
+    engines = _engines(config, file)
+    found = measure(engines, unseen, point, console)
     by_name = {one.precision: one.checked for one in found}
-    key = job.key
+    key = config.key
     before = read_manifest(own_path()).precisions.get(key)
     entry = Precisions(
         ensemble=ensemble,
@@ -63,7 +63,7 @@ def run(data: Path, fold: int, ensemble: str, images: int, say: Console) -> list
         checked_at=point,
         # What a machine that has bfloat16 has found out stays known on one that has not.
         bfloat16=by_name.get("bfloat16") or (before.bfloat16 if before else None),
-        int8=Quantised(
+        int8=Int8Entry(
             **vars(by_name["int8"]),
             sha256=file.sha256,
             bytes=file.path.stat().st_size,
@@ -73,10 +73,10 @@ def run(data: Path, fold: int, ensemble: str, images: int, say: Console) -> list
         ),
     )
     # What was there before stays whole until now, and where this is stopped.
-    enter_precisions(key, entry)
+    register_precisions(key, entry)
     if before and before.int8 and before.int8.sha256 != file.sha256:
         remove_files(before.int8)
-    say.print(f"Entered, with {file.path}", markup=False)
+    console.print(f"Entered, with {file.path}", markup=False)
     return found
 
 
@@ -95,12 +95,12 @@ def _check_installed() -> None:
         raise EngineError("networks are quantised from TensorFlow; set KERAS_BACKEND=tensorflow")
 
 
-def _engines(job: Job, file: Int8) -> dict[Precision, Engine]:
+def _engines(config: EngineConfig, file: Int8) -> dict[Precision, Engine]:
     """In every precision that this processor can."""
-    jobs: dict[Precision, Job] = {
-        "float32": job,
-        "bfloat16": replace(job, precisions=("bfloat16",)),
-        "int8": replace(job, precisions=("int8",), int8=file),
+    jobs: dict[Precision, EngineConfig] = {
+        "float32": config,
+        "bfloat16": replace(config, precisions=("bfloat16",)),
+        "int8": replace(config, precisions=("int8",), int8=file),
     }
     engines = {}
     for name, other in jobs.items():
@@ -112,21 +112,23 @@ def _engines(job: Job, file: Int8) -> dict[Precision, Engine]:
     return engines
 
 
-def _make(job: Job, images: NDArray[np.uint8], say: Console) -> tuple[Int8, tuple[str, ...]]:
+def _make(
+    config: EngineConfig, images: NDArray[np.uint8], console: Console
+) -> tuple[Int8, tuple[str, ...]]:
     """The network's file, and what of it stays in float32."""
     from lungbox.engines.openvino import converted, save_int8
-    from lungbox.quantization.model import quantise
+    from lungbox.quantization.model import quantize
 
     # With the members' own masks, which cost nothing more, so that they can be asked for.
-    network = converted(replace(job, keep_members=True))
-    with say.status("Quantising; on two cores that takes minutes"):
-        made = quantise(network, images)
+    network = converted(replace(config, keep_members=True))
+    with console.status("Quantising; on two cores that takes minutes"):
+        made = quantize(network, images)
     kept = data_folder() / INT8_FOLDER
     kept.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=kept, prefix=".new-") as folder:
         new = Path(folder) / "int8.safetensors"
         save_int8(made.network, new)
         digest = sha256(new)
-        path = kept / f"{job.ensemble}-{digest[:12]}.safetensors"
+        path = kept / f"{config.ensemble}-{digest[:12]}.safetensors"
         new.replace(path)
     return Int8(path.resolve(), digest), made.in_float32

@@ -25,7 +25,7 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from lungbox.radiograph.codecs.client import decode_apart
+from lungbox.radiograph.codecs.client import decode_in_subprocess
 from lungbox.radiograph.codecs.codestream import check_scans, codestream_size
 from lungbox.radiograph.grayscale import render
 from lungbox.radiograph.levels import parts
@@ -100,7 +100,7 @@ def _decode(dataset: Dataset, path: Path) -> NDArray:
             return gray
     samples = int(dataset.SamplesPerPixel)
     shape = (header[1], header[0])
-    return decode_apart(path, shape if samples == 1 else (*shape, samples))
+    return decode_in_subprocess(path, shape if samples == 1 else (*shape, samples))
 
 
 def _check_fragments(pixel_data: bytes) -> None:

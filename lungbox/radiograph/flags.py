@@ -9,7 +9,7 @@ from pydicom import Dataset
 from pydicom.multival import MultiValue
 
 from lungbox.constants import MAX_FLAG
-from lungbox.radiograph.types import one_line
+from lungbox.radiograph.types import single_line
 
 # Projection radiography, and the two that say nothing about how an image came to be.
 _MODALITIES = {"CR", "DX", "DR", "RG", "RF", "XR", "SC", "OT", ""}
@@ -23,7 +23,7 @@ def not_frontal_chest(header: Dataset) -> str:
 
     One line of at most `MAX_FLAG` characters.
     """
-    return one_line(_reason(header), MAX_FLAG)
+    return single_line(_reason(header), MAX_FLAG)
 
 
 def _reason(header: Dataset) -> str:

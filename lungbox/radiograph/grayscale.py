@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from pydicom import Dataset
 from pydicom.pixels.processing import apply_modality_lut, apply_voi
 
-from lungbox.radiograph.levels import count, look_up, stretch
+from lungbox.radiograph.levels import count, look_up, stretch_contrast
 
 # A full table of 16-bit values; wider data is mapped value by value.
 _TABLE_SIZE = 2**16
@@ -52,7 +52,7 @@ def _gray(
         lowest = -(2 ** (bits - 1)) if dataset.PixelRepresentation else 0
         shares = (values - lowest) / (2**bits - 1)
     if shares is None:
-        shares = stretch(np.asarray(modality, np.float64), counts() if counts else None)
+        shares = stretch_contrast(np.asarray(modality, np.float64), counts() if counts else None)
     return np.round(np.clip(shares, 0, 1) * 255).astype(np.uint8)
 
 

@@ -23,7 +23,7 @@ from pydicom.uid import (
 
 from lungbox.constants import MAX_FILE_BYTES
 from lungbox.radiograph.levels import check_decoding, check_pixels
-from lungbox.radiograph.limits import Bounded, open_file
+from lungbox.radiograph.limits import BoundedReader, open_file
 from lungbox.radiograph.types import RadiographError, brief
 
 # Larger elements are read only once the header has been found in order.
@@ -124,7 +124,7 @@ def _parse(path: Path, stop_before_pixels: bool = False) -> Dataset:
         if inflated is not None:
             dataset = inflated
         else:
-            bounded = Bounded(file)
+            bounded = BoundedReader(file)
             dataset = pydicom.dcmread(
                 bounded, _DEFER, stop_before_pixels=stop_before_pixels, force=True
             )
@@ -140,7 +140,7 @@ def _inflated(file: BinaryIO) -> Dataset | None:
 
     pydicom would inflate it to whatever size that makes.
     """
-    bounded = Bounded(file)
+    bounded = BoundedReader(file)
     if bounded.read(132)[128:] != b"DICM":
         bounded.seek(0)  # without the preamble
     # As pydicom reads it, and up to where, whatever length the group gives itself.
@@ -159,7 +159,7 @@ def _inflated(file: BinaryIO) -> Dataset | None:
     content = BytesIO()
     for piece in _pieces(file):
         content.write(piece)
-    elements = read_dataset(cast(BinaryIO, Bounded(content)), False, True, defer_size=_DEFER)
+    elements = read_dataset(cast(BinaryIO, BoundedReader(content)), False, True, defer_size=_DEFER)
     # What is not read yet will be read from `content`.
     dataset = FileDataset(content, elements, None, FileMetaDataset(meta), False, True)
     dataset.set_original_encoding(False, True, elements.original_character_set)

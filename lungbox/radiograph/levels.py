@@ -83,7 +83,7 @@ def parts(shape: tuple[int, ...]) -> Iterator[slice]:
     return (slice(start, start + step) for start in range(0, shape[0], step))
 
 
-def stretch(values: NDArray, counts: NDArray | None = None) -> NDArray[np.float64]:
+def stretch_contrast(values: NDArray, counts: NDArray | None = None) -> NDArray[np.float64]:
     """Values of unknown range to shares of it, 0 at their 0.5th and 1 at their 99.5th percentile.
 
     Args:

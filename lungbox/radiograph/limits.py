@@ -65,7 +65,7 @@ def _without_waiting(name: str, flags: int) -> int:
     return os.open(name, flags | getattr(os, "O_NONBLOCK", 0))
 
 
-class Bounded:
+class BoundedReader:
     """A file for libraries that parse, which ends with an error where parsing takes too much.
 
     The limits hold for a file made to hurt: millions of empty elements, values as long as the
@@ -73,7 +73,7 @@ class Bounded:
     rest is skipped: manufacturers keep data of their own in sequences.
 
     Example:
-        >>> file = Bounded(io.BytesIO(b"abc"))
+        >>> file = BoundedReader(io.BytesIO(b"abc"))
         >>> file.read(2)
         b'ab'
 

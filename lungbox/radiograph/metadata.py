@@ -12,7 +12,7 @@ _OLDEST = 124
 
 
 @dataclass(frozen=True)
-class Facts:
+class HeaderMetadata:
     """What is known of a file before its pixels are read.
 
     Attributes:
@@ -30,9 +30,9 @@ class Facts:
     patient: str = ""
 
 
-def facts_of(header: Dataset) -> Facts:
+def parse_metadata(header: Dataset) -> HeaderMetadata:
     """The facts of a DICOM header that has `Rows` and `Columns`."""
-    return Facts(
+    return HeaderMetadata(
         size=(int(header.Columns), int(header.Rows)),
         view=view(_text(header, "ViewPosition")),
         sex=sex(_text(header, "PatientSex")),

@@ -13,9 +13,16 @@ from PIL.JpegImagePlugin import jpeg_factory
 from PIL.PngImagePlugin import PngImageFile
 
 from lungbox.radiograph.codecs.codestream import check_scans
-from lungbox.radiograph.levels import check_decoding, check_pixels, count, look_up, parts, stretch
-from lungbox.radiograph.limits import Bounded, open_file
-from lungbox.radiograph.room import ROOM
+from lungbox.radiograph.levels import (
+    check_decoding,
+    check_pixels,
+    count,
+    look_up,
+    parts,
+    stretch_contrast,
+)
+from lungbox.radiograph.limits import BoundedReader, open_file
+from lungbox.radiograph.room import PIXEL_BUDGET
 from lungbox.radiograph.types import RadiographError, brief
 
 SIGNATURES = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")
@@ -52,7 +59,7 @@ def read_raster(path: Path) -> NDArray[np.uint8]:
                 f"it holds {frames} frames; save the one to read as a file of its own"
             )
         try:
-            with ROOM.take(needed):
+            with PIXEL_BUDGET.reserve(needed):
                 if isinstance(image, PngImageFile):
                     return _read_wide_colour(file) if wide_colour else _to_gray(image)
                 check_scans(_whole(file), image.width * image.height)
@@ -82,7 +89,7 @@ def _open(file: BinaryIO) -> Iterator[Image.Image]:
     # Not `Image.open`, which warns of images that are large but not too large for us, and
     # raises an error of its own where they are larger still.
     open_image: Callable = PngImageFile if start == SIGNATURES[0] else jpeg_factory
-    bounded = Bounded(file, _LARGEST_HEADER)
+    bounded = BoundedReader(file, _LARGEST_HEADER)
     try:
         image = open_image(bounded)
     except (RadiographError, MemoryError):
@@ -164,5 +171,5 @@ def _narrow(values: NDArray) -> NDArray[np.uint8]:
 
 
 def _to_bytes(values: NDArray, top: float, counts: NDArray) -> NDArray[np.uint8]:
-    shares = values / 65535 if top >= 32768 else stretch(values, counts)
+    shares = values / 65535 if top >= 32768 else stretch_contrast(values, counts)
     return np.round(np.clip(shares, 0, 1) * 255).astype(np.uint8)

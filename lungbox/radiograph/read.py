@@ -11,9 +11,9 @@ from lungbox.radiograph.header import (
     read_header,
 )
 from lungbox.radiograph.limits import open_file
-from lungbox.radiograph.metadata import Facts, facts_of
+from lungbox.radiograph.metadata import HeaderMetadata, parse_metadata
 from lungbox.radiograph.raster import SIGNATURES, raster_size, read_raster
-from lungbox.radiograph.room import ROOM
+from lungbox.radiograph.room import PIXEL_BUDGET
 from lungbox.radiograph.types import Radiograph, RadiographError, brief
 
 
@@ -33,7 +33,7 @@ def _read(path: Path) -> Radiograph:
     if _kind(path) == "raster":
         return Radiograph(read_raster(path), path)
     header = read_header(path)
-    with ROOM.take(decoding_bytes(header)):
+    with PIXEL_BUDGET.reserve(decoding_bytes(header)):
         pixels = read_pixels(header, path)
     try:
         return Radiograph(pixels, path, not_frontal_chest(header))
@@ -53,17 +53,17 @@ def size(path: Path) -> tuple[int, int]:
     return int(header.Columns), int(header.Rows)
 
 
-def facts(path: Path) -> Facts:
+def read_metadata(path: Path) -> HeaderMetadata:
     """The size and what the header says of the patient, read without the pixels.
 
     Raises:
         RadiographError: it is no radiograph, or its header is damaged.
     """
     if _kind(path) == "raster":
-        return Facts(raster_size(path))
+        return HeaderMetadata(raster_size(path))
     header = read_before_pixels(path)
     try:
-        return facts_of(header)
+        return parse_metadata(header)
     except Exception as error:  # elements are parsed when they are asked for
         raise RadiographError(f"the DICOM header is damaged ({brief(error)})") from error
 

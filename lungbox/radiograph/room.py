@@ -8,7 +8,7 @@ from threading import Condition
 from lungbox.constants import DECODING_BYTES_AT_ONCE
 
 
-class Room:
+class PixelBudget:
     """Lets threads in as long as what they bring fits; others wait.
 
     What is larger than all the room there is comes in alone.
@@ -24,7 +24,7 @@ class Room:
         self._changed = Condition()
 
     @contextmanager
-    def take(self, amount: int) -> Iterator[None]:
+    def reserve(self, amount: int) -> Iterator[None]:
         """Inside, `amount` of the room is taken."""
         with self._changed:
             self._changed.wait_for(lambda: not self._taken or self._taken + amount <= self._size)
@@ -38,6 +38,6 @@ class Room:
 
 
 # Memory of all threads that decode radiographs, in bytes.
-ROOM = Room(DECODING_BYTES_AT_ONCE)
+PIXEL_BUDGET = PixelBudget(DECODING_BYTES_AT_ONCE)
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=ROOM.clear)
+    os.register_at_fork(after_in_child=PIXEL_BUDGET.clear)

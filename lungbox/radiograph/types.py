@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from lungbox.common.equality import ByValue
+from lungbox.common.equality import ValueEquality
 from lungbox.constants import IMAGE_ENDINGS, MAX_REASON
 from lungbox.errors import LungboxError
 
@@ -19,13 +19,13 @@ class RadiographError(LungboxError):
 
     def __init__(self, message: str) -> None:
         # Parts of it come out of the file.
-        super().__init__(one_line(message, MAX_REASON))
+        super().__init__(single_line(message, MAX_REASON))
 
 
-def one_line(text: str, longest: int) -> str:
+def single_line(text: str, longest: int) -> str:
     r"""Text of a file or a library for one cell of a table: one line, printable, not too long.
 
-    >>> one_line("two\nlines", 100), one_line("a long one", 6)
+    >>> single_line("two\nlines", 100), single_line("a long one", 6)
     ('two lines', 'a l...')
     """
     start = text[: 4 * longest]  # enough of what may be a whole file
@@ -44,7 +44,7 @@ def brief(error: Exception) -> str:
 
 
 @dataclass(frozen=True, eq=False)
-class Radiograph(ByValue):
+class Radiograph(ValueEquality):
     """One radiograph as it was read.
 
     Attributes:

@@ -10,7 +10,7 @@ SHOWN = 20
 
 
 @dataclass(frozen=True)
-class Fault:
+class RowError:
     """One fault, and its line in the file; None where something is missing altogether."""
 
     text: str
@@ -20,19 +20,19 @@ class Fault:
         return self.text if self.line is None else f"line {self.line}: {self.text}"
 
 
-class FaultsError(LungboxError):
+class InvalidRowsError(LungboxError):
     """A CSV has faults; the message gives the first twenty, each with its line.
 
     Attributes:
         faults: all of them.
     """
 
-    def __init__(self, path: Path, faults: Sequence[Fault]) -> None:
+    def __init__(self, path: Path, faults: Sequence[RowError]) -> None:
         self.faults = tuple(faults)
         super().__init__(_listed(path, faults))
 
 
-class SubmissionError(FaultsError):
+class SubmissionError(InvalidRowsError):
     """A submission has faults."""
 
 
@@ -48,7 +48,7 @@ class StringError(ValueError):
         super().__init__("; ".join(faults))
 
 
-def _listed(path: Path, faults: Sequence[Fault]) -> str:
+def _listed(path: Path, faults: Sequence[RowError]) -> str:
     if len(faults) == 1:
         separator = ":" if faults[0].line is None else ","
         return f"{path}{separator} {faults[0]}"

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lungbox.boxes import Boxes, geometry
-from lungbox.common.equality import ByValue
+from lungbox.common.equality import ValueEquality
 from lungbox.findings import Findings
 from lungbox.submission import table
 from lungbox.submission.errors import StringError
@@ -30,7 +30,7 @@ _NAMES = ("confidence", "x", "y", "width", "height")
 
 
 @dataclass(frozen=True, eq=False)
-class Prediction(ByValue):
+class SubmittedBoxes(ValueEquality):
     """One row: `(N, 4)` `x1, y1, x2, y2` boxes in the submission's space, `(N,)` confidences."""
 
     boxes: Boxes
@@ -81,7 +81,7 @@ def read_submission(
     path: Path,
     ids: Collection[str] | None = None,
     size: tuple[float, float] = ANY_SIZE,
-) -> dict[str, Prediction]:
+) -> dict[str, SubmittedBoxes]:
     """Read a submission, checking every row.
 
     Args:
@@ -95,7 +95,7 @@ def read_submission(
     return table.read(path, HEADER[0], lambda _, string: parse(string, size), ids)
 
 
-def parse(string: str, size: tuple[float, float] = ANY_SIZE) -> Prediction:
+def parse(string: str, size: tuple[float, float] = ANY_SIZE) -> SubmittedBoxes:
     """Read a prediction string.
 
     Raises:
@@ -106,4 +106,4 @@ def parse(string: str, size: tuple[float, float] = ANY_SIZE) -> Prediction:
     corners = np.concatenate([values[:, 1:3], values[:, 1:3] + values[:, 3:]], axis=1)
     if faults := confidence_faults(values[:, 0]) + box_faults(corners, size):
         raise StringError(faults)
-    return Prediction(geometry.as_boxes(corners), values[:, 0].astype(np.float32))
+    return SubmittedBoxes(geometry.as_boxes(corners), values[:, 0].astype(np.float32))

@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TypeVar, cast
 
-from lungbox.common.tables import unguarded
-from lungbox.submission.errors import Fault, FaultsError, StringError, SubmissionError
+from lungbox.common.tables import unescape_formula
+from lungbox.submission.errors import InvalidRowsError, RowError, StringError, SubmissionError
 
 STRING = "PredictionString"
 
@@ -39,19 +39,21 @@ def read(
     predictions: dict[str, T] = {}
     known = None if ids is None else set(ids)
     seen: set[str] = set()
-    faults: list[Fault] = []
+    faults: list[RowError] = []
     for line, name, string in _rows(path, id_column, faults, spoiled=seen):
         if name in seen:
-            faults.append(Fault(f"{name} stands there a second time", line))
+            faults.append(RowError(f"{name} stands there a second time", line))
         elif known is not None and name not in known:
-            faults.append(Fault(f"names {name}, which is not among the images", line))
+            faults.append(RowError(f"names {name}, which is not among the images", line))
         seen.add(name)
         try:
             predictions.setdefault(name, parse(name, string))
         except StringError as error:
-            faults += [Fault(text, line) for text in error.faults]
+            faults += [RowError(text, line) for text in error.faults]
     if ids is not None:
-        faults += [Fault(f"no row for {name}") for name in dict.fromkeys(ids) if name not in seen]
+        faults += [
+            RowError(f"no row for {name}") for name in dict.fromkeys(ids) if name not in seen
+        ]
     if faults:
         raise SubmissionError(path, faults)
     return predictions
@@ -64,10 +66,10 @@ def read_names(path: Path, id_column: str) -> list[str]:
         SubmissionError: with every fault; an image that stands there twice is one.
     """
     names: dict[str, int] = {}
-    faults: list[Fault] = []
+    faults: list[RowError] = []
     for line, name, _ in _rows(path, id_column, faults, needs_string=False):
         if name in names:
-            faults.append(Fault(f"names {name} twice, first on line {names[name]}", line))
+            faults.append(RowError(f"names {name} twice, first on line {names[name]}", line))
         names.setdefault(name, line)
     if faults:
         raise SubmissionError(path, faults)
@@ -75,20 +77,20 @@ def read_names(path: Path, id_column: str) -> list[str]:
 
 
 @contextmanager
-def open_csv(path: Path, error: type[FaultsError] = SubmissionError) -> Iterator[IO[str]]:
+def open_csv(path: Path, error: type[InvalidRowsError] = SubmissionError) -> Iterator[IO[str]]:
     """Open a CSV or, by its ending, a gzipped one.
 
     Raises:
-        FaultsError: of the type `error`; it cannot be opened, or turns out to be no text while
+        InvalidRowsError: of the type `error`; it cannot be opened, or turns out to be no text while
             it is read.
     """
     try:
         with _opened(path) as file:
             yield file
     except (UnicodeDecodeError, csv.Error, gzip.BadGzipFile, EOFError, zlib.error) as cause:
-        raise error(path, [Fault(f"not a CSV file ({cause})")]) from cause
+        raise error(path, [RowError(f"not a CSV file ({cause})")]) from cause
     except OSError as cause:
-        raise error(path, [Fault(f"cannot be opened ({cause.strerror})")]) from cause
+        raise error(path, [RowError(f"cannot be opened ({cause.strerror})")]) from cause
 
 
 def _opened(path: Path) -> IO[str]:
@@ -100,7 +102,7 @@ def _opened(path: Path) -> IO[str]:
 def _rows(
     path: Path,
     id_column: str,
-    faults: list[Fault],
+    faults: list[RowError],
     needs_string: bool = True,
     spoiled: set[str] | None = None,
 ) -> Iterator[tuple[int, str, str]]:
@@ -112,7 +114,7 @@ def _rows(
         needed = (id_column, STRING) if needs_string else (id_column,)
         missing = [name for name in needed if name not in columns]
         if missing:
-            raise SubmissionError(path, [Fault(f"has no column {name}", 1) for name in missing])
+            raise SubmissionError(path, [RowError(f"has no column {name}", 1) for name in missing])
         place = columns.index(id_column)
         string = columns.index(STRING) if STRING in columns else None
         for row in reader:
@@ -120,14 +122,14 @@ def _rows(
                 continue
             if len(row) != len(columns):
                 text = f"{len(row)} cells, not the {len(columns)} of the first line"
-                faults.append(Fault(text, reader.line_num))
+                faults.append(RowError(text, reader.line_num))
                 if spoiled is not None and len(row) > place:
-                    spoiled.add(unguarded(row[place]))
+                    spoiled.add(unescape_formula(row[place]))
                 continue
             if not row[place]:
-                faults.append(Fault("names no image", reader.line_num))
+                faults.append(RowError("names no image", reader.line_num))
                 continue
-            name = unguarded(row[place])
+            name = unescape_formula(row[place])
             yield reader.line_num, name, row[string] if string is not None else ""
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lungbox.boxes import Boxes, geometry
-from lungbox.common.equality import ByValue
+from lungbox.common.equality import ValueEquality
 from lungbox.constants import VINBIGDATA_CLASSES, VINBIGDATA_NO_FINDING
 from lungbox.findings import Findings
 from lungbox.submission import table
@@ -35,7 +35,7 @@ _NUMBERS = {name.lower(): number for number, name in enumerate(VINBIGDATA_CLASSE
 
 
 @dataclass(frozen=True, eq=False)
-class ClassedPrediction(ByValue):
+class SubmittedClassBoxes(ValueEquality):
     """One row.
 
     Attributes:
@@ -97,7 +97,7 @@ def read_submission(
     path: Path,
     ids: Collection[str] | None = None,
     sizes: Mapping[str, tuple[float, float]] | None = None,
-) -> dict[str, ClassedPrediction]:
+) -> dict[str, SubmittedClassBoxes]:
     """Read a submission, checking every row.
 
     Args:
@@ -115,7 +115,7 @@ def read_submission(
     )
 
 
-def parse(string: str, size: tuple[float, float] = ANY_SIZE) -> ClassedPrediction:
+def parse(string: str, size: tuple[float, float] = ANY_SIZE) -> SubmittedClassBoxes:
     """Read a prediction string.
 
     Raises:
@@ -135,7 +135,7 @@ def parse(string: str, size: tuple[float, float] = ANY_SIZE) -> ClassedPredictio
     ]
     if faults:
         raise StringError(faults)
-    return ClassedPrediction(
+    return SubmittedClassBoxes(
         geometry.as_boxes(corners), scores.astype(np.float32), classes.astype(np.int64)
     )
 

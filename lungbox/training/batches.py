@@ -13,14 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lungbox.boxes import geometry
-from lungbox.datasets.cache import Cache
+from lungbox.datasets.cache import PreparedImages
 from lungbox.datasets.types import Dataset, LabelledRadiograph
 from lungbox.radiograph import resize_area
 from lungbox.training.augmentation import Augmenter
 from lungbox.training.distillation import Teacher
 from lungbox.training.recipe import Recipe
 from lungbox.training.sections import Data, Stage
-from lungbox.training.targets import paint, paint_edges
+from lungbox.training.targets import rasterize, rasterize_edges
 
 
 def draw_weights(dataset: Dataset, settings: Data, stage: Stage) -> NDArray:
@@ -68,7 +68,7 @@ class Batches(keras.utils.PyDataset):
 
     def __init__(
         self,
-        cache: Cache,
+        cache: PreparedImages,
         recipe: Recipe,
         stage: Stage,
         epoch: int,
@@ -116,10 +116,10 @@ class Batches(keras.utils.PyDataset):
         labelled = self._cache.dataset.images[row]
         side, data = self._stage.image_size, self._recipe.data
         image = resize_area(self._cache.images(row), side, side)
-        mask = paint(labelled.boxes, labelled.size, side, data.shape, data.edges)
+        mask = rasterize(labelled.boxes, labelled.size, side, data.shape, data.edges)
         target = float(labelled.target)
         if self._teacher:
-            mask, target = self._teacher.teach(row, mask, target, alone=labelled.uncertain)
+            mask, target = self._teacher.mix_targets(row, mask, target, alone=labelled.uncertain)
         boxes = geometry.scale(labelled.boxes, labelled.size, (side, side))
         seeds = np.random.SeedSequence((self._recipe.seed, self._epoch, position))
         image, mask, boxes = self._augment(image, mask, boxes, int(seeds.generate_state(1)[0]))
@@ -135,7 +135,7 @@ class Batches(keras.utils.PyDataset):
             "image": np.array([target], np.float32),
         }
         if "edges" in self._heads:
-            found["edges"] = paint_edges(boxes, (full, full), side).astype(np.float32) / 255
+            found["edges"] = rasterize_edges(boxes, (full, full), side).astype(np.float32) / 255
         return found
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from lungbox import architecture
 from lungbox.constants import RSNA_CLASSES, SIIM_CLASSES
 from lungbox.datasets.types import Dataset
-from lungbox.errors import hint
-from lungbox.training.distillation import folds_seen
+from lungbox.errors import suggest
+from lungbox.training.distillation import training_folds_of
 from lungbox.training.recipe import Recipe, RecipeError
 
 _SOURCES = ("rsna", "siim", "plain", "unlabelled")
@@ -38,7 +38,7 @@ def check_teacher(recipe: Recipe, unlabelled: Path | None) -> None:
             raise RecipeError(f"{unlabelled}: only distillation learns from unlabelled images")
         return
     teacher = recipe.distillation.teacher
-    if recipe.validation.fold in folds_seen(teacher):
+    if recipe.validation.fold in training_folds_of(teacher):
         raise RecipeError(
             f"validation.fold: {teacher}, the teacher, was trained on fold {recipe.validation.fold}"
         )
@@ -69,4 +69,4 @@ def _check(where: str, given: Iterable[str], known: Iterable[str]) -> None:
     names = set(known)
     for name in given:
         if name not in names:
-            raise RecipeError(f"{where}: {name} is not known; {hint(name, names)}")
+            raise RecipeError(f"{where}: {name} is not known; {suggest(name, names)}")

@@ -4,10 +4,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lungbox.training.loggers import Epoch, Tracker
+from lungbox.training.loggers import EpochLogger, EpochMetrics
 
 
-class Progress:
+class TrainingProgress:
     """What a run tells whoever watches it; this one keeps silent."""
 
     def reading(self, images: int) -> Callable[[], object]:
@@ -15,7 +15,7 @@ class Progress:
         del images
         return lambda: None
 
-    def teaching(self, images: int) -> Callable[[int], object]:
+    def predicting_with_teacher(self, images: int) -> Callable[[int], object]:
         """The teacher is asked about that many; the result is called with how many it was."""
         del images
         return lambda _: None
@@ -26,7 +26,7 @@ class Progress:
     def step(self, loss: float) -> None:
         """One step is done."""
 
-    def epoch(self, epoch: Epoch) -> None:
+    def epoch(self, epoch: EpochMetrics) -> None:
         """One epoch is done."""
 
     def note(self, sentence: str) -> None:
@@ -34,7 +34,7 @@ class Progress:
 
 
 @dataclass(frozen=True)
-class Job:
+class TrainingConfig:
     """One run.
 
     Attributes:
@@ -45,7 +45,7 @@ class Job:
         cache: where prepared images are kept.
         changes: to the recipe, see `load_recipe`.
         unlabelled: a folder of more radiographs, which only a teacher has an opinion on.
-        trackers: are told of every epoch, beside those every run has.
+        epoch_loggers: are told of every epoch, beside those every run has.
     """
 
     recipe: Path
@@ -54,4 +54,4 @@ class Job:
     cache: Path
     changes: Sequence[str] = ()
     unlabelled: Path | None = None
-    trackers: Sequence[Tracker] = ()
+    epoch_loggers: Sequence[EpochLogger] = ()

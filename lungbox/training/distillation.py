@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lungbox.datasets.types import Dataset
-from lungbox.evaluation.predictions import predict_maps
+from lungbox.evaluation.predictions import predict_dataset
 from lungbox.inference.predictor import load
 from lungbox.training.recipe import RecipeError
 from lungbox.training.sections import Distillation
@@ -34,7 +34,7 @@ class Teacher:
     share: float
 
     @classmethod
-    def ask(
+    def predict(
         cls,
         settings: Distillation,
         dataset: Dataset,
@@ -43,12 +43,12 @@ class Teacher:
     ) -> "Teacher":
         """Run the teacher over `dataset`, or read what an earlier run kept."""
         engine = load(settings.teacher, batch_size=8, precision="float32").engine
-        maps = predict_maps(dataset, engine, cache, running=running)
-        if maps.dataset.images != dataset.images:
+        predictions = predict_dataset(dataset, engine, cache, running=running)
+        if predictions.dataset.images != dataset.images:
             raise RecipeError(f"{settings.teacher}, the teacher, cannot read all of the images")
-        return cls(maps.opacity, maps.scores, settings.share)
+        return cls(predictions.opacity, predictions.scores, settings.share)
 
-    def teach(
+    def mix_targets(
         self, row: int, mask: NDArray[np.uint8], target: float, alone: bool
     ) -> tuple[NDArray[np.uint8], float]:
         """Mix a mask `(S, S)` 0-255 and an image target 0-1 with the teacher's.
@@ -67,7 +67,7 @@ class Teacher:
         return np.round(mixed).astype(np.uint8), score
 
 
-def folds_seen(teacher: str) -> frozenset[int]:
+def training_folds_of(teacher: str) -> frozenset[int]:
     """The folds an ensemble's members were trained on: whoever learns from it has seen them.
 
     Raises:
@@ -77,7 +77,7 @@ def folds_seen(teacher: str) -> frozenset[int]:
     manifest = load_manifest()
     found: set[int] = set()
     for name in manifest.ensemble(teacher).members:
-        seen = manifest.seen_by(name)
+        seen = manifest.training_folds(name)
         if seen is None:
             raise RecipeError(
                 f"{teacher}, the teacher: it is not known which folds {name} was trained on"

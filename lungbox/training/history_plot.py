@@ -8,8 +8,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from lungbox.common.files import replacing
-from lungbox.training.loggers import Epoch
+from lungbox.common.files import atomic_write
+from lungbox.training.loggers import EpochMetrics
 
 HISTORY = "history.png"
 # Each beside the same of the held-out fold, as the reference system draws its runs.
@@ -29,31 +29,31 @@ class HistoryPlot:
         epochs: those that have finished, which another tracker keeps up.
     """
 
-    def __init__(self, run: Path, epochs: Sequence[Epoch]) -> None:
+    def __init__(self, run: Path, epochs: Sequence[EpochMetrics]) -> None:
         self._path, self._epochs = run / HISTORY, epochs
 
-    def add(self, epoch: Epoch) -> None:
-        """See `Tracker.add`."""
+    def add(self, epoch: EpochMetrics) -> None:
+        """See `EpochLogger.add`."""
         del epoch  # it is among those kept already
         figure = Figure(figsize=(9, 6), layout="constrained")
         axes = figure.subplots(2, 2).ravel()
         for panel, (name, title) in zip(axes, _PANELS.items(), strict=True):
             _draw(panel, self._epochs, name, title)
-        with replacing(self._path, "wb") as file:
+        with atomic_write(self._path, "wb") as file:
             figure.savefig(file, format="png", dpi=120)
 
     def close(self) -> None:
-        """See `Tracker.close`."""
+        """See `EpochLogger.close`."""
 
 
-def _draw(axes: Axes, epochs: Sequence[Epoch], name: str, title: str) -> None:
+def _draw(axes: Axes, epochs: Sequence[EpochMetrics], name: str, title: str) -> None:
     for key, label in ((name, "training"), (f"val_{name}", "held-out fold")):
         points = [(epoch.epoch, getattr(epoch, key)) for epoch in epochs]
         known = [point for point in points if not isnan(point[1])]
         if known:
             axes.plot(*zip(*known, strict=True), marker="o", markersize=3, label=label)
     axes.set_title(title)
-    axes.set_xlabel("Epoch")
+    axes.set_xlabel("EpochMetrics")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(alpha=0.3)
     if axes.lines:

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from tensorboardX import SummaryWriter
 
-from lungbox.common.files import replacing
+from lungbox.common.files import atomic_write
 from lungbox.errors import LungboxError
 
 LOG = "log.csv"
@@ -20,7 +20,7 @@ MASK_METRICS = ("accuracy", "mean_iou", "reference_mean_iou", "f1")
 
 
 @dataclass(frozen=True)
-class Epoch:
+class EpochMetrics:
     """What one finished epoch showed; NaN where there is no such head, or nothing was scored.
 
     `val_` is of the held-out fold, by the moving average where the recipe has one; the others are
@@ -54,10 +54,10 @@ class Epoch:
         return {name: value for name, value in figures.items() if not isnan(value)}
 
 
-class Tracker(Protocol):
+class EpochLogger(Protocol):
     """Is told of every epoch."""
 
-    def add(self, epoch: Epoch) -> None:
+    def add(self, epoch: EpochMetrics) -> None:
         """An epoch has finished."""
         ...
 
@@ -76,17 +76,19 @@ class CsvLog:
             # Without rows of epochs whose state was not saved any more: they are trained again.
             self._write()
 
-    def add(self, epoch: Epoch) -> None:
-        """See `Tracker.add`."""
+    def add(self, epoch: EpochMetrics) -> None:
+        """See `EpochLogger.add`."""
         self.epochs.append(epoch)
         self._write()
 
     def close(self) -> None:
-        """See `Tracker.close`."""
+        """See `EpochLogger.close`."""
 
     def _write(self) -> None:
-        with replacing(self._path) as file:
-            writer = csv.DictWriter(file, list(asdict(Epoch(0, 0, 0, 0))), lineterminator="\n")
+        with atomic_write(self._path) as file:
+            writer = csv.DictWriter(
+                file, list(asdict(EpochMetrics(0, 0, 0, 0))), lineterminator="\n"
+            )
             writer.writeheader()
             writer.writerows(asdict(epoch) for epoch in self.epochs)
 
@@ -98,14 +100,14 @@ class TensorBoard:
         begun = (run / EVENTS).is_dir()
         self._writer = SummaryWriter(str(run / EVENTS), purge_step=done + 1 if begun else None)
 
-    def add(self, epoch: Epoch) -> None:
-        """See `Tracker.add`."""
+    def add(self, epoch: EpochMetrics) -> None:
+        """See `EpochLogger.add`."""
         for name, value in epoch.known.items():
             self._writer.add_scalar(name, value, epoch.epoch)
         self._writer.flush()
 
     def close(self) -> None:
-        """See `Tracker.close`."""
+        """See `EpochLogger.close`."""
         self._writer.close()
 
 
@@ -121,26 +123,28 @@ class WeightsAndBiases:
             ) from None
         self._run = wandb.init(project=project, id=name, name=name, config=settings, resume="allow")
 
-    def add(self, epoch: Epoch) -> None:
-        """See `Tracker.add`."""
+    def add(self, epoch: EpochMetrics) -> None:
+        """See `EpochLogger.add`."""
         self._run.log(epoch.known, step=epoch.epoch)
 
     def close(self) -> None:
-        """See `Tracker.close`."""
+        """See `EpochLogger.close`."""
         self._run.finish()
 
 
-def read_log(run: Path) -> list[Epoch]:
+def read_log(run: Path) -> list[EpochMetrics]:
     """The epochs of a run's `log.csv`; a cell that is missing is NaN."""
     path = run / LOG
     if not path.is_file():
         return []
     with path.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    names = list(asdict(Epoch(0, 0, 0, 0)))
+    names = list(asdict(EpochMetrics(0, 0, 0, 0)))
     try:
         return [
-            Epoch(int(row["epoch"]), **{name: float(row.get(name) or "nan") for name in names[1:]})
+            EpochMetrics(
+                int(row["epoch"]), **{name: float(row.get(name) or "nan") for name in names[1:]}
+            )
             for row in rows
         ]
     except (KeyError, TypeError, ValueError) as error:

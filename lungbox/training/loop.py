@@ -13,21 +13,21 @@ from lungbox import architecture
 from lungbox.errors import LungboxError
 from lungbox.training.batches import Batches
 from lungbox.training.checks import check_data, check_network, check_teacher
-from lungbox.training.config import Job, Progress
-from lungbox.training.data import Materials, read_materials
+from lungbox.training.config import TrainingConfig, TrainingProgress
+from lungbox.training.data import TrainingData, load_training_data
 from lungbox.training.devices import distributed
 from lungbox.training.history_plot import HistoryPlot
-from lungbox.training.loggers import CsvLog, Epoch, TensorBoard, Tracker
-from lungbox.training.model import Trainee, build_trainee
-from lungbox.training.optimizer import averaged
+from lungbox.training.loggers import CsvLog, EpochLogger, EpochMetrics, TensorBoard
+from lungbox.training.model import TrainableNetwork, build_trainable
+from lungbox.training.optimizer import moving_average_weights
 from lungbox.training.recipe import Recipe, load_recipe
 from lungbox.training.run_folder import RunFolder
 from lungbox.training.state import finished_epochs, load_state, save_state
-from lungbox.training.validation import Validation, mask_figures
+from lungbox.training.validation import ValidationScorer, mask_metrics_of
 from lungbox.weights.formats.safetensors import save_weights
 
 
-def train(job: Job, progress: Progress) -> Path:
+def train(config: TrainingConfig, progress: TrainingProgress) -> Path:
     """Train what a recipe describes, or continue it, and return the weights' path.
 
     Raises:
@@ -35,49 +35,56 @@ def train(job: Job, progress: Progress) -> Path:
         DatasetError: the data is not there.
         WeightsError: the encoder's weights are not there.
     """
-    recipe = load_recipe(job.recipe, job.changes)
+    recipe = load_recipe(config.recipe, config.changes)
     check_network(recipe)
-    check_teacher(recipe, job.unlabelled)
-    materials = read_materials(recipe, job, progress)
-    check_data(recipe, materials.images.dataset)
-    folder = RunFolder(job.run)
-    folder.claim(recipe, job.recipe, materials)
+    check_teacher(recipe, config.unlabelled)
+    training_data = load_training_data(recipe, config, progress)
+    check_data(recipe, training_data.images.dataset)
+    folder = RunFolder(config.run)
+    folder.claim(recipe, config.recipe, training_data)
     if folder.weights.is_file():
         progress.note(f"{folder.weights} is there already; give another --run to train again")
         folder.tidy()
         return folder.weights
     done = finished_epochs(folder.state)
-    log = CsvLog(job.run, done)
+    log = CsvLog(config.run, done)
     with ExitStack() as stack:
-        drawn = HistoryPlot(job.run, log.epochs)
-        trackers: list[Tracker] = [log, drawn, TensorBoard(job.run, done), *job.trackers]
-        for tracker in trackers:
-            stack.callback(tracker.close)
+        drawn = HistoryPlot(config.run, log.epochs)
+        epoch_loggers: list[EpochLogger] = [
+            log,
+            drawn,
+            TensorBoard(config.run, done),
+            *config.epoch_loggers,
+        ]
+        for epoch_logger in epoch_loggers:
+            stack.callback(epoch_logger.close)
         stack.enter_context(distributed(recipe))
-        trainee = _train_stages(recipe, materials, folder, progress, trackers, log.epochs)
+        trainable = _train_stages(
+            recipe, training_data, folder, progress, epoch_loggers, log.epochs
+        )
     best = folder.best(best_epoch(log.epochs))
     if recipe.validation.patience and best.is_file():
         best.replace(folder.weights)
     else:
-        save_weights(trainee.kept, folder.weights)
+        save_weights(trainable.inference_model, folder.weights)
     folder.tidy()
     return folder.weights
 
 
 def _train_stages(
     recipe: Recipe,
-    materials: Materials,
+    training_data: TrainingData,
     folder: RunFolder,
-    progress: Progress,
-    trackers: Sequence[Tracker],
-    epochs: Sequence[Epoch],
-) -> Trainee:
+    progress: TrainingProgress,
+    epoch_loggers: Sequence[EpochLogger],
+    epochs: Sequence[EpochMetrics],
+) -> TrainableNetwork:
     """Train what the state in the run's folder leaves to do; returns the network at its end.
 
     `epochs` are those that have finished; it grows.
     """
     state = folder.state
-    steps, done = recipe.steps_per_epoch(len(materials.images)), finished_epochs(state)
+    steps, done = recipe.steps_per_epoch(len(training_data.images)), finished_epochs(state)
     progress.training(recipe.epochs * steps, done * steps, recipe.batch_size)
     stride = architecture.describe(recipe.architecture).stride
     ends = list(accumulate(stage.epochs for stage in recipe.stages))
@@ -86,57 +93,61 @@ def _train_stages(
         if done >= end and end < recipe.epochs:
             continue
         # A stage begins as a stopped run continues: from the state on disk.
-        trainee = build_trainee(recipe, stage.image_size, recipe.epochs * steps)
-        load_state(state, trainee.whole, trainee.optimizer)
+        trainable = build_trainable(recipe, stage.image_size, recipe.epochs * steps)
+        load_state(state, trainable.training_model, trainable.optimizer)
         scoring = None
-        if materials.held_out is not None:
-            scoring = Validation(trainee, materials.held_out, recipe, stage, stride)
+        if training_data.held_out is not None:
+            scoring = ValidationScorer(trainable, training_data.held_out, recipe, stage, stride)
         for epoch in range(done, end):
-            if _has_waited(recipe, epochs):
+            if patience_exhausted(recipe, epochs):
                 progress.note(f"Stopped early: no better since epoch {best_epoch(epochs)}")
-                return trainee
-            trainee.optimizer.last_epoch = epoch == recipe.epochs - 1
+                return trainable
+            trainable.optimizer.last_epoch = epoch == recipe.epochs - 1
             batches = Batches(
-                materials.images, recipe, stage, epoch, stride,
-                heads=trainee.heads, teacher=materials.teacher,
+                training_data.images, recipe, stage, epoch, stride,
+                heads=trainable.heads, teacher=training_data.teacher,
             )  # fmt: skip
-            found = _train_epoch(trainee, batches, epoch + 1, progress)
+            found = _train_epoch(trainable, batches, epoch + 1, progress)
             _check_finite(found)
             if scoring and _is_scored(recipe, found.epoch):
-                found = _scored(recipe, found, trainee, scoring, epochs, folder)
-            for tracker in trackers:
-                tracker.add(found)
+                found = _scored(recipe, found, trainable, scoring, epochs, folder)
+            for epoch_logger in epoch_loggers:
+                epoch_logger.add(found)
             progress.epoch(found)
-            save_state(state, trainee.whole, trainee.optimizer, epoch + 1)
+            save_state(state, trainable.training_model, trainable.optimizer, epoch + 1)
             folder.tidy(keep=best_epoch(epochs) or epoch + 1)
         done = end
-    return trainee
+    return trainable
 
 
-def _train_epoch(trainee: Trainee, batches: Batches, epoch: int, progress: Progress) -> Epoch:
+def _train_epoch(
+    trainable: TrainableNetwork, batches: Batches, epoch: int, progress: TrainingProgress
+) -> EpochMetrics:
     started = time.monotonic()
     tell = keras.callbacks.LambdaCallback(
         on_train_batch_end=lambda _, logs: progress.step(float(logs["loss"]))
     )
-    rate = float(trainee.optimizer.learning_rate)
+    rate = float(trainable.optimizer.learning_rate)
     # Order is the batches' own, so that a continued run draws what an undisturbed one draws.
-    history = trainee.whole.fit(batches, shuffle=False, verbose=0, callbacks=[tell]).history
+    history = trainable.training_model.fit(
+        batches, shuffle=False, verbose=0, callbacks=[tell]
+    ).history
     seconds = time.monotonic() - started
     found = {name: values[0] for name, values in history.items()}
-    return Epoch(
+    return EpochMetrics(
         epoch=epoch,
         # Keras names no parts where there is only one.
         mask_loss=found.get("mask_loss", found["loss"]),
         image_loss=found.get("image_loss", nan),
         edges_loss=found.get("edges_loss", nan),
-        **mask_figures(found),
+        **mask_metrics_of(found),
         learning_rate=rate,
         images_per_second=batches.samples / seconds,
         seconds=seconds,
     )
 
 
-def _check_finite(epoch: Epoch) -> None:
+def _check_finite(epoch: EpochMetrics) -> None:
     """Before the last good state is written over.
 
     Raises:
@@ -155,27 +166,27 @@ def _is_scored(recipe: Recipe, epoch: int) -> bool:
 
 def _scored(
     recipe: Recipe,
-    epoch: Epoch,
-    trainee: Trainee,
-    scoring: Validation,
-    earlier: Sequence[Epoch],
+    epoch: EpochMetrics,
+    trainable: TrainableNetwork,
+    scoring: ValidationScorer,
+    earlier: Sequence[EpochMetrics],
     folder: RunFolder,
-) -> Epoch:
+) -> EpochMetrics:
     """The epoch with its score; keeps the weights where the recipe is after the best."""
-    with averaged(trainee.whole, trainee.optimizer):
-        scored = Epoch(**(vars(epoch) | vars(scoring.score())))
+    with moving_average_weights(trainable.training_model, trainable.optimizer):
+        scored = EpochMetrics(**(vars(epoch) | vars(scoring.score())))
         if recipe.validation.patience and best_epoch([*earlier, scored]) == epoch.epoch:
-            save_weights(trainee.kept, folder.best(epoch.epoch))
+            save_weights(trainable.inference_model, folder.best(epoch.epoch))
     return scored
 
 
-def best_epoch(epochs: Sequence[Epoch]) -> int:
+def best_epoch(epochs: Sequence[EpochMetrics]) -> int:
     """The number of the epoch with the highest metric, the earliest of equal ones; 0 for none."""
     scored = [epoch for epoch in epochs if not isnan(epoch.rsna_metric)]
     return max(scored, key=lambda epoch: epoch.rsna_metric).epoch if scored else 0
 
 
-def _has_waited(recipe: Recipe, epochs: Sequence[Epoch]) -> bool:
+def patience_exhausted(recipe: Recipe, epochs: Sequence[EpochMetrics]) -> bool:
     """Whether the metric has not risen for as many scores as the recipe has patience."""
     patience, best = recipe.validation.patience, best_epoch(epochs)
     since = [epoch for epoch in epochs if epoch.epoch > best and not isnan(epoch.rsna_metric)]

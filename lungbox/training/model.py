@@ -20,26 +20,26 @@ _MEAN = "mean_with_sample_weight"
 
 
 @dataclass(frozen=True)
-class Trainee:
+class TrainableNetwork:
     """A compiled network.
 
     Attributes:
-        whole: what is trained, with heads that are only there in training.
-        kept: what is kept of it; the same layers.
+        training_model: what is trained, with heads that are only there in training.
+        inference_model: what is kept of it; the same layers.
         optimizer: its optimizer.
     """
 
-    whole: keras.Model
-    kept: keras.Model
+    training_model: keras.Model
+    inference_model: keras.Model
     optimizer: EncoderAdamW
 
     @property
     def heads(self) -> tuple[str, ...]:
         """The outputs that are trained."""
-        return tuple(self.whole.output)
+        return tuple(self.training_model.output)
 
 
-def build_trainee(recipe: Recipe, image_size: int, steps: int) -> Trainee:
+def build_trainable(recipe: Recipe, image_size: int, steps: int) -> TrainableNetwork:
     """Build and compile what a recipe trains.
 
     Args:
@@ -54,24 +54,24 @@ def build_trainee(recipe: Recipe, image_size: int, steps: int) -> Trainee:
     keras.utils.set_random_seed(recipe.seed)
     with dtype_policy(recipe.policy):
         try:
-            kept = architecture.build(recipe.architecture, image_size, **recipe.options)
+            inference_model = architecture.build(recipe.architecture, image_size, **recipe.options)
         except (TypeError, ValueError) as error:
             reason = str(error).partition("\n")[0]
             raise RecipeError(f"options: {recipe.architecture} refuses them ({reason})") from error
     pretrained: frozenset[str] = frozenset()
     if recipe.encoder_weights != "none":
         encoder = architecture.describe(recipe.architecture).encoder
-        pretrained = load_encoder(kept, encoder, recipe.encoder_file)
+        pretrained = load_encoder(inference_model, encoder, recipe.encoder_file)
     if recipe.optimizer.encoder_learning_rate == 0:
-        _freeze(kept, pretrained)
-    whole = _with_edges(kept, recipe) if recipe.loss.edges else kept
-    optimizer = build_optimizer(recipe.optimizer, whole, steps, pretrained)
+        _freeze(inference_model, pretrained)
+    training_model = _with_edges(inference_model, recipe) if recipe.loss.edges else inference_model
+    optimizer = build_optimizer(recipe.optimizer, training_model, steps, pretrained)
     if keras.backend.backend() == "tensorflow":
         from lungbox.training.tensorflow_cpu import fuse_batch_norm
 
-        fuse_batch_norm(whole)
-    _compile(whole, optimizer, recipe)
-    return Trainee(whole, kept, optimizer)
+        fuse_batch_norm(training_model)
+    _compile(training_model, optimizer, recipe)
+    return TrainableNetwork(training_model, inference_model, optimizer)
 
 
 def _compile(model: keras.Model, optimizer: EncoderAdamW, recipe: Recipe) -> None:

@@ -50,7 +50,7 @@ class EncoderAdamW(keras.optimizers.AdamW):
 
 
 @contextmanager
-def averaged(model: keras.Model, optimizer: EncoderAdamW) -> Iterator[None]:
+def moving_average_weights(model: keras.Model, optimizer: EncoderAdamW) -> Iterator[None]:
     """Inside, the network has the moving average of its weights, where the optimizer keeps one."""
     if not optimizer.use_ema:
         yield

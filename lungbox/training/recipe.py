@@ -12,7 +12,7 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from lungbox import architecture
 from lungbox.common.paths import shipped_recipes
-from lungbox.errors import LungboxError, hint
+from lungbox.errors import LungboxError, suggest
 from lungbox.radiograph.prepare import Preparation
 from lungbox.training.sections import (
     MOST_BATCH,
@@ -149,7 +149,7 @@ def load_recipe(path: Path, changes: Sequence[str] = ()) -> Recipe:
             _set(values, change)
         return Recipe.model_validate(values)
     except FileNotFoundError:
-        own = hint(path.stem, (file.stem for file in shipped_recipes().glob("*.toml")))
+        own = suggest(path.stem, (file.stem for file in shipped_recipes().glob("*.toml")))
         raise RecipeError(f"{path}: there is no such recipe; of Lungbox's own, {own}") from None
     except OSError as error:
         raise RecipeError(f"{path}: cannot be read ({error.strerror})") from error
@@ -179,7 +179,7 @@ def _fault(error: ValidationError) -> str:
     section: type[BaseModel] = Recipe
     for part in first["loc"][:-1]:
         section = _section(section, str(part))
-    return f"{where}: there is no such key; {hint(str(first['loc'][-1]), section.model_fields)}"
+    return f"{where}: there is no such key; {suggest(str(first['loc'][-1]), section.model_fields)}"
 
 
 def _section(of: type[BaseModel], part: str) -> type[BaseModel]:

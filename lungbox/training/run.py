@@ -10,23 +10,23 @@ from rich.console import Console
 
 from lungbox import architecture
 from lungbox.common.paths import cache_folder
-from lungbox.common.progress import Bar, bar
+from lungbox.common.progress import ProgressBar, progress_bar
 from lungbox.constants import FOLDS
 from lungbox.training import loop
-from lungbox.training.config import Job, Progress
-from lungbox.training.distillation import folds_seen
-from lungbox.training.loggers import Epoch, WeightsAndBiases, read_log
-from lungbox.training.out_of_fold import keep_out_of_fold
+from lungbox.training.config import TrainingConfig, TrainingProgress
+from lungbox.training.distillation import training_folds_of
+from lungbox.training.loggers import EpochMetrics, WeightsAndBiases, read_log
+from lungbox.training.out_of_fold import save_out_of_fold_predictions
 from lungbox.training.recipe import Recipe, RecipeError, load_recipe
 from lungbox.weights.fetch import sha256
-from lungbox.weights.manifest import Ensemble, Weights, enter, enter_ensemble
+from lungbox.weights.manifest import Ensemble, Weights, register, register_ensemble
 
 # An untuned operating point: the larger channel decides, and 0.5 % of the image is enough.
 _UNTUNED = "not tuned: run `python -m lungbox tune` on a fold it was not trained on"
 
 
 @dataclass(frozen=True)
-class Request:
+class TrainRequest:
     """What is to be trained.
 
     Attributes:
@@ -46,7 +46,7 @@ class Request:
     project: str = ""
 
 
-def run(request: Request, say: Console) -> str:
+def run(request: TrainRequest, console: Console) -> str:
     """Train, show how it goes, and enter the result under a name of its own.
 
     Returns:
@@ -57,28 +57,30 @@ def run(request: Request, say: Console) -> str:
     """
     recipe = load_recipe(request.recipe, request.changes)
     folder = request.folder or Path("runs") / recipe.label
-    trackers = []
+    epoch_loggers = []
     if request.project:
         settings = recipe.model_dump(mode="json")
         digest = hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:8]
-        trackers.append(WeightsAndBiases(request.project, f"{recipe.label}-{digest}", settings))
-    job = Job(
+        epoch_loggers.append(
+            WeightsAndBiases(request.project, f"{recipe.label}-{digest}", settings)
+        )
+    config = TrainingConfig(
         recipe=request.recipe,
         data=request.data,
         run=folder,
         cache=cache_folder(),
         changes=request.changes,
         unlabelled=request.unlabelled,
-        trackers=trackers,
+        epoch_loggers=epoch_loggers,
     )
     with ExitStack() as stack:
-        path = loop.train(job, _OnTerminal(say, stack))
+        path = loop.train(config, _TerminalProgress(console, stack))
     name = _enter(recipe, request, path)
-    _say_entered(name, say)
+    _say_entered(name, console)
     return name
 
 
-def run_all_folds(request: Request, say: Console) -> str:
+def run_all_folds(request: TrainRequest, console: Console) -> str:
     """Train once for each fold, on the others, and keep what each says of the fold left out.
 
     Each run is a folder `fold-K` in the request's; `out_of_fold.npz` beside them holds the maps
@@ -93,7 +95,7 @@ def run_all_folds(request: Request, say: Console) -> str:
     recipe = load_recipe(request.recipe, request.changes)
     if recipe.validation.patience:
         raise RecipeError("--folds all: without patience, by which each fold would choose weights")
-    if recipe.distillation and folds_seen(recipe.distillation.teacher):
+    if recipe.distillation and training_folds_of(recipe.distillation.teacher):
         raise RecipeError(
             f"--folds all: {recipe.distillation.teacher}, the teacher, has seen folds that its "
             "students are to be asked about"
@@ -105,34 +107,34 @@ def run_all_folds(request: Request, say: Console) -> str:
         changes = [f"data.folds={others}", f"name='{recipe.name}-fold{fold}'"]
         if recipe.validation.fold is not None:
             changes.append(f"validation.fold={fold}")
-        say.print(f"Fold {fold}, trained on the others", markup=False)
+        console.print(f"Fold {fold}, trained on the others", markup=False)
         one = replace(
             request,
             folder=folder / f"fold-{fold}",
             changes=(*request.changes, *changes),
         )
-        names.append(run(one, say))
-    path = keep_out_of_fold(names, request.data, folder / "out_of_fold.npz", say)
+        names.append(run(one, console))
+    path = save_out_of_fold_predictions(names, request.data, folder / "out_of_fold.npz", console)
     digest = hashlib.sha256(" ".join(names).encode()).hexdigest()[:8]
     name = f"{recipe.label}-folds-{digest}"
     alone = _alone(names[0], recipe)
-    enter_ensemble(name, alone.model_copy(update={"members": tuple(names)}))
-    say.print(f"{path}: what each says of the fold it has not seen", markup=False)
-    _say_entered(name, say)
+    register_ensemble(name, alone.model_copy(update={"members": tuple(names)}))
+    console.print(f"{path}: what each says of the fold it has not seen", markup=False)
+    _say_entered(name, console)
     return name
 
 
-def _say_entered(name: str, say: Console) -> None:
+def _say_entered(name: str, console: Console) -> None:
     command = f"python -m lungbox predict IMAGE_DIR --ensemble {name}"
-    say.print(f"Entered as {name}: {command}", markup=False)
+    console.print(f"Entered as {name}: {command}", markup=False)
 
 
-def _enter(recipe: Recipe, request: Request, path: Path) -> str:
+def _enter(recipe: Recipe, request: TrainRequest, path: Path) -> str:
     digest = sha256(path)
     name = f"{recipe.label}-{digest[:8]}"
     folds = set(recipe.data.folds)
     if recipe.distillation:
-        folds |= folds_seen(recipe.distillation.teacher)
+        folds |= training_folds_of(recipe.distillation.teacher)
     weights = Weights(
         architecture=recipe.architecture,
         image_size=_image_size(recipe, path.parent),
@@ -143,7 +145,7 @@ def _enter(recipe: Recipe, request: Request, path: Path) -> str:
         folds=tuple(sorted(folds)),
         selected_on=recipe.validation.fold if recipe.validation.patience else None,
     )
-    enter(name, weights, _alone(name, recipe))
+    register(name, weights, _alone(name, recipe))
     return name
 
 
@@ -159,33 +161,35 @@ def _image_size(recipe: Recipe, run: Path) -> int:
     return recipe.image_size_of(epoch or recipe.epochs)
 
 
-class _OnTerminal(Progress):
+class _TerminalProgress(TrainingProgress):
     """Bars for reading, asking and training, and a line for each epoch."""
 
-    def __init__(self, say: Console, stack: ExitStack) -> None:
-        self._say, self._stack = say, stack
-        self._bar: Bar | None = None
+    def __init__(self, console: Console, stack: ExitStack) -> None:
+        self._say, self._stack = console, stack
+        self._bar: ProgressBar | None = None
         self._batch_size = 1
 
     def reading(self, images: int) -> Callable[[], object]:
-        return self._stack.enter_context(bar(self._say, "Reading", images)).advance
+        return self._stack.enter_context(progress_bar(self._say, "Reading", images)).advance
 
-    def teaching(self, images: int) -> Callable[[int], object]:
+    def predicting_with_teacher(self, images: int) -> Callable[[int], object]:
         self._stack.close()
-        return self._stack.enter_context(bar(self._say, "Asking the teacher", images)).advance
+        return self._stack.enter_context(
+            progress_bar(self._say, "Asking the teacher", images)
+        ).advance
 
     def training(self, steps: int, done: int, batch_size: int) -> None:
         self._stack.close()
         self._batch_size = batch_size
         total, done = steps * batch_size, done * batch_size
-        self._bar = self._stack.enter_context(bar(self._say, "Training", total, done))
+        self._bar = self._stack.enter_context(progress_bar(self._say, "Training", total, done))
 
     def step(self, loss: float) -> None:
         if self._bar is not None:
             self._bar.advance(self._batch_size)
             self._bar.describe(f"Training, loss {loss:.3f}")
 
-    def epoch(self, epoch: Epoch) -> None:
+    def epoch(self, epoch: EpochMetrics) -> None:
         figures = epoch.known
         parts = [f"{name.removesuffix('_loss')} {value:.4f}" for name, value in figures.items()
                  if name.endswith("_loss")]  # fmt: skip

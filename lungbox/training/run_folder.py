@@ -8,8 +8,8 @@ from pathlib import Path
 
 import tomli_w
 
-from lungbox.common.files import replacing
-from lungbox.training.data import Materials
+from lungbox.common.files import atomic_write
+from lungbox.training.data import TrainingData
 from lungbox.training.loggers import LOG
 from lungbox.training.recipe import Recipe, RecipeError, find_recipe, load_recipe
 
@@ -61,7 +61,7 @@ class RunFolder:
             if path != kept:
                 path.unlink(missing_ok=True)
 
-    def claim(self, recipe: Recipe, recipe_path: Path, materials: Materials) -> None:
+    def claim(self, recipe: Recipe, recipe_path: Path, training_data: TrainingData) -> None:
         """Make it the folder of this recipe on these images.
 
         Raises:
@@ -77,7 +77,7 @@ class RunFolder:
                 f"{self.path} holds a run of another recipe; give another --run, or remove that "
                 "folder"
             )
-        used = _table(materials)
+        used = _table(training_data)
         # A spreadsheet may have saved it in another encoding: then it is another table.
         other = self.images.is_file() and self.images.read_text("utf-8", "replace") != used
         if other and not self.weights.is_file():
@@ -90,23 +90,23 @@ class RunFolder:
     def _write(self, recipe: Recipe, recipe_path: Path, used: str) -> None:
         self.path.mkdir(parents=True, exist_ok=True)
         if not self.images.is_file():
-            with replacing(self.images) as file:
+            with atomic_write(self.images) as file:
                 file.write(used)
         if self.asked.is_file():
             return
         if load_recipe(recipe_path) == recipe:
             shutil.copyfile(find_recipe(recipe_path), self.asked)  # with its comments
         else:
-            with replacing(self.asked, "wb") as file:
+            with atomic_write(self.asked, "wb") as file:
                 tomli_w.dump(recipe.model_dump(mode="json", exclude_unset=True), file)
 
 
-def _table(materials: Materials) -> str:
+def _table(training_data: TrainingData) -> str:
     """In the order they have, for what is drawn depends on it."""
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
     table.writerow(_IMAGES)
-    for use, cache in (("trained on", materials.images), ("scored on", materials.held_out)):
+    for use, cache in (("trained on", training_data.images), ("scored on", training_data.held_out)):
         for image in cache.dataset.images if cache else ():
             table.writerow((use, image.source, image.fold, image.identity))
     return text.getvalue()

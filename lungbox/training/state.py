@@ -7,7 +7,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from lungbox.common.files import replacing
+from lungbox.common.files import atomic_write
 from lungbox.weights.formats.safetensors import WeightsError
 
 
@@ -16,7 +16,7 @@ def save_state(
 ) -> None:
     """Write what a run needs to go on after `epochs` finished epochs, atomically."""
     tensors = {key: np.asarray(v) for key, v in _variables(model, optimizer).items()}
-    with replacing(path, "wb") as file:
+    with atomic_write(path, "wb") as file:
         file.write(save(tensors, metadata={"epochs": str(epochs)}))
 
 

@@ -11,7 +11,7 @@ Shape = Literal["rectangle", "ellipse"]
 Edges = Literal["soft", "hard", "truncated"]
 
 
-def paint(
+def rasterize(
     boxes: NDArray[np.float32],
     size: tuple[int, int],
     side: int,
@@ -40,7 +40,9 @@ def paint(
     return mask
 
 
-def paint_edges(boxes: NDArray[np.float32], size: tuple[int, int], side: int) -> NDArray[np.uint8]:
+def rasterize_edges(
+    boxes: NDArray[np.float32], size: tuple[int, int], side: int
+) -> NDArray[np.uint8]:
     """Strips along the edges of boxes, inside them, a sixth of the box thick.
 
     Args:
@@ -59,7 +61,7 @@ def paint_edges(boxes: NDArray[np.float32], size: tuple[int, int], side: int) ->
         np.stack([x1, y1, x1 + across, y2], axis=1),
         np.stack([x2 - across, y1, x2, y2], axis=1),
     )
-    return np.stack([paint(strip, size, side) for strip in strips], axis=-1)
+    return np.stack([rasterize(strip, size, side) for strip in strips], axis=-1)
 
 
 def _rectangle(box: NDArray[np.float64], side: int) -> NDArray[np.uint8]:

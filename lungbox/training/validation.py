@@ -8,20 +8,20 @@ from typing import Any
 import numpy as np
 
 from lungbox.architecture.ensemble import average
-from lungbox.datasets.cache import Cache
-from lungbox.engines.base import padded
-from lungbox.evaluation.operating_point import Grid, cross_fit, image_scores, mix_weights
-from lungbox.evaluation.predictions import Maps, levels
+from lungbox.datasets.cache import PreparedImages
+from lungbox.engines.base import pad_batch
+from lungbox.evaluation.operating_point import SearchGrid, cross_fit, image_scores, mix_weights
+from lungbox.evaluation.predictions import DatasetPredictions, to_uint8
 from lungbox.metrics import auc, rsna_score
 from lungbox.radiograph import resize_area
 from lungbox.training.batches import Batches
 from lungbox.training.loggers import MASK_METRICS
-from lungbox.training.model import Trainee
+from lungbox.training.model import TrainableNetwork
 from lungbox.training.recipe import Recipe
 from lungbox.training.sections import Augmentation, Stage
 
 # Coarser than what an operating point is chosen from: it is searched again and again.
-_GRID = Grid(thresholds=(0.3, 0.4, 0.5), min_areas=(0.005,), shrinks=(0.0625,), gates=30)
+_GRID = SearchGrid(thresholds=(0.3, 0.4, 0.5), min_areas=(0.005,), shrinks=(0.0625,), gates=30)
 
 
 @dataclass(frozen=True)
@@ -45,11 +45,11 @@ class Score:
     val_f1: float = nan
 
 
-class Validation:
+class ValidationScorer:
     """Scores a network as it is.
 
     Args:
-        trainee: the network in training.
+        trainable: the network in training.
         images: prepared, at the network's size or larger.
         recipe: its batch size, masks and validation.
         stage: its image size.
@@ -57,40 +57,47 @@ class Validation:
     """
 
     def __init__(
-        self, trainee: Trainee, images: Cache, recipe: Recipe, stage: Stage, stride: int
+        self,
+        trainable: TrainableNetwork,
+        images: PreparedImages,
+        recipe: Recipe,
+        stage: Stage,
+        stride: int,
     ) -> None:
         self._images, self._batch_size = images, recipe.batch_size
         # Gives networks without an image head the score they have in use.
-        self._model = average([(trainee.kept, 1.0)])
-        self._whole = trainee.whole
+        self._model = average([(trainable.inference_model, 1.0)])
+        self._whole = trainable.training_model
         once = _once_in_order(recipe)
-        self._batches = Batches(images, once, stage, 0, stride, heads=trainee.heads)
+        self._batches = Batches(images, once, stage, 0, stride, heads=trainable.heads)
 
     def score(self) -> Score:
         """The score at this moment."""
-        maps = self._maps()
-        parts = image_scores(maps, cross_fit(maps, _GRID).points)
-        truth = np.array([len(image.boxes) > 0 for image in maps.dataset.images])
-        found = mask_figures(self._whole.evaluate(self._batches, verbose=0, return_dict=True))
+        predictions = self._maps()
+        parts = image_scores(predictions, cross_fit(predictions, _GRID).points)
+        truth = np.array([len(image.boxes) > 0 for image in predictions.dataset.images])
+        found = mask_metrics_of(self._whole.evaluate(self._batches, verbose=0, return_dict=True))
         return Score(
-            rsna_metric=rsna_score(parts, mix_weights(maps.dataset)),
-            auc=auc(truth, maps.scores),
+            rsna_metric=rsna_score(parts, mix_weights(predictions.dataset)),
+            auc=auc(truth, predictions.scores),
             **{f"val_{name}": value for name, value in found.items()},
         )
 
-    def _maps(self) -> Maps:
+    def _maps(self) -> DatasetPredictions:
         side, opacity, scores = self._model.input_shape[1], [], []
         for first in range(0, len(self._images), self._batch_size):
             batch = self._images.images(slice(first, first + self._batch_size))
             sized = np.stack([resize_area(image, side, side) for image in batch])
-            full = padded(sized, self._batch_size)[..., None].astype(np.float32)
+            full = pad_batch(sized, self._batch_size)[..., None].astype(np.float32)
             output = self._model.predict_on_batch(full)
-            opacity.append(levels(np.asarray(output["mask"])[: len(sized)]))
+            opacity.append(to_uint8(np.asarray(output["mask"])[: len(sized)]))
             scores.append(np.asarray(output["image"])[: len(sized), 0])
-        return Maps(self._images.dataset, np.concatenate(opacity), np.concatenate(scores))
+        return DatasetPredictions(
+            self._images.dataset, np.concatenate(opacity), np.concatenate(scores)
+        )
 
 
-def mask_figures(logs: Mapping[str, float]) -> dict[str, float]:
+def mask_metrics_of(logs: Mapping[str, float]) -> dict[str, float]:
     """The loss and the mask's metrics among what Keras says of an epoch.
 
     It names the output before each metric only where there are several.

@@ -14,13 +14,13 @@ import tomli_w
 from pydantic import Field, ValidationError, model_validator
 
 from lungbox.boxes import OperatingPoint
-from lungbox.common.files import replacing
+from lungbox.common.files import atomic_write
 from lungbox.common.paths import bundle_folders, data_folder, shipped_checkpoints
 from lungbox.constants import REFERENCE_MIN_BOX_AREA, REFERENCE_SHRINK, RSNA_SIZE
-from lungbox.errors import LungboxError, hint
+from lungbox.errors import LungboxError, suggest
 from lungbox.radiograph.prepare import Preparation
 from lungbox.weights.content import Format
-from lungbox.weights.entries import Entry, Precisions, Quantised, Source
+from lungbox.weights.entries import Entry, Int8Entry, Precisions, Source
 from lungbox.weights.locks import locked
 
 NAME = "manifest.toml"
@@ -77,7 +77,7 @@ class Ensemble(Entry):
         flip: whether each radiograph is also read mirrored and the two answers averaged, at
             twice the cost.
         rule, threshold, min_area, shrink, gate, compatibility, split, extent, confidence,
-            one_a_lung: see `boxes.OperatingPoint`.
+            max_one_box_per_lung: see `boxes.OperatingPoint`.
         note: where the operating point comes from, or how to train what is not published.
     """
 
@@ -93,7 +93,7 @@ class Ensemble(Entry):
     split: bool = False
     extent: Literal["all", "mass"] = "all"
     confidence: Literal["mean", "peak", "box"] = "mean"
-    one_a_lung: bool = False
+    max_one_box_per_lung: bool = False
     flip: bool = False
     note: str = ""
 
@@ -127,7 +127,7 @@ class Ensemble(Entry):
         )
 
     @property
-    def shares(self) -> tuple[float, ...]:
+    def normalized_weights(self) -> tuple[float, ...]:
         """The members' shares of the average; they sum to 1."""
         weights = self.weights or (1.0,) * len(self.members)
         return tuple(weight / sum(weights) for weight in weights)
@@ -141,7 +141,7 @@ class Ensemble(Entry):
 
 
 # What can be fetched.
-File = Weights | Quantised
+File = Weights | Int8Entry
 
 
 class Manifest(Entry):
@@ -165,10 +165,10 @@ class Manifest(Entry):
             ManifestError: there is none; the nearest is named.
         """
         if name not in self.weights:
-            raise ManifestError(f"no weights are called {name}; {hint(name, self.weights)}")
+            raise ManifestError(f"no weights are called {name}; {suggest(name, self.weights)}")
         return self.weights[name]
 
-    def seen_by(self, name: str) -> frozenset[int] | None:
+    def training_folds(self, name: str) -> frozenset[int] | None:
         """The folds that the weight file called `name` was trained on or chosen by; None where
         nobody has said so of it, nor of the same file under another name."""
         weights = self.file(name)
@@ -185,7 +185,7 @@ class Manifest(Entry):
             ManifestError: there is none; the nearest is named.
         """
         if name not in self.ensembles:
-            raise ManifestError(f"no ensemble is called {name}; {hint(name, self.ensembles)}")
+            raise ManifestError(f"no ensemble is called {name}; {suggest(name, self.ensembles)}")
         return self.ensembles[name]
 
 
@@ -268,7 +268,7 @@ def check_name(name: str) -> None:
         raise ManifestError(f"{name} is a name of Lungbox's own; choose another")
 
 
-def enter(name: str, weights: Weights, ensemble: Ensemble) -> None:
+def register(name: str, weights: Weights, ensemble: Ensemble) -> None:
     """Enter a weight file, and an ensemble of the same name, into the user's own manifest.
 
     Raises:
@@ -277,7 +277,7 @@ def enter(name: str, weights: Weights, ensemble: Ensemble) -> None:
     _add(name, {name: weights}, ensemble)
 
 
-def enter_ensemble(name: str, ensemble: Ensemble) -> None:
+def register_ensemble(name: str, ensemble: Ensemble) -> None:
     """Enter an ensemble of known weights into the user's own manifest, or replace it there.
 
     Raises:
@@ -286,7 +286,7 @@ def enter_ensemble(name: str, ensemble: Ensemble) -> None:
     _add(name, {}, ensemble)
 
 
-def enter_precisions(key: str, precisions: Precisions) -> None:
+def register_precisions(key: str, precisions: Precisions) -> None:
     """Enter what is known of an ensemble, one of Lungbox's own or not, into the user's own
     manifest, or replace it there."""
     with locked(own_path()):
@@ -295,7 +295,7 @@ def enter_precisions(key: str, precisions: Precisions) -> None:
         write_manifest(own.model_copy(update={"precisions": known}))
 
 
-def forget_precisions(ensemble: str) -> list[Precisions]:
+def remove_precisions(ensemble: str) -> list[Precisions]:
     """Remove from the user's own manifest what is known of an ensemble; gives what that was."""
     with locked(own_path()):
         own = read_manifest(own_path())
@@ -319,7 +319,7 @@ def _add(name: str, weights: dict[str, Weights], ensemble: Ensemble) -> None:
 
 def write_manifest(manifest: Manifest, path: Path | None = None) -> None:
     """Write a manifest file; the user's own by default."""
-    with replacing(path or own_path(), "wb") as file:
+    with atomic_write(path or own_path(), "wb") as file:
         tomli_w.dump(manifest.model_dump(mode="json", exclude_defaults=True), file)
 
 

@@ -14,9 +14,9 @@ shapes = array_shapes(min_dims=2, max_dims=2, max_side=24)
 
 
 @given(arrays(bool, shapes, elements=st.booleans()))
-def test_boxes_pixels_and_order(painted):
-    theirs = regionprops(label(painted, connectivity=2))
-    ours = components(painted)
+def test_boxes_pixels_and_order(binary):
+    theirs = regionprops(label(binary, connectivity=2))
+    ours = components(binary)
     assert [(r.top, r.left, r.bottom, r.right) for r in ours] == [r.bbox for r in theirs]
     assert [r.area_box for r in ours] == [r.area_bbox for r in theirs]
     for one, other in zip(ours, theirs, strict=True):

@@ -157,7 +157,7 @@ def test_one_box_a_lung_is_the_most_certain():
     mask = mask_of((2, 2, 8, 8), (2, 20, 8, 26), inside=0.7)
     mask[4:10, 20:26] = (0.2, 0.8)
     mask[20:26, 2:8] = (0.1, 0.9)
-    boxes, scores = regions(mask, (32, 32), 1, replace(PLAIN, one_a_lung=True))
+    boxes, scores = regions(mask, (32, 32), 1, replace(PLAIN, max_one_box_per_lung=True))
     assert boxes.tolist() == [[2, 20, 8, 26], [20, 4, 26, 10]]
     assert scores == pytest.approx([0.9, 0.8])
 
@@ -195,7 +195,7 @@ def test_halves_of_a_wide_mask_are_those_of_its_width():
     for left, value in ((8, 0.6), (17, 0.9), (22, 0.8), (40, 0.7)):
         opacity[2:6, left : left + 4] = value
         opacity[:, 21] = 0
-    one = replace(PLAIN, one_a_lung=True)
+    one = replace(PLAIN, max_one_box_per_lung=True)
     boxes, scores = regions(grid_of(opacity), (48, 24), 1, one)
     assert boxes.tolist() == [[17, 2, 21, 6], [40, 2, 44, 6]]
     assert scores == pytest.approx([0.9, 0.7])

@@ -9,11 +9,11 @@ import pytest
 from lungbox.boxes.geometry import as_boxes
 from lungbox.datasets import Dataset, LabelledRadiograph
 from lungbox.findings import Findings, opacities
-from lungbox.inference.files import Source
-from lungbox.inference.predictor import Outcome
+from lungbox.inference.files import ImageFile
+from lungbox.inference.predictor import ImageResult
 from lungbox.radiograph import Radiograph
-from lungbox.submission import Prediction
-from lungbox.submission.vinbigdata import ClassedPrediction
+from lungbox.submission import SubmittedBoxes
+from lungbox.submission.vinbigdata import SubmittedClassBoxes
 
 CORNERS = ((1.5, 2, 30, 40.25), (0, 0, 200, 100))
 
@@ -42,8 +42,8 @@ def pixels():
 
 def outcome():
     mask = np.linspace(0, 1, 24, dtype=np.float32).reshape(3, 4, 2)
-    source = Source(Path("a.png"), "a", "a.png")
-    return Outcome(source, findings(), mask, radiograph=Radiograph(pixels(), Path("a.png")))
+    source = ImageFile(Path("a.png"), "a", "a.png")
+    return ImageResult(source, findings(), mask, radiograph=Radiograph(pixels(), Path("a.png")))
 
 
 MADE = (
@@ -51,8 +51,8 @@ MADE = (
     labelled,
     outcome,
     lambda: Radiograph(pixels(), Path("a.png"), "view LL"),
-    lambda: Prediction(as_boxes(CORNERS), np.array([0.9, 0.5], np.float32)),
-    lambda: ClassedPrediction(as_boxes(CORNERS), np.ones(2, np.float32), np.array([3, 14])),
+    lambda: SubmittedBoxes(as_boxes(CORNERS), np.array([0.9, 0.5], np.float32)),
+    lambda: SubmittedClassBoxes(as_boxes(CORNERS), np.ones(2, np.float32), np.array([3, 14])),
 )
 CASES = [
     pytest.param(make, field.name, id=f"{type(make()).__name__}.{field.name}")

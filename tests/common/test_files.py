@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from lungbox.common.files import replacing
+from lungbox.common.files import atomic_write
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ def umask():
 def test_a_new_file_has_what_the_umask_leaves(tmp_path, umask, mask, expected, mode):
     umask(mask)
     for _ in range(2):  # new, then replaced
-        with replacing(tmp_path / "a.csv", mode) as file:
+        with atomic_write(tmp_path / "a.csv", mode) as file:
             file.write("x" if mode == "w" else b"x")
         assert stat.S_IMODE((tmp_path / "a.csv").stat().st_mode) == expected
     assert umask(mask) == mask
@@ -38,7 +38,7 @@ def test_the_umask_is_not_changed_for_other_threads(tmp_path, umask, monkeypatch
         patch.setattr(os, "umask", changed)
 
         def write(number):
-            with replacing(tmp_path / f"{number % 4}.txt") as file:
+            with atomic_write(tmp_path / f"{number % 4}.txt") as file:
                 file.write(f"{number}\n")
 
         with ThreadPoolExecutor(8) as threads:
@@ -51,11 +51,11 @@ def test_the_umask_is_not_changed_for_other_threads(tmp_path, umask, monkeypatch
 
 def test_a_write_that_fails_leaves_the_file_before_it(tmp_path):
     path = tmp_path / "folder" / "a.txt"
-    with replacing(path) as file:
+    with atomic_write(path) as file:
         file.write("Ä\n")
 
     def write_half():
-        with replacing(path) as file:
+        with atomic_write(path) as file:
             file.write("half")
             raise KeyboardInterrupt
 

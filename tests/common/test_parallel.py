@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lungbox.common.parallel import Finished, Stages, through
+from lungbox.common.parallel import Finished, Stages, run_prefetched
 
 
 class Machine:
@@ -46,7 +46,7 @@ def test_every_result_in_order_whatever_takes_long(count, batch_size, spare, del
             taken.append(number)
             yield number
 
-    for place, result in enumerate(through(sources(), machine.stages(), batch_size, ahead)):
+    for place, result in enumerate(run_prefetched(sources(), machine.stages(), batch_size, ahead)):
         assert result == 2 * place
         assert len(taken) - place <= ahead
     assert len(taken) == count
@@ -72,7 +72,7 @@ def test_a_slow_file_does_not_keep_the_others_from_the_machine():
         return answer
 
     stages = Stages(read, run, lambda batch, answer: list(answer))
-    assert list(through(range(1, 40), stages, 1, 12)) == list(range(2, 80, 2))
+    assert list(run_prefetched(range(1, 40), stages, 1, 12)) == list(range(2, 80, 2))
 
 
 def test_the_machine_has_no_pause_while_a_caller_takes_its_time():
@@ -93,7 +93,7 @@ def test_the_machine_has_no_pause_while_a_caller_takes_its_time():
         return answer
 
     stages = Stages(read, run, lambda batch, answer: list(answer))
-    results = through(range(40), stages, 4, 40)
+    results = run_prefetched(range(40), stages, 4, 40)
     assert next(results) == 0
     for _ in range(3):  # that batch, and two that are with the machine at that time
         assert have_run.acquire(timeout=5)
@@ -105,7 +105,7 @@ def test_the_machine_has_no_pause_while_a_caller_takes_its_time():
 
 def test_batches_are_full_while_there_is_enough():
     machine = Machine()
-    list(through(range(1, 400), machine.stages(), 8, 48))
+    list(run_prefetched(range(1, 400), machine.stages(), 8, 48))
     assert sum(len(batch) < 8 for batch in machine.batches) <= 2
 
 
@@ -118,7 +118,7 @@ def test_what_a_stage_raises_ends_it(stage):
     stages = {"read": machine.read, "run": machine.run, "finish": lambda _, answer: answer}
     started = time.monotonic()
     with pytest.raises(OSError, match="broken"):
-        list(through(range(1, 10_000), Stages(**stages | {stage: fail}), 4, 16))
+        list(run_prefetched(range(1, 10_000), Stages(**stages | {stage: fail}), 4, 16))
     assert time.monotonic() - started < 5
 
 
@@ -131,7 +131,7 @@ def test_whoever_has_seen_enough_stops_the_reading():
             taken.append(number)
             yield number
 
-    results = through(sources(), machine.stages(), 4, 16)
+    results = run_prefetched(sources(), machine.stages(), 4, 16)
     assert next(results) == 2
     results.close()
     count = len(taken)
@@ -150,7 +150,9 @@ def test_a_result_does_not_wait_for_what_is_read_later():
         return number
 
     machine = Machine()
-    results = through(range(1, 30), Stages(read, machine.run, lambda _, answer: answer), 4, 16)
+    results = run_prefetched(
+        range(1, 30), Stages(read, machine.run, lambda _, answer: answer), 4, 16
+    )
     assert [next(results) for _ in range(8)] == list(range(2, 18, 2))
     handed_on.set()
     assert len(list(results)) == 21
@@ -164,6 +166,6 @@ def test_one_thread_runs_what_several_read():
         names.add(threading.current_thread().name)
         return machine.run(batch)
 
-    list(through(range(200), Stages(machine.read, run, lambda _, answer: answer), 4, 16))
+    list(run_prefetched(range(200), Stages(machine.read, run, lambda _, answer: answer), 4, 16))
     assert len(names) == 1
     assert not names & machine.read_by

@@ -8,9 +8,9 @@ from PIL import Image
 
 from lungbox.constants import OPACITY
 from lungbox.datasets.phantom import draw
-from lungbox.inference.files import gather
+from lungbox.inference.files import find_image_files
 from lungbox.inference.predictor import load
-from lungbox.weights.manifest import Ensemble, enter, load_manifest
+from lungbox.weights.manifest import Ensemble, load_manifest, register
 from tests.conftest import ROOT
 from tests.tiny import enter_tiny
 
@@ -19,7 +19,7 @@ def test_members_are_kept_and_drawn(own_home, tmp_path):
     for seed, name in enumerate(("one", "two")):
         enter_tiny(tmp_path, name, seed)
     weights = load_manifest().weights
-    enter("both", weights["one"], Ensemble(members=("one", "two"), weights=(1, 3), min_area=0))
+    register("both", weights["one"], Ensemble(members=("one", "two"), weights=(1, 3), min_area=0))
     folder = tmp_path / "in/deep"
     folder.mkdir(parents=True)
     for number in range(3):
@@ -32,7 +32,7 @@ def test_members_are_kept_and_drawn(own_home, tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert not (tmp_path / "out/overlays").exists()
-    sources, _ = gather(tmp_path / "in")
+    sources, _ = find_image_files(tmp_path / "in")
     alone = {name: list(load(name).predict_all(sources)) for name in ("one", "two")}
     for number, source in enumerate(sources):
         with np.load(tmp_path / f"out/members/{source.identity}.npz") as kept:

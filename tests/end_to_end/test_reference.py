@@ -74,7 +74,7 @@ def lungbox(*arguments):
     return done.stderr
 
 
-def averaged(files, images):
+def moving_average_weights(files, images):
     """The mean of the four networks' outputs, `(N, 128, 128, 2)`."""
     total = 0.0
     for name, file in files.items():
@@ -116,7 +116,7 @@ def test_forty_real_radiographs(files, radiographs, own_home, tmp_path):
     for name, file in files.items():
         lungbox("weights", "add", "reference_" + name.removesuffix("_reference"), file)
     paths = sorted(radiographs.iterdir())
-    masks = averaged(files, np.stack([gray(path) for path in paths]))
+    masks = moving_average_weights(files, np.stack([gray(path) for path in paths]))
     expected = {path.stem: boxes_by_hand(mask) for path, mask in zip(paths, masks, strict=True)}
     varied = {str(boxes) for boxes in expected.values()}
     assert len(varied) > COUNT / 2

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from lungbox.inference.files import gather
+from lungbox.inference.files import find_image_files
 from tests.conftest import ROOT
 
 # A run that says at its end what has been imported, and its peak of memory in megabytes.
@@ -40,7 +40,7 @@ def predict(images, output) -> dict:
 @pytest.fixture
 def times(examples, tmp_path):
     """Folders of the examples, each as often as asked."""
-    files = [source.path for source in gather(examples)[0]]
+    files = [source.path for source in find_image_files(examples)[0]]
 
     def made(count):
         folder = tmp_path / f"{count}-times"

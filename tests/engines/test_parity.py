@@ -10,8 +10,8 @@ import lungbox
 from lungbox.boxes.geometry import iou
 from lungbox.engines.precision import fastest
 from lungbox.findings import Findings
-from lungbox.inference.files import Source, gather
-from lungbox.weights.entries import LEAST_SAME
+from lungbox.inference.files import ImageFile, find_image_files
+from lungbox.weights.entries import MIN_SAME_COUNT
 
 # Boxes of two engines may differ where a probability lies on the threshold; nowhere else.
 _PIXEL = 1.0
@@ -20,7 +20,7 @@ _PIXEL = 1.0
 @pytest.mark.real
 @pytest.mark.slow
 def test_keras_and_openvino_draw_the_same_boxes_on_300_real_radiographs(shared):
-    sources = gather(shared / "rsna" / "images")[0][::6][:300]
+    sources = find_image_files(shared / "rsna" / "images")[0][::6][:300]
     assert len(sources) == 300
     found = []
     for engine in ("keras", "openvino"):
@@ -46,14 +46,14 @@ exact_integers = pytest.mark.skipif(
 )
 
 
-def found(sources: list[Source], precision: str) -> list[Findings]:
+def found(sources: list[ImageFile], precision: str) -> list[Findings]:
     detector = lungbox.load("default", "openvino", batch_size=8, precision=precision)
     return [outcome.findings for outcome in detector.predict_all(sources)]
 
 
 @exact_integers
 def test_eight_bits_draw_nearly_the_same_boxes(examples):
-    sources = gather(examples)[0]
+    sources = find_image_files(examples)[0]
     pairs = list(zip(found(sources, "float32"), found(sources, "int8"), strict=True))
     assert [len(exact.boxes) for exact, _ in pairs] == [len(rough.boxes) for _, rough in pairs]
     for exact, rough in pairs:
@@ -68,6 +68,8 @@ def test_eight_bits_draw_nearly_the_same_boxes(examples):
 @pytest.mark.real
 @pytest.mark.slow
 def test_eight_bits_keep_the_number_of_boxes_on_300_real_radiographs(shared):
-    sources = gather(shared / "rsna" / "images")[0][::6][:300]
+    sources = find_image_files(shared / "rsna" / "images")[0][::6][:300]
     pairs = zip(found(sources, "float32"), found(sources, "int8"), strict=True)
-    assert np.mean([len(exact.boxes) == len(rough.boxes) for exact, rough in pairs]) >= LEAST_SAME
+    assert (
+        np.mean([len(exact.boxes) == len(rough.boxes) for exact, rough in pairs]) >= MIN_SAME_COUNT
+    )

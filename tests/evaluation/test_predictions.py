@@ -8,8 +8,8 @@ import pytest
 from lungbox import datasets
 from lungbox.datasets import store
 from lungbox.datasets.phantom import write_rsna
-from lungbox.engines import Job, Prediction
-from lungbox.evaluation.predictions import predict_maps
+from lungbox.engines import BatchPrediction, EngineConfig
+from lungbox.evaluation.predictions import predict_dataset
 from lungbox.radiograph import RadiographError, prepare, read
 
 
@@ -26,10 +26,10 @@ class _Means:
         self.asked += len(images)
         scores = images.mean(axis=(1, 2)).astype(np.float32) / 255
         masks = np.broadcast_to(scores[:, None, None, None], (len(images), 4, 4, 2))
-        return Prediction(masks, scores, None)
+        return BatchPrediction(masks, scores, None)
 
 
-class _Job(Job):
+class _Job(EngineConfig):
     image_size = 64
 
 
@@ -48,17 +48,17 @@ def _unreadable(path):
     return fail
 
 
-def _check(maps):
-    for row, image in enumerate(maps.dataset.images):
+def _check(predictions):
+    for row, image in enumerate(predictions.dataset.images):
         expected = prepare(read(image.path).pixels, 64).mean() / 255
-        assert maps.scores[row] == pytest.approx(expected, abs=1e-6)
-        assert maps.opacity[row] == pytest.approx(255 * expected, abs=0.5)
+        assert predictions.scores[row] == pytest.approx(expected, abs=1e-6)
+        assert predictions.opacity[row] == pytest.approx(255 * expected, abs=0.5)
 
 
 def test_they_are_predicted_once(dataset, tmp_path):
     engine = _Means()
     for _ in range(2):
-        _check(predict_maps(dataset, engine, tmp_path / "cache"))
+        _check(predict_dataset(dataset, engine, tmp_path / "cache"))
     assert engine.asked == 5
 
 
@@ -67,7 +67,7 @@ def test_another_image_that_cannot_be_read(dataset, tmp_path, monkeypatch):
     engine, cache = _Means(), tmp_path / "cache"
     for failing in (1, 3):
         monkeypatch.setattr(store, "read", _unreadable(dataset.images[failing].path))
-        maps = predict_maps(dataset, engine, cache)
-        assert len(maps.dataset) == 4
-        _check(maps)
+        predictions = predict_dataset(dataset, engine, cache)
+        assert len(predictions.dataset) == 4
+        _check(predictions)
         shutil.rmtree(cache / "prepared")  # caches may be deleted at any time

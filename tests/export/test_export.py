@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 from lungbox.boxes import OperatingPoint, regions
 from lungbox.cli import export as cli_export
 from lungbox.datasets.phantom import draw
-from lungbox.engines import Job, Member, Prediction, start
+from lungbox.engines import BatchPrediction, EngineConfig, Member, start
 from lungbox.errors import LungboxError
 from lungbox.export import FORMATS, ExportError, export
 from lungbox.export import verify as verification
@@ -29,7 +29,7 @@ from lungbox.radiograph import prepare
 from lungbox.radiograph.prepare import resize_nearest
 from lungbox.weights.fetch import sha256
 from lungbox.weights.formats.safetensors import read_tensors
-from lungbox.weights.manifest import Ensemble, Weights, enter
+from lungbox.weights.manifest import Ensemble, Weights, register
 from tests.conftest import ROOT
 from tests.tiny import SIDE, save_tiny, weights_of
 
@@ -65,7 +65,7 @@ def enter_varied(folder, name, side, **ensemble):
     tensors["mask_logits/kernel"] *= 1000
     save_file(tensors, path)
     weights = weights_of(path, side, trained_on="nothing", licence="none at all")
-    enter(name, weights, Ensemble(**({"min_area": 0.0} | ensemble)))
+    register(name, weights, Ensemble(**({"min_area": 0.0} | ensemble)))
 
 
 @pytest.fixture(scope="module", params=FORMATS)
@@ -79,8 +79,8 @@ def exported(request, home, tmp_path_factory):
 @pytest.fixture(scope="module")
 def keras_says():
     """What Keras says of one batch of the ensemble `two`, mirrored or not."""
-    job, _ = open_ensemble("two", 5)
-    return start("keras", replace(job, flip=False))
+    config, _ = open_ensemble("two", 5)
+    return start("keras", replace(config, flip=False))
 
 
 def chests(count, side):
@@ -92,7 +92,7 @@ def test_members_of_different_sizes_in_one_file(exported, keras_says):
     assert made.images == 8
     assert 0 <= made.difference <= 1e-4
     images = chests(5, LARGE)
-    found = Runner(form, keras_says.job, open_file(form, made.path), None).predict(images)
+    found = Runner(form, keras_says.config, open_file(form, made.path), None).predict(images)
     expected = keras_says.predict(images)
     assert np.abs(found.masks - expected.masks).max() < 1e-4
     assert np.abs(found.scores - expected.scores).max() < 1e-4
@@ -204,8 +204,8 @@ def test_other_formats_than_savedmodel_are_refused_from_jax(form, tmp_path, monk
     ],
 )
 def test_a_file_that_differs_is_not_kept(spoil, sentence, tmp_path, monkeypatch):
-    job, _ = open_ensemble("tiny", 8)
-    engine = start("keras", job)
+    config, _ = open_ensemble("tiny", 8)
+    engine = start("keras", config)
 
     def spoilt(*_):
         def run(images):
@@ -246,11 +246,11 @@ def test_a_file_its_runtime_cannot_run_gets_a_sentence(tmp_path, monkeypatch):
 
 class _Says:
     def __init__(self, masks, scores):
-        self.name, self.job = "it", Job("x", (), 1)
+        self.name, self.config = "it", EngineConfig("x", (), 1)
         self.said = (masks, scores, None)
 
     def predict(self, images):
-        return Prediction(*self.said)
+        return BatchPrediction(*self.said)
 
 
 def test_other_boxes_of_nearly_the_same_masks_are_refused():
@@ -271,12 +271,12 @@ def test_other_boxes_of_nearly_the_same_masks_are_refused():
 def test_radiographs_are_real_ones_or_drawn(monkeypatch, tmp_path):
     path = tmp_path / "none"
     member = Member("m", Weights(architecture="unet_lite0", image_size=SIDE), path, 1.0)
-    job = Job("x", (member,), 1)
-    real, sizes = verification.radiographs(job)
+    config = EngineConfig("x", (member,), 1)
+    real, sizes = verification.radiographs(config)
     assert real.shape == (8, SIDE, SIDE)
     assert min(min(size) for size in sizes) > 500
     monkeypatch.setattr(verification, "shipped_checkpoints", lambda: tmp_path / "checkpoints")
-    drawn, sizes = verification.radiographs(job)
+    drawn, sizes = verification.radiographs(config)
     assert drawn.shape == (8, SIDE, SIDE)
     assert not np.array_equal(real, drawn)
     assert len(sizes) == 8

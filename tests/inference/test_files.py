@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from lungbox.inference.files import gather
+from lungbox.inference.files import find_image_files
 from lungbox.radiograph import RadiographError, read
 
 
@@ -23,7 +23,7 @@ def called(sources):
 
 def test_identities_lose_known_endings_only(tmp_path):
     make(tmp_path, "a.DCM", "b.jpeg", "1.2.840.113619.2", "1.2.3.dcm", "c.tar.gz", "d.Dicom")
-    sources, shared = gather(tmp_path)
+    sources, shared = find_image_files(tmp_path)
     assert called(sources) == {
         "a.DCM": "a",
         "b.jpeg": "b",
@@ -38,7 +38,7 @@ def test_identities_lose_known_endings_only(tmp_path):
 
 def test_files_of_one_name_are_called_by_their_paths(tmp_path):
     make(tmp_path, "x/one.png", "y/one.dcm", "y/one.png", "two.png")
-    sources, shared = gather(tmp_path)
+    sources, shared = find_image_files(tmp_path)
     assert called(sources) == {
         "x/one.png": "x/one.png",
         "y/one.dcm": "y/one.dcm",
@@ -53,18 +53,18 @@ def test_hidden_files_clutter_and_results_are_left_out(tmp_path):
         tmp_path, ".DS_Store", ".git/x", "Thumbs.db", "sub/DICOMDIR", "__MACOSX/._a.png", "a.png",
         "predictions/submission.csv", "predictions/overlays/a.png",
     )  # fmt: skip
-    sources, _ = gather(tmp_path, leave_out=tmp_path / "predictions")
+    sources, _ = find_image_files(tmp_path, leave_out=tmp_path / "predictions")
     assert called(sources) == {"a.png": "a"}
 
 
 def test_results_may_go_into_a_folder_above(tmp_path):
     make(tmp_path, "in/a.png")
-    assert len(gather(tmp_path / "in", tmp_path)[0]) == 1
+    assert len(find_image_files(tmp_path / "in", tmp_path)[0]) == 1
 
 
 def test_a_path_may_be_another_files_name(tmp_path):
     make(tmp_path, "one.png", "one.jpg", "one.png.png")
-    sources, _ = gather(tmp_path)
+    sources, _ = find_image_files(tmp_path)
     assert len({source.identity for source in sources}) == 3
 
 
@@ -72,9 +72,9 @@ def test_names_that_cannot_be_written(tmp_path):
     raw = os.fsencode(tmp_path) + b"/caf\xe9.png"
     Path(os.fsdecode(raw)).write_bytes(b"x")
     make(tmp_path, "two\nlines.png", "übung.png")
-    names = {source.identity for source in gather(tmp_path)[0]}
+    names = {source.identity for source in find_image_files(tmp_path)[0]}
     assert names == {"caf\\udce9", "two\\nlines", "übung"}
-    for source in gather(tmp_path)[0]:
+    for source in find_image_files(tmp_path)[0]:
         assert source.path.read_bytes() == b"x"
         source.identity.encode()
 
@@ -84,12 +84,12 @@ def test_links_are_followed_once(tmp_path):
     (tmp_path / "in").mkdir()
     (tmp_path / "in/link").symlink_to(tmp_path / "real")
     (tmp_path / "real/back").symlink_to(tmp_path / "in")
-    assert called(gather(tmp_path / "in")[0]) == {"link/a.png": "a"}
+    assert called(find_image_files(tmp_path / "in")[0]) == {"link/a.png": "a"}
 
 
 def test_a_dangling_link_is_a_file_that_fails(tmp_path):
     (tmp_path / "gone.png").symlink_to(tmp_path / "nowhere")
-    ((source,), _) = gather(tmp_path)
+    ((source,), _) = find_image_files(tmp_path)
     assert source.stamp == "gone"
 
 
@@ -98,28 +98,28 @@ def test_a_closed_folder_is_a_file_that_fails(tmp_path):
     make(tmp_path, "a.png", "closed/b.png")
     (tmp_path / "closed").chmod(0)
     try:
-        assert set(called(gather(tmp_path)[0])) == {"a.png", "closed"}
+        assert set(called(find_image_files(tmp_path)[0])) == {"a.png", "closed"}
     finally:
         (tmp_path / "closed").chmod(0o755)
 
 
 def test_stamps_change_with_the_file(tmp_path):
     make(tmp_path, "a.png")
-    ((before,), _) = gather(tmp_path)
+    ((before,), _) = find_image_files(tmp_path)
     (tmp_path / "a.png").write_bytes(b"xy")
-    ((after,), _) = gather(tmp_path)
+    ((after,), _) = find_image_files(tmp_path)
     assert before.stamp != after.stamp
 
 
 def test_a_single_file(tmp_path):
     make(tmp_path, "a.png")
-    (source,), _ = gather(tmp_path / "a.png")
+    (source,), _ = find_image_files(tmp_path / "a.png")
     assert source.identity == "a"
 
 
 def test_names_that_look_alike_once_they_are_escaped(tmp_path):
     make(tmp_path, "a\nb.jpg", r"a\nb.jpg", r"a\\nb.jpg", r"plain\name.jpg")
-    sources, shared = gather(tmp_path)
+    sources, shared = find_image_files(tmp_path)
     assert {source.path.name: (source.identity, source.relative) for source in sources} == {
         "a\nb.jpg": (r"a\nb.jpg", r"a\nb.jpg"),
         r"a\nb.jpg": (r"a\\nb.jpg", r"a\\nb.jpg"),
@@ -131,7 +131,10 @@ def test_names_that_look_alike_once_they_are_escaped(tmp_path):
 
 def test_a_backslash_alone_stays_as_it_is(tmp_path):
     make(tmp_path, r"a\b.jpg", "line\nend.jpg")
-    assert called(gather(tmp_path)[0]) == {r"a\b.jpg": r"a\b", r"line\nend.jpg": r"line\nend"}
+    assert called(find_image_files(tmp_path)[0]) == {
+        r"a\b.jpg": r"a\b",
+        r"line\nend.jpg": r"line\nend",
+    }
 
 
 def test_what_is_no_file_is_listed_and_fails_when_it_is_read(tmp_path):
@@ -147,7 +150,7 @@ def test_what_is_no_file_is_listed_and_fails_when_it_is_read(tmp_path):
             server.bind("socket")
         finally:
             os.chdir(here)
-    sources, _ = gather(tmp_path)
+    sources, _ = find_image_files(tmp_path)
     said = {}
     for source in sources:
         with pytest.raises(RadiographError) as caught:
@@ -161,5 +164,5 @@ def test_what_is_no_file_is_listed_and_fails_when_it_is_read(tmp_path):
         "socket": "it is a socket",
         "zeros.dcm": "it is a device",
     }
-    ((alone,), _) = gather(tmp_path / "pipe.png")
+    ((alone,), _) = find_image_files(tmp_path / "pipe.png")
     assert (alone.identity, alone.relative) == ("pipe", "pipe.png")

@@ -9,36 +9,36 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lungbox.common.tables import TableError, guarded, read_column, unguarded
+from lungbox.common.tables import TableError, escape_formula, read_column, unescape_formula
 from lungbox.errors import LungboxError
 from lungbox.findings import Findings, opacities
 from lungbox.inference import results
-from lungbox.inference.files import Source
-from lungbox.inference.predictor import Outcome
+from lungbox.inference.files import ImageFile
+from lungbox.inference.predictor import ImageResult
 from lungbox.inference.results import (
-    PlaceError,
-    Totals,
-    check_place,
-    clear_pictures,
+    OutputFolderError,
+    RunSummary,
+    check_output_folder,
+    remove_old_pictures,
     save_members,
     write_results,
 )
-from lungbox.inference.resume import Journal
+from lungbox.inference.resume import ResumeLog
 from lungbox.submission import read_ids, read_submission
 
 FILES = ("submission.csv", "images.csv", "predictions.jsonl", "failed.csv")
 
 
-def source(name: str) -> Source:
-    return Source(Path(name), name.split(".")[0], name, "1-1")
+def source(name: str) -> ImageFile:
+    return ImageFile(Path(name), name.split(".")[0], name, "1-1")
 
 
-def found(name: str, boxes: int = 1, flag: str = "") -> Outcome:
+def found(name: str, boxes: int = 1, flag: str = "") -> ImageResult:
     box = np.array([[10, 20, 40, 60]] * boxes, np.float32).reshape(-1, 4)
     scores = np.full(boxes, 0.5, np.float32)
     file = source(name)
     size = (128, 256)
-    return Outcome(
+    return ImageResult(
         file,
         Findings(file.identity, size, 0.75, box, scores, opacities(boxes), path=name, flag=flag),
     )
@@ -46,7 +46,7 @@ def found(name: str, boxes: int = 1, flag: str = "") -> Outcome:
 
 OUTCOMES = (
     found("a.png"),
-    Outcome(source("b.dcm"), reason='it says "x, y"'),
+    ImageResult(source("b.dcm"), reason='it says "x, y"'),
     found("c.dcm", boxes=0, flag="view LL"),
     found("d.png", boxes=2),
 )
@@ -54,13 +54,13 @@ OUTCOMES = (
 
 def write(
     folder: Path,
-    outcomes: tuple[Outcome, ...] = OUTCOMES,
-    of: tuple[Outcome, ...] = OUTCOMES,
+    results: tuple[ImageResult, ...] = OUTCOMES,
+    of: tuple[ImageResult, ...] = OUTCOMES,
     **options,
-) -> Totals:
-    with Journal(folder, {}) as journal:
-        journal.append(list(outcomes))
-        return write_results(folder, journal, [item.source for item in of], **options)
+) -> RunSummary:
+    with ResumeLog(folder, {}) as resume_log:
+        resume_log.append(list(results))
+        return write_results(folder, resume_log, [item.source for item in of], **options)
 
 
 def table(path: Path) -> list[dict[str, str]]:
@@ -69,7 +69,7 @@ def table(path: Path) -> list[dict[str, str]]:
 
 
 def test_every_file_and_the_totals(tmp_path):
-    assert write(tmp_path) == Totals(read=3, with_boxes=2, flagged=1, failed=1)
+    assert write(tmp_path) == RunSummary(read=3, with_boxes=2, flagged=1, failed=1)
     written = sorted(path.name for path in tmp_path.iterdir() if path.name[0] != ".")
     assert written == sorted(FILES)
     assert (tmp_path / "submission.csv").read_text() == (
@@ -127,25 +127,25 @@ def test_results_are_as_readable_as_other_files(tmp_path):
 
 
 def test_a_place_that_is_free_or_has_older_results(tmp_path):
-    check_place(tmp_path / "not/yet/there", tmp_path / "in")
-    check_place(tmp_path, tmp_path / "in")
+    check_output_folder(tmp_path / "not/yet/there", tmp_path / "in")
+    check_output_folder(tmp_path, tmp_path / "in")
     write(tmp_path)
-    check_place(tmp_path, tmp_path / "in")
+    check_output_folder(tmp_path, tmp_path / "in")
 
 
 def test_a_file_where_the_folder_should_be(tmp_path):
     (tmp_path / "out").write_text("mine")
-    with pytest.raises(PlaceError, match="out: is a file, and results need a folder"):
-        check_place(tmp_path / "out", tmp_path / "in")
+    with pytest.raises(OutputFolderError, match="out: is a file, and results need a folder"):
+        check_output_folder(tmp_path / "out", tmp_path / "in")
     assert (tmp_path / "out").read_text() == "mine"
-    assert issubclass(PlaceError, LungboxError)
+    assert issubclass(OutputFolderError, LungboxError)
 
 
 @pytest.mark.parametrize("name", [*FILES, "run.json"])
 def test_a_folder_where_a_file_should_be(tmp_path, name):
     (tmp_path / name).mkdir()
-    with pytest.raises(PlaceError, match=f"{name}: is a folder where a result file belongs"):
-        check_place(tmp_path, tmp_path / "in")
+    with pytest.raises(OutputFolderError, match=f"{name}: is a folder where a result file belongs"):
+        check_output_folder(tmp_path, tmp_path / "in")
 
 
 def test_what_the_members_say_is_written_whole(tmp_path, monkeypatch):
@@ -173,9 +173,9 @@ def test_what_the_members_say_is_written_whole(tmp_path, monkeypatch):
 @pytest.mark.parametrize("images", ["out", "out/overlays", "out/members/deep"])
 def test_results_never_go_where_radiographs_are(tmp_path, images):
     (tmp_path / images).mkdir(parents=True)
-    with pytest.raises(PlaceError, match="a folder apart from the radiographs"):
-        check_place(tmp_path / "out", tmp_path / images)
-    check_place(tmp_path / images / "predictions", tmp_path / images)
+    with pytest.raises(OutputFolderError, match="a folder apart from the radiographs"):
+        check_output_folder(tmp_path / "out", tmp_path / images)
+    check_output_folder(tmp_path / images / "predictions", tmp_path / images)
 
 
 def test_only_pictures_of_an_earlier_run_are_cleared(tmp_path):
@@ -186,10 +186,10 @@ def test_only_pictures_of_an_earlier_run_are_cleared(tmp_path):
         (tmp_path / name).write_bytes(b"x")
     table = "patientId,score\na,1\n../elsewhere,1\n"
     (tmp_path / "images.csv").write_text(table)
-    clear_pictures(tmp_path, ["deep/b"])
+    remove_old_pictures(tmp_path, ["deep/b"])
     assert (tmp_path / "overlays/a.png").is_file()  # without run.json no run was ended here
     (tmp_path / "run.json").write_text("{}")
-    clear_pictures(tmp_path, [])
+    remove_old_pictures(tmp_path, [])
     assert not [name for name in drawn if (tmp_path / name).exists()]
     assert all((tmp_path / name).is_file() for name in others)
     assert not (tmp_path / "overlays/deep").exists()
@@ -206,16 +206,16 @@ SAVED = {
 
 @pytest.mark.parametrize("how", SAVED)
 def test_images_csv_that_a_spreadsheet_has_saved(tmp_path, how):
-    outcomes = (found("Müller.png"), found("=1+1.png", flag="body part FÜSSE"), found("b.png"))
-    write(tmp_path, outcomes, outcomes)
-    drawn = [tmp_path / "overlays" / f"{outcome.source.identity}.png" for outcome in outcomes]
+    results = (found("Müller.png"), found("=1+1.png", flag="body part FÜSSE"), found("b.png"))
+    write(tmp_path, results, results)
+    drawn = [tmp_path / "overlays" / f"{result.source.identity}.png" for result in results]
     for path in (*drawn, tmp_path / "overlays/mine.png"):
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(b"x")
     (tmp_path / "run.json").write_text("{}")
     table_path = tmp_path / "images.csv"
     table_path.write_bytes(SAVED[how](table_path.read_text("utf-8")))
-    assert clear_pictures(tmp_path, []) == ""
+    assert remove_old_pictures(tmp_path, []) == ""
     assert [path.name for path in (tmp_path / "overlays").iterdir()] == ["mine.png"]
 
 
@@ -229,7 +229,7 @@ def test_an_images_csv_with_an_enormous_cell(tmp_path):
     for name in ("a", "b"):
         (tmp_path / f"overlays/{name}.png").touch()
     usual = csv.field_size_limit()
-    assert clear_pictures(tmp_path, []) == ""
+    assert remove_old_pictures(tmp_path, []) == ""
     assert csv.field_size_limit() == usual
     assert not (tmp_path / "overlays").exists()
 
@@ -241,7 +241,7 @@ def test_an_images_csv_that_cannot_be_read_is_set_aside(tmp_path, content):
     (tmp_path / "images.csv").write_bytes(content)
     (tmp_path / "overlays").mkdir()
     (tmp_path / "overlays/a.png").touch()
-    said = clear_pictures(tmp_path, [])
+    said = remove_old_pictures(tmp_path, [])
     assert said.startswith(f"{tmp_path / 'images.csv'}: ")
     assert said.endswith(
         "; renamed to images.csv.unreadable-2. Pictures of that run are not deleted."
@@ -257,15 +257,15 @@ def test_an_images_csv_that_cannot_be_read_is_set_aside(tmp_path, content):
 
 @given(st.text(st.sampled_from("'=+-@\t\rab 1")))
 def test_cells_for_spreadsheets_are_read_back_equal(text):
-    written = guarded(text)
-    assert unguarded(str(written)) == text
+    written = escape_formula(text)
+    assert unescape_formula(str(written)) == text
     assert not str(written).startswith(("=", "+", "-", "@", "\t", "\r"))
 
 
 def test_names_like_formulas_are_harmless_in_every_table(tmp_path):
     names = ["=cmd|'calc'!A0.png", "+1.png", "-1.png", "@a.png", "'=b.png", "'c.png"]
-    outcomes = (*(found(name) for name in names), Outcome(source("=f.dcm"), reason="-x"))
-    write(tmp_path, outcomes, outcomes)
+    results = (*(found(name) for name in names), ImageResult(source("=f.dcm"), reason="-x"))
+    write(tmp_path, results, results)
     for file in ("submission.csv", "images.csv", "failed.csv"):
         with (tmp_path / file).open(newline="") as written:
             cells = [cell for row in csv.reader(written) for cell in row]
@@ -284,8 +284,8 @@ def test_names_like_formulas_are_harmless_in_every_table(tmp_path):
 
 def test_reasons_are_one_line_of_bounded_length(tmp_path):
     said = "OpenCV(5.0)\n> Overload resolution failed:\r\n\t- " + "words " * 1000
-    outcomes = (*OUTCOMES[:1], Outcome(source("b.dcm"), reason=said), *OUTCOMES[2:])
-    write(tmp_path, outcomes)
+    results = (*OUTCOMES[:1], ImageResult(source("b.dcm"), reason=said), *OUTCOMES[2:])
+    write(tmp_path, results)
     assert len((tmp_path / "failed.csv").read_text().splitlines()) == 2
     ((reason,),) = [[row["reason"]] for row in table(tmp_path / "failed.csv")]
     assert reason.startswith("OpenCV(5.0) > Overload resolution failed: - words words")

@@ -13,9 +13,9 @@ import pytest
 
 from lungbox.errors import LungboxError
 from lungbox.findings import Findings, opacities
-from lungbox.inference.files import Source
-from lungbox.inference.predictor import Outcome
-from lungbox.inference.resume import BusyError, Journal
+from lungbox.inference.files import ImageFile
+from lungbox.inference.predictor import ImageResult
+from lungbox.inference.resume import BusyError, ResumeLog
 from tests.conftest import ROOT
 
 SETTINGS = {"members": [("0f" * 32, 1.0)], "engine": "openvino"}
@@ -25,30 +25,30 @@ class StopError(Exception):
     """What ends a run before it is done."""
 
 
-def outcome(name: str, stamp: str = "1-1", reason: str = "") -> Outcome:
-    source = Source(Path(name), name.removesuffix(".png"), name, stamp)
+def result(name: str, stamp: str = "1-1", reason: str = "") -> ImageResult:
+    source = ImageFile(Path(name), name.removesuffix(".png"), name, stamp)
     if reason:
-        return Outcome(source, reason=reason)
+        return ImageResult(source, reason=reason)
     box = np.array([[1, 2, 30, 40]], np.float32)
     scores = np.array([0.5], np.float32)
     found = Findings(source.identity, (64, 64), 0.75, box, scores, opacities(1), path=name)
-    return Outcome(source, found)
+    return ImageResult(source, found)
 
 
-def stopped(folder: Path, *outcomes: Outcome) -> Path:
+def stopped(folder: Path, *results: ImageResult) -> Path:
     """The journal of a run that ended after these outcomes."""
-    with suppress(StopError), Journal(folder, SETTINGS) as journal:
-        journal.append(list(outcomes))
+    with suppress(StopError), ResumeLog(folder, SETTINGS) as resume_log:
+        resume_log.append(list(results))
         raise StopError
     return folder / ".journal.jsonl"
 
 
 def test_a_stopped_run_leaves_its_outcomes_and_a_finished_one_nothing(tmp_path):
-    stopped(tmp_path / "out", outcome("a.png"), outcome("b.png", "2-2", reason="it is empty"))
-    with Journal(tmp_path / "out", SETTINGS) as journal:
-        assert journal.done() == {"a.png": "1-1", "b.png": "2-2"}
-        assert not journal.discarded
-        first, second = journal.records()
+    stopped(tmp_path / "out", result("a.png"), result("b.png", "2-2", reason="it is empty"))
+    with ResumeLog(tmp_path / "out", SETTINGS) as resume_log:
+        assert resume_log.done() == {"a.png": "1-1", "b.png": "2-2"}
+        assert not resume_log.discarded
+        first, second = resume_log.records()
         assert first["findings"]["findings"][0]["box"] == [1, 2, 30, 40]
         assert second["reason"] == "it is empty"
         assert second["findings"] is None
@@ -70,14 +70,14 @@ def test_a_stopped_run_leaves_its_outcomes_and_a_finished_one_nothing(tmp_path):
     ],
 )
 def test_it_is_cut_off_at_its_first_damaged_line(tmp_path, tail):
-    path = stopped(tmp_path, outcome("a.png"), outcome("b.png"))
+    path = stopped(tmp_path, result("a.png"), result("b.png"))
     whole = path.read_bytes()
     behind = json.dumps({"path": "d.png", "stamp": "1-1", "reason": "x", "findings": None})
     path.write_bytes(whole + tail + (behind.encode() + b"\n" if tail.endswith(b"\n") else b""))
-    with Journal(tmp_path, SETTINGS) as journal:
+    with ResumeLog(tmp_path, SETTINGS) as resume_log:
         assert path.read_bytes() == whole
-        journal.append([outcome("c.png", "3-3")])
-        assert journal.done() == {"a.png": "1-1", "b.png": "1-1", "c.png": "3-3"}
+        resume_log.append([result("c.png", "3-3")])
+        assert resume_log.done() == {"a.png": "1-1", "b.png": "1-1", "c.png": "3-3"}
 
 
 @pytest.mark.parametrize(
@@ -88,10 +88,10 @@ def test_it_is_cut_off_at_its_first_damaged_line(tmp_path, tail):
 def test_a_damaged_first_line_starts_anew(tmp_path, first):
     path = stopped(tmp_path)
     path.write_bytes(path.read_bytes().rstrip(b"\n") if first is None else first)
-    with Journal(tmp_path, SETTINGS) as journal:
-        assert journal.done() == {}
-        journal.append([outcome("a.png")])
-        assert journal.done() == {"a.png": "1-1"}
+    with ResumeLog(tmp_path, SETTINGS) as resume_log:
+        assert resume_log.done() == {}
+        resume_log.append([result("a.png")])
+        assert resume_log.done() == {"a.png": "1-1"}
 
 
 @pytest.mark.parametrize(
@@ -105,50 +105,50 @@ def test_a_damaged_first_line_starts_anew(tmp_path, first):
     ids=["weights", "share", "engine", "fewer"],
 )
 def test_other_settings_start_anew(tmp_path, other):
-    stopped(tmp_path, outcome("a.png"))
-    with Journal(tmp_path, other) as journal:
-        assert journal.discarded
-        assert journal.done() == {}
+    stopped(tmp_path, result("a.png"))
+    with ResumeLog(tmp_path, other) as resume_log:
+        assert resume_log.discarded
+        assert resume_log.done() == {}
 
 
 def test_settings_are_the_same_in_any_order_and_after_json(tmp_path):
-    stopped(tmp_path, outcome("a.png"))
+    stopped(tmp_path, result("a.png"))
     turned = dict(reversed(SETTINGS.items()))
-    with Journal(tmp_path, turned) as journal:
-        assert list(journal.done()) == ["a.png"]
+    with ResumeLog(tmp_path, turned) as resume_log:
+        assert list(resume_log.done()) == ["a.png"]
 
 
 def test_of_a_file_that_changed_the_latest_record_counts(tmp_path):
-    stopped(tmp_path, outcome("a.png", "1-1"), outcome("b.png"))
-    sources = [outcome("a.png", "2-2").source, outcome("b.png").source]
-    with Journal(tmp_path, SETTINGS) as journal:
-        assert journal.done()["a.png"] != sources[0].stamp
-        journal.append([outcome("a.png", "2-2", reason="it is empty")])
-        assert journal.done() == {"a.png": "2-2", "b.png": "1-1"}
-        records = list(journal.in_order(sources))
+    stopped(tmp_path, result("a.png", "1-1"), result("b.png"))
+    sources = [result("a.png", "2-2").source, result("b.png").source]
+    with ResumeLog(tmp_path, SETTINGS) as resume_log:
+        assert resume_log.done()["a.png"] != sources[0].stamp
+        resume_log.append([result("a.png", "2-2", reason="it is empty")])
+        assert resume_log.done() == {"a.png": "2-2", "b.png": "1-1"}
+        records = list(resume_log.in_order(sources))
         assert [record["path"] for record in records] == ["a.png", "b.png"]
         assert records[0]["reason"] == "it is empty"
 
 
 def test_a_file_without_its_picture_is_read_again(tmp_path):
     """Which is then there, where whatever stood in its way has gone."""
-    without = replace(outcome("b.png"), no_picture="out/overlays/b.png: No space left on device")
-    stopped(tmp_path, outcome("a.png"), without)
-    with Journal(tmp_path, SETTINGS) as journal:
-        assert journal.done() == {"a.png": "1-1"}
-        journal.append([outcome("b.png")])
-        assert journal.done() == {"a.png": "1-1", "b.png": "1-1"}
-        sources = [outcome(name).source for name in ("a.png", "b.png")]
-        assert [record["no_picture"] for record in journal.in_order(sources)] == ["", ""]
+    without = replace(result("b.png"), no_picture="out/overlays/b.png: No space left on device")
+    stopped(tmp_path, result("a.png"), without)
+    with ResumeLog(tmp_path, SETTINGS) as resume_log:
+        assert resume_log.done() == {"a.png": "1-1"}
+        resume_log.append([result("b.png")])
+        assert resume_log.done() == {"a.png": "1-1", "b.png": "1-1"}
+        sources = [result(name).source for name in ("a.png", "b.png")]
+        assert [record["no_picture"] for record in resume_log.in_order(sources)] == ["", ""]
 
 
 def test_records_come_in_the_order_of_the_sources(tmp_path):
     """Whatever the order they were written in, and without those of files that are gone."""
-    written = [outcome(name) for name in ("c.png", "gone.png", "a.png", "b.png")]
+    written = [result(name) for name in ("c.png", "gone.png", "a.png", "b.png")]
     stopped(tmp_path, *written)
-    sources = [outcome(name).source for name in ("a.png", "b.png", "c.png")]
-    with Journal(tmp_path, SETTINGS) as journal:
-        assert [record["path"] for record in journal.in_order(sources)] == [
+    sources = [result(name).source for name in ("a.png", "b.png", "c.png")]
+    with ResumeLog(tmp_path, SETTINGS) as resume_log:
+        assert [record["path"] for record in resume_log.in_order(sources)] == [
             "a.png",
             "b.png",
             "c.png",
@@ -158,25 +158,25 @@ def test_records_come_in_the_order_of_the_sources(tmp_path):
 def test_a_reason_may_hold_what_is_no_utf8(tmp_path):
     """The name of a file, in what a library says of it."""
     odd = os.fsdecode(b"cannot read caf\xe9.dcm")
-    stopped(tmp_path, outcome("a.png", reason=odd))
-    with Journal(tmp_path, SETTINGS) as journal:
-        (record,) = journal.records()
+    stopped(tmp_path, result("a.png", reason=odd))
+    with ResumeLog(tmp_path, SETTINGS) as resume_log:
+        (record,) = resume_log.records()
         assert record["reason"] == "cannot read caf\\udce9.dcm"
 
 
 def test_two_runs_in_one_folder(tmp_path):
-    with Journal(tmp_path, SETTINGS) as first:
-        first.append([outcome("a.png")])
-        second = Journal(tmp_path, {"other": "settings"})
+    with ResumeLog(tmp_path, SETTINGS) as first:
+        first.append([result("a.png")])
+        second = ResumeLog(tmp_path, {"other": "settings"})
         with pytest.raises(BusyError, match="another run is writing there; give another --output"):
             second.__enter__()
         # The first has lost nothing by it.
-        first.append([outcome("b.png")])
+        first.append([result("b.png")])
         assert list(first.done()) == ["a.png", "b.png"]
-        with Journal(tmp_path / "elsewhere", SETTINGS) as elsewhere:
+        with ResumeLog(tmp_path / "elsewhere", SETTINGS) as elsewhere:
             assert elsewhere.done() == {}
-    with Journal(tmp_path, SETTINGS) as journal:
-        assert journal.done() == {}
+    with ResumeLog(tmp_path, SETTINGS) as resume_log:
+        assert resume_log.done() == {}
     assert issubclass(BusyError, LungboxError)
 
 
@@ -193,12 +193,12 @@ def test_another_process_is_kept_out_until_this_one_dies(tmp_path):
         assert process.stdout is not None
         assert process.stdout.readline() == "in\n"
         with pytest.raises(BusyError):
-            Journal(tmp_path, {}).__enter__()
+            ResumeLog(tmp_path, {}).__enter__()
         process.kill()
         process.wait()
-        with Journal(tmp_path, {}) as journal:  # a lock never outlives its process
-            assert journal.done() == {}
-            assert not journal.discarded
+        with ResumeLog(tmp_path, {}) as resume_log:  # a lock never outlives its process
+            assert resume_log.done() == {}
+            assert not resume_log.discarded
 
 
 _ENTERING = """

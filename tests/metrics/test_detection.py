@@ -26,15 +26,15 @@ def plain_score(truth, predicted, scores):
     precisions = []
     for threshold in (0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75):
         free = list(truth)
-        hits = 0
+        match_predictions = 0
         for _, box in sorted(zip(scores, predicted, strict=True), key=lambda pair: -pair[0]):
             if not free:
                 break
             best = max(free, key=lambda other: plain_iou(box, other))
             if plain_iou(box, best) >= threshold:
                 free.remove(best)
-                hits += 1
-        precisions.append(hits / (len(truth) + len(predicted) - hits))
+                match_predictions += 1
+        precisions.append(match_predictions / (len(truth) + len(predicted) - match_predictions))
     return sum(precisions) / len(precisions)
 
 

@@ -1,4 +1,4 @@
-"""`lungbox quantise` on phantoms: a network of 8-bit integers, entered, chosen, carried along."""
+"""`lungbox quantize` on phantoms: a network of 8-bit integers, entered, chosen, carried along."""
 
 import json
 import sys
@@ -14,21 +14,29 @@ from lungbox.cli import main
 from lungbox.common.paths import data_folder
 from lungbox.datasets.phantom import draw, write_rsna
 from lungbox.datasets.rsna import IMAGE_FOLDERS
-from lungbox.engines import EngineError, Int8, Job, Member, chosen, precision, start
+from lungbox.engines import (
+    EngineConfig,
+    EngineError,
+    Int8,
+    Member,
+    describe_precision,
+    precision,
+    start,
+)
 from lungbox.engines.openvino import converted, openvino
 from lungbox.errors import LungboxError
 from lungbox.inference.predictor import load, open_ensemble
-from lungbox.quantization.model import agreement, quantise
+from lungbox.quantization.model import agreement, quantize
 from lungbox.quantization.parity import box_changes
 from lungbox.weights.collection import INT8_FOLDER
-from lungbox.weights.entries import Checked
+from lungbox.weights.entries import PrecisionCheck
 from lungbox.weights.manifest import (
     Ensemble,
-    enter_ensemble,
-    enter_precisions,
     load_manifest,
     own_path,
     read_manifest,
+    register_ensemble,
+    register_precisions,
 )
 from tests.tiny import SIDE, enter_tiny
 
@@ -54,14 +62,14 @@ def home(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def made(home):
-    job, _ = open_ensemble("tiny", 4, precision="float32")
-    return quantise(converted(replace(job, keep_members=True)), images(12))
+    config, _ = open_ensemble("tiny", 4, precision="float32")
+    return quantize(converted(replace(config, keep_members=True)), images(12))
 
 
 @pytest.fixture
 def entered(home, capfd, monkeypatch, made):
     """The command itself, once; what is slow about it has been done. Gives the entry."""
-    monkeypatch.setattr("lungbox.quantization.model.quantise", lambda *_: made)
+    monkeypatch.setattr("lungbox.quantization.model.quantize", lambda *_: made)
     if not own():
         code, out, err = run(capfd, "quantise", "tiny", "--data", home / "data", "--images", 12)
         assert code == 0, err
@@ -80,13 +88,13 @@ def change(entered, home):
     (key,) = own()
 
     def changed(**values):
-        enter_precisions(key, entered.model_copy(update=values))
+        register_precisions(key, entered.model_copy(update=values))
 
     yield changed
     with pytest.MonkeyPatch.context() as patch:
         # The test may have gone to another machine.
         patch.setenv("LUNGBOX_HOME", str(home / "home"))
-        enter_precisions(key, entered)
+        register_precisions(key, entered)
 
 
 @pytest.fixture
@@ -134,7 +142,7 @@ def test_it_says_what_float32_says_and_computes_in_integers(home, made):
     assert 0.8 < made.agreement < 1
 
 
-def quantised(network, kind):
+def quantized(network, kind):
     """How many operations of a kind read what was quantised."""
     return sum(
         operation.input_value(0).get_node().get_type_name() == "FakeQuantize"
@@ -144,20 +152,20 @@ def quantised(network, kind):
 
 
 def test_kinds_of_operations_stay_in_float32(home, monkeypatch):
-    monkeypatch.setattr("lungbox.quantization.model.LEAST_AGREEMENT", 2.0)  # none is good enough
+    monkeypatch.setattr("lungbox.quantization.model.MIN_AGREEMENT", 2.0)  # none is good enough
     network = converted(open_ensemble("tiny", 4, precision="float32")[0])
-    found = [quantise(network, images(6), [kinds]) for kinds in ((), ("GroupConvolution",))]
-    assert quantised(found[0].network, "GroupConvolution") > 10
-    assert quantised(found[1].network, "GroupConvolution") == 0
-    assert quantised(found[1].network, "Convolution") > 10
-    best = quantise(network, images(6), [(), ("GroupConvolution",)])
+    found = [quantize(network, images(6), [kinds]) for kinds in ((), ("GroupConvolution",))]
+    assert quantized(found[0].network, "GroupConvolution") > 10
+    assert quantized(found[1].network, "GroupConvolution") == 0
+    assert quantized(found[1].network, "Convolution") > 10
+    best = quantize(network, images(6), [(), ("GroupConvolution",)])
     assert best.agreement == max(one.agreement for one in found)
 
 
 def test_the_first_convolution_may_stay_alone(home):
     network = converted(open_ensemble("tiny", 4, precision="float32")[0])
     counts = [
-        quantised(quantise(network, images(3), [kinds]).network, "Convolution")
+        quantized(quantize(network, images(3), [kinds]).network, "Convolution")
         for kinds in ((), ("first Convolution",))
     ]
     assert counts[0] - counts[1] == 1
@@ -165,7 +173,7 @@ def test_the_first_convolution_may_stay_alone(home):
 
 def test_a_check_of_another_machine_stays_known(entered, home, capfd, change):
     """This processor may not have bfloat16; what one that has it found out is not forgotten."""
-    checked = Checked(metric_change=0.002, same_count=0.99, images=364)
+    checked = PrecisionCheck(metric_change=0.002, same_count=0.99, images=364)
     change(bfloat16=checked)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys.modules["lungbox.quantization.run"], "_engines", without_bfloat16)
@@ -175,10 +183,10 @@ def test_a_check_of_another_machine_stays_known(entered, home, capfd, change):
     assert entry.bfloat16 == checked
 
 
-def without_bfloat16(job, file):
+def without_bfloat16(config, file):
     return {
-        "float32": start("openvino", job),
-        "int8": start("openvino", replace(job, precisions=("int8",), int8=file)),
+        "float32": start("openvino", config),
+        "int8": start("openvino", replace(config, precisions=("int8",), int8=file)),
     }
 
 
@@ -193,8 +201,8 @@ def test_what_is_entered_is_what_was_made(entered):
 
 
 def test_engines_take_it_when_they_are_asked(entered):
-    job, _ = open_ensemble("tiny", 4, precision="int8")
-    engine = start("openvino", job)
+    config, _ = open_ensemble("tiny", 4, precision="int8")
+    engine = start("openvino", config)
     assert engine.precision == "int8"
     exact = start("openvino", open_ensemble("tiny", 4, precision="float32")[0])
     ours, theirs = engine.predict(images(3)), exact.predict(images(3))
@@ -203,12 +211,12 @@ def test_engines_take_it_when_they_are_asked(entered):
     pairs = zip(ours.masks[..., 1], theirs.masks[..., 1], strict=True)
     assert np.mean([agreement(one, other) for one, other in pairs]) > 0.8
     with pytest.raises(EngineError, match="8-bit integers run in OpenVINO alone"):
-        start("keras", job)
+        start("keras", config)
 
 
 def test_its_members_can_be_asked_for(entered):
-    job, _ = open_ensemble("tiny", 4, keep_members=True, precision="int8")
-    predicted = start("openvino", job).predict(images(2))
+    config, _ = open_ensemble("tiny", 4, keep_members=True, precision="int8")
+    predicted = start("openvino", config).predict(images(2))
     assert np.array_equal(predicted.members[:, 0], predicted.masks)
 
 
@@ -222,10 +230,10 @@ def test_its_members_can_be_asked_for(entered):
     ],
 )
 def test_auto_takes_the_fastest_that_passed(entered, change, vnni, int8, bfloat16, expected):
-    checked = Checked(metric_change=0.0, same_count=1.0, images=364)
+    checked = PrecisionCheck(metric_change=0.0, same_count=1.0, images=364)
     change(int8=passing(entered.int8, **int8), bfloat16=passing(checked, **bfloat16))
-    job, _ = open_ensemble("tiny", 4)
-    assert precision.fastest(job.precisions) == expected
+    config, _ = open_ensemble("tiny", 4)
+    assert precision.fastest(config.precisions) == expected
 
 
 @pytest.mark.parametrize(
@@ -236,7 +244,7 @@ def test_auto_takes_integers_only_where_they_are_exact(
     entered, change, vnni, instructions, expected
 ):
     """And bfloat16 only with matrix units."""
-    checked = Checked(metric_change=0.0, same_count=1.0, images=364)
+    checked = PrecisionCheck(metric_change=0.0, same_count=1.0, images=364)
     change(int8=passing(entered.int8), bfloat16=checked)
     vnni(instructions)
     engine = start("openvino", open_ensemble("tiny", 4)[0])
@@ -250,13 +258,13 @@ def test_what_was_found_out_is_void_for_another_computation(entered, change, vnn
     change(int8=passing(entered.int8))
     ensemble = load_manifest().ensembles["tiny"]
     assert "int8" in open_ensemble("tiny", 1)[0].precisions
-    enter_ensemble("tiny", ensemble.model_copy(update=changed))
+    register_ensemble("tiny", ensemble.model_copy(update=changed))
     try:
         assert open_ensemble("tiny", 1)[0].precisions == ("float32",)
         with pytest.raises(LungboxError, match="python -m lungbox quantise tiny --data DIR"):
             open_ensemble("tiny", 1, precision="int8")
     finally:
-        enter_ensemble("tiny", ensemble)
+        register_ensemble("tiny", ensemble)
 
 
 def test_how_boxes_differ_by_hand():
@@ -286,37 +294,37 @@ def test_an_ensemble_that_only_decides_otherwise_keeps_its_network(entered, chan
     """Also under another name; it is said that the check was made at another point."""
     change(int8=passing(entered.int8))
     assert entered.checked_at == load_manifest().ensembles["tiny"].point
-    same = chosen(start("openvino", open_ensemble("tiny", 1)[0]))
+    same = describe_precision(start("openvino", open_ensemble("tiny", 1)[0]))
     assert same == "Computed in int8 by OpenVINO."
-    enter_ensemble("strict", load_manifest().ensembles["tiny"].model_copy(update=point))
+    register_ensemble("strict", load_manifest().ensembles["tiny"].model_copy(update=point))
     engine = start("openvino", open_ensemble("strict", 1)[0])
-    assert engine.job.int8.sha256 == entered.int8.sha256
-    assert chosen(engine) == (
+    assert engine.config.int8.sha256 == entered.int8.sha256
+    assert describe_precision(engine) == (
         "Computed in int8 by OpenVINO; int8 was checked at another operating point."
     )
-    assert open_ensemble("strict", 1, precision="int8")[0].int8 == engine.job.int8
+    assert open_ensemble("strict", 1, precision="int8")[0].int8 == engine.config.int8
 
 
 def test_it_is_carried_along_by_that_ensemble(entered, capfd, tmp_path, monkeypatch):
-    enter_ensemble("strict", load_manifest().ensembles["tiny"].model_copy(update={"gate": 0.5}))
+    register_ensemble("strict", load_manifest().ensembles["tiny"].model_copy(update={"gate": 0.5}))
     code, out, err = run(capfd, "weights", "verify", "strict")
     assert (code, out.splitlines()[-1]) == (0, f"{entered.int8_name}: here"), err
     code, _, err = run(capfd, "weights", "bundle", tmp_path / "bundle", "strict")
     assert code == 0, err
     elsewhere(tmp_path, monkeypatch)
-    job, point = open_ensemble("strict", 1, precision="int8")
-    assert job.int8.path.parent == tmp_path / "bundle"
+    config, point = open_ensemble("strict", 1, precision="int8")
+    assert config.int8.path.parent == tmp_path / "bundle"
     assert point.gate == 0.5
 
 
 def test_a_detector_says_it(entered):
     detector = load("tiny", "openvino", precision="float32")
-    assert detector.chosen == "Computed in float32 by OpenVINO."
+    assert detector.describe_precision == "Computed in float32 by OpenVINO."
 
 
 def test_the_default_with_another_gate_keeps_the_shipped_network(vnni, own_home):
     default = load_manifest().ensembles["default"]
-    enter_ensemble("strict", default.model_copy(update={"gate": 0.95}))
+    register_ensemble("strict", default.model_copy(update={"gate": 0.95}))
     ours, theirs = (open_ensemble(name, 1)[0] for name in ("strict", "default"))
     assert ours.precisions == theirs.precisions == ("int8", "bfloat16", "float32")
     assert ours.int8 == theirs.int8
@@ -324,30 +332,30 @@ def test_the_default_with_another_gate_keeps_the_shipped_network(vnni, own_home)
 
 
 def test_everything_that_is_computed_decides_the_key(entered):
-    job, _ = open_ensemble("tiny", 4)
-    (member,) = job.members
+    config, _ = open_ensemble("tiny", 4)
+    (member,) = config.members
 
-    def of(share: float = 1.0, **facts: object) -> Job:
+    def of(share: float = 1.0, **facts: object) -> EngineConfig:
         weights = member.weights.model_copy(update=facts)
-        return replace(job, members=(Member("tiny", weights, member.path, share),))
+        return replace(config, members=(Member("tiny", weights, member.path, share),))
 
-    same = [replace(job, batch_size=1), replace(job, ensemble="other"), of()]
-    assert {one.key for one in same} == {job.key}
+    same = [replace(config, batch_size=1), replace(config, ensemble="other"), of()]
+    assert {one.key for one in same} == {config.key}
     jobs = [
-        replace(job, flip=True),
-        replace(job, preparation="nearest"),
-        replace(job, members=(*job.members, *job.members)),
+        replace(config, flip=True),
+        replace(config, preparation="nearest"),
+        replace(config, members=(*config.members, *config.members)),
         of(share=0.5),
         of(image_size=2 * SIDE),
         of(architecture="unet_resnet152"),
         of(sha256="0" * 64),
     ]
-    keys = [job.key, *(one.key for one in jobs)]
+    keys = [config.key, *(one.key for one in jobs)]
     assert len(set(keys)) == len(keys)
 
 
-CHECKED = Checked(metric_change=0.0, same_count=1.0, images=364)
-FAILED = Checked(metric_change=-0.0103, same_count=0.9, images=364)
+CHECKED = PrecisionCheck(metric_change=0.0, same_count=1.0, images=364)
+FAILED = PrecisionCheck(metric_change=-0.0103, same_count=0.9, images=364)
 NO_VNNI = "not int8: this processor cannot add up 8-bit products exactly (no VNNI)"
 NO_AMX = "not bfloat16: this processor has no matrix units for it (no AMX)"
 
@@ -379,35 +387,35 @@ def test_why_nothing_faster_is_said(entered, change, vnni, instructions, int8, b
     found = passing(entered.int8, **({} if int8 else vars(FAILED)))
     change(int8=found, bfloat16=bfloat16)
     vnni(instructions)
-    assert chosen(start("openvino", open_ensemble("tiny", 1)[0])) == expected
+    assert describe_precision(start("openvino", open_ensemble("tiny", 1)[0])) == expected
 
 
 def test_why_nothing_faster_is_said_by_keras(entered, change, vnni, monkeypatch):
     change(int8=passing(entered.int8), bfloat16=CHECKED)
-    job, _ = open_ensemble("tiny", 1)
+    config, _ = open_ensemble("tiny", 1)
     slower = (
         "not int8: it runs in OpenVINO alone; "
         "not bfloat16: Keras sees no GPU, and is faster so only on one."
     )
-    assert chosen(start("keras", job)) == f"Computed in float32 by Keras; {slower}"
+    assert describe_precision(start("keras", config)) == f"Computed in float32 by Keras; {slower}"
     monkeypatch.setattr("lungbox.engines.find_spec", lambda name: None)
-    said = chosen(start("auto", job))
+    said = describe_precision(start("auto", config))
     assert said == f"Computed in float32 by Keras; not OpenVINO: it is not installed; {slower}"
     asked, _ = open_ensemble("tiny", 1, precision="float32")
-    said = chosen(start("auto", asked))
+    said = describe_precision(start("auto", asked))
     assert said == "Computed in float32 by Keras; not OpenVINO: it is not installed."
 
 
 def test_why_nothing_faster_is_said_of_what_nobody_has_checked(entered):
-    enter_ensemble("mirrored", Ensemble(members=("tiny",), flip=True))
-    assert chosen(start("openvino", open_ensemble("mirrored", 1)[0])) == (
+    register_ensemble("mirrored", Ensemble(members=("tiny",), flip=True))
+    assert describe_precision(start("openvino", open_ensemble("mirrored", 1)[0])) == (
         "Computed in float32 by OpenVINO; not int8 or bfloat16: not checked for these weights: "
         "python -m lungbox quantise mirrored."
     )
 
 
 def test_an_ensemble_nobody_has_quantised(entered):
-    enter_ensemble("twin", Ensemble(members=("tiny", "tiny"), min_area=0.0))
+    register_ensemble("twin", Ensemble(members=("tiny", "tiny"), min_area=0.0))
     assert open_ensemble("twin", 1)[0].precisions == ("float32",)
     with pytest.raises(LungboxError, match="twin as it is now is not there in 8-bit integers"):
         open_ensemble("twin", 1, precision="int8")
@@ -423,9 +431,9 @@ def test_without_its_file_auto_goes_on_in_float32(entered, change, vnni):
     (path,) = (data_folder() / INT8_FOLDER).iterdir()
     kept = path.rename(path.with_suffix(".away"))
     try:
-        job, _ = open_ensemble("tiny", 1)
-        assert "int8" not in job.precisions
-        said = chosen(start("openvino", job))
+        config, _ = open_ensemble("tiny", 1)
+        assert "int8" not in config.precisions
+        said = describe_precision(start("openvino", config))
         assert said.startswith("Computed in float32 by OpenVINO; not int8: the weights tiny-int8-")
         assert f"{path}: there is no such file" in said
         with pytest.raises(LungboxError, match="or run with --precision float32"):
@@ -438,15 +446,15 @@ def test_a_file_this_openvino_cannot_read(entered, tmp_path, vnni):
     """Asked for, it is said; not asked for, the run goes on in float32."""
     path = tmp_path / "other.safetensors"
     save_file({"xml": np.zeros(9, np.uint8), "bin": np.zeros(9, np.uint8)}, path)
-    job, _ = open_ensemble("tiny", 1, precision="float32")
+    config, _ = open_ensemble("tiny", 1, precision="float32")
     int8 = Int8(path, "0" * 64)
-    either = replace(job, precisions=("int8", "float32"), int8=int8)
+    either = replace(config, precisions=("int8", "float32"), int8=int8)
     engine = start("auto", either)
     assert engine.precision == "float32"
-    assert f"; not int8: {path}: OpenVINO " in chosen(engine)
-    assert chosen(engine).endswith("cannot read it.")
+    assert f"; not int8: {path}: OpenVINO " in describe_precision(engine)
+    assert describe_precision(engine).endswith("cannot read it.")
     with pytest.raises(LungboxError, match="cannot read it; use --precision float32"):
-        start("openvino", replace(job, precisions=("int8",), int8=int8))
+        start("openvino", replace(config, precisions=("int8",), int8=int8))
 
 
 def test_a_damaged_file_is_refused(entered):
@@ -479,9 +487,9 @@ def test_a_bundle_carries_it(entered, capfd, tmp_path, monkeypatch):
     code, _, err = run(capfd, "weights", "bundle", tmp_path / "bundle", "tiny")
     assert code == 0, err
     elsewhere(tmp_path, monkeypatch)
-    job, _ = open_ensemble("tiny", 1, precision="int8")
-    assert job.int8.path.parent == tmp_path / "bundle"
-    assert start("openvino", job).predict(images(1)).masks.shape == (1, SIDE // 4, SIDE // 4, 2)
+    config, _ = open_ensemble("tiny", 1, precision="int8")
+    assert config.int8.path.parent == tmp_path / "bundle"
+    assert start("openvino", config).predict(images(1)).masks.shape == (1, SIDE // 4, SIDE // 4, 2)
 
 
 def test_a_bundle_without_it(entered, change, capfd, tmp_path, monkeypatch):
@@ -509,7 +517,7 @@ def test_the_weights_commands_know_it(entered, change, capfd):
     _, _, err = run(capfd, "weights", "remove", "default")
     assert own()
     forgotten = load_manifest().precisions[key].model_copy(update={"ensemble": "default"})
-    enter_precisions(key, forgotten)
+    register_precisions(key, forgotten)
     _, _, err = run(capfd, "weights", "remove", "default")
     assert err == "default: entry removed, 1 file removed\n"
     assert not own()

@@ -28,7 +28,7 @@ from lungbox.constants import DECODING_BYTES_AT_ONCE
 from lungbox.datasets.phantom import draw
 from lungbox.radiograph import RadiographError, read
 from lungbox.radiograph.codecs import client
-from lungbox.radiograph.room import ROOM
+from lungbox.radiograph.room import PIXEL_BUDGET
 from tests import dicoms
 from tests.conftest import ROOT
 from tests.radiograph.test_damaged import complaint_or_pixels
@@ -273,7 +273,7 @@ def test_a_process_forked_while_another_thread_decodes(path):
     taken, done = threading.Event(), threading.Event()
 
     def take():
-        with ROOM.take(DECODING_BYTES_AT_ONCE):
+        with PIXEL_BUDGET.reserve(DECODING_BYTES_AT_ONCE):
             taken.set()
             done.wait(60)
 
@@ -370,7 +370,7 @@ def test_a_jpeg_2000_image_that_becomes_gigabytes(tmp_path, process):
         read(tmp_path / "bomb.dcm")
     # The process has a limit of its own, should the header's not be enough.
     with pytest.raises(ValueError, match="memory"):
-        client.decode_apart(tmp_path / "bomb.dcm", (10_000, 10_000, 3))
+        client.decode_in_subprocess(tmp_path / "bomb.dcm", (10_000, 10_000, 3))
     assert _most_memory(client._local.decoder._process) < 1.1e9
 
 

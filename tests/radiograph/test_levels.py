@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from lungbox.radiograph.levels import count, look_up
-from lungbox.radiograph.room import Room
+from lungbox.radiograph.room import PixelBudget
 
 
 @settings(deadline=None)
@@ -44,11 +44,11 @@ def test_gray_levels_that_stay_are_not_copied():
 
 
 def test_no_more_comes_in_than_there_is_room_for():
-    room, inside, most = Room(10), [], []
+    room, inside, most = PixelBudget(10), [], []
     lock = threading.Lock()
 
-    def enter(amount):
-        with room.take(amount):
+    def register(amount):
+        with room.reserve(amount):
             with lock:
                 inside.append(amount)
                 most.append(list(inside))
@@ -56,8 +56,8 @@ def test_no_more_comes_in_than_there_is_room_for():
             with lock:
                 inside.remove(amount)
 
-    threads = [threading.Thread(target=enter, args=(1 + i % 7,)) for i in range(40)]
-    threads += [threading.Thread(target=enter, args=(25,))]  # larger than all there is
+    threads = [threading.Thread(target=register, args=(1 + i % 7,)) for i in range(40)]
+    threads += [threading.Thread(target=register, args=(25,))]  # larger than all there is
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -68,8 +68,8 @@ def test_no_more_comes_in_than_there_is_room_for():
 
 
 def test_who_breaks_down_inside_leaves_the_room():
-    room = Room(1)
-    with pytest.raises(ValueError, match="broken"), room.take(1):
+    room = PixelBudget(1)
+    with pytest.raises(ValueError, match="broken"), room.reserve(1):
         raise ValueError("broken")
-    with room.take(1):
+    with room.reserve(1):
         pass

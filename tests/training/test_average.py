@@ -6,11 +6,11 @@ import pytest
 
 from lungbox.architecture.ensemble import average
 from lungbox.datasets.phantom import write_rsna
-from lungbox.evaluation.predictions import levels
+from lungbox.evaluation.predictions import to_uint8
 from lungbox.radiograph import resize_area
 from lungbox.training import loop
-from lungbox.training.config import Job, Progress
-from lungbox.training.loop import Validation
+from lungbox.training.config import TrainingConfig, TrainingProgress
+from lungbox.training.loop import ValidationScorer
 from lungbox.training.validation import Score
 from lungbox.weights.formats.safetensors import load_weights
 from tests.training.keys import cache_of, labelled, scoring_of, trainee_of
@@ -51,19 +51,19 @@ def values(variables):
     return [np.array(variable) for variable in variables]
 
 
-class Watched(Progress):
+class Watched(TrainingProgress):
     """Keeps the weights after every step, and those that are scored."""
 
     def __init__(self, monkeypatch, scores):
         self.steps, self.scored, self.begun = [], [], []
-        built, epoch = loop.build_trainee, loop._train_epoch
+        built, epoch = loop.build_trainable, loop._train_epoch
 
         def build(*arguments):
-            self.trainee = built(*arguments)
-            return self.trainee
+            self.trainable = built(*arguments)
+            return self.trainable
 
         def train(*arguments):
-            self.begun.append(values(self.trainee.whole.trainable_variables))
+            self.begun.append(values(self.trainable.training_model.trainable_variables))
             return epoch(*arguments)
 
         def score(validation):
@@ -71,12 +71,12 @@ class Watched(Progress):
             self.scored.append(values(validation._model.trainable_variables))
             return Score(scores[len(self.scored) - 1], 0.5)
 
-        monkeypatch.setattr(loop, "build_trainee", build)
+        monkeypatch.setattr(loop, "build_trainable", build)
         monkeypatch.setattr(loop, "_train_epoch", train)
-        monkeypatch.setattr(Validation, "score", score)
+        monkeypatch.setattr(ValidationScorer, "score", score)
 
     def step(self, loss):
-        self.steps.append(values(self.trainee.whole.trainable_variables))
+        self.steps.append(values(self.trainable.training_model.trainable_variables))
 
     def averages(self):
         """After each step; its momentum rises from 0, at the first, to 0.25, at the fourth."""
@@ -98,7 +98,7 @@ def test_the_average_is_scored_and_kept_and_training_goes_on_without(
     """With patience, the average after the second epoch is kept, which scored highest."""
     watched = Watched(monkeypatch, scores=[0.1, 0.5, 0.2])
     where = (folder / "recipe.toml", folder / "data", folder / f"run-{patience}", folder / "cache")
-    path = loop.train(Job(*where, [f"validation.patience={patience}"]), watched)
+    path = loop.train(TrainingConfig(*where, [f"validation.patience={patience}"]), watched)
     assert len(watched.steps) == 9
     means = list(watched.averages())
     for epoch in range(3):
@@ -106,7 +106,7 @@ def test_the_average_is_scored_and_kept_and_training_goes_on_without(
         assert not equal(watched.scored[epoch], watched.steps[3 * epoch + 2])
     for epoch in (1, 2):
         assert equal(watched.begun[epoch], watched.steps[3 * epoch - 1])
-    kept = trainee_of().kept
+    kept = trainee_of().inference_model
     load_weights(kept, path)
     assert equal(values(kept.trainable_variables), means[3 * best - 1])
     assert not equal(values(kept.trainable_variables), watched.steps[3 * best - 1])
@@ -118,12 +118,12 @@ def test_validation_shows_the_network_every_image_at_its_size():
     keras.utils.set_random_seed(3)
     cache = cache_of(*(labelled(n) for n in range(7)), side=64)
     cache._pixels[:] = np.random.default_rng(0).integers(0, 256, cache._pixels.shape)
-    model = trainee_of().kept
+    model = trainee_of().inference_model
     found = scoring_of(model, cache, 3)._maps()
     images = np.stack([resize_area(image, 32, 32) for image in cache.images(slice(None))])
     outputs = average([(model, 1.0)])(images[..., None].astype(np.float32), training=False)
     assert found.dataset == cache.dataset
-    expected = levels(keras.ops.convert_to_numpy(outputs["mask"]))
+    expected = to_uint8(keras.ops.convert_to_numpy(outputs["mask"]))
     assert np.abs(found.opacity.astype(int) - expected).max() <= 1
     assert len(np.unique(found.opacity)) > 50
     scores = keras.ops.convert_to_numpy(outputs["image"])[:, 0]

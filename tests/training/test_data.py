@@ -15,18 +15,18 @@ from lungbox.datasets.phantom import write_rsna
 from lungbox.datasets.rsna import LABELS
 from lungbox.datasets.types import DatasetError
 from lungbox.engines import Int8
-from lungbox.evaluation.evaluator import Subject, assess
-from lungbox.evaluation.held_out import unseen_images
-from lungbox.evaluation.operating_point import Grid
-from lungbox.evaluation.predictions import Maps, predict_maps
-from lungbox.evaluation.scores import rsna_figures
+from lungbox.evaluation.evaluator import EvaluationConfig, evaluate_ensemble
+from lungbox.evaluation.held_out import held_out_images
+from lungbox.evaluation.operating_point import SearchGrid
+from lungbox.evaluation.predictions import DatasetPredictions, predict_dataset
+from lungbox.evaluation.scores import rsna_estimates
 from lungbox.inference.predictor import load, open_ensemble
 from lungbox.quantization.calibration import calibration_images
 from lungbox.training import out_of_fold
-from lungbox.training.config import Job, Progress
-from lungbox.training.data import read_materials
+from lungbox.training.config import TrainingConfig, TrainingProgress
+from lungbox.training.data import load_training_data
 from lungbox.training.recipe import Recipe
-from lungbox.weights.manifest import Ensemble, enter, load_manifest
+from lungbox.weights.manifest import Ensemble, load_manifest, register
 from tests.tiny import SIDE, enter_tiny
 
 COUNT = 60
@@ -81,26 +81,28 @@ def numbers(dataset):
     return {int(image.identity[-4:]) for image in dataset.images}
 
 
-def materials(data, tmp_path, unlabelled=None, **sections):
-    job = Job(tmp_path / "r.toml", data, tmp_path / "run", cache_folder(), unlabelled=unlabelled)
-    return read_materials(recipe(**sections), job, Progress())
+def training_data(data, tmp_path, unlabelled=None, **sections):
+    config = TrainingConfig(
+        tmp_path / "r.toml", data, tmp_path / "run", cache_folder(), unlabelled=unlabelled
+    )
+    return load_training_data(recipe(**sections), config, TrainingProgress())
 
 
 def test_uncertain_images_are_neither_learned_from_nor_scored(data, tmp_path):
-    found = materials(data, tmp_path)
+    found = training_data(data, tmp_path)
     assert numbers(found.images.dataset) == {n for n in range(COUNT) if n % 5} - {*UNCERTAIN}
     assert numbers(found.held_out.dataset) == {*range(0, COUNT, 5)} - {*UNCERTAIN}
     assert len({*UNCERTAIN} & {*range(0, COUNT, 5)}) == 2
 
 
 def test_with_a_teacher_they_are_learned_from_the_teacher_alone(data, tmp_path):
-    found = materials(data, tmp_path, distillation={"teacher": "tiny", "share": 0.5})
+    found = training_data(data, tmp_path, distillation={"teacher": "tiny", "share": 0.5})
     learned = found.images.dataset
     assert numbers(learned) == {n for n in range(COUNT) if n % 5}
     uncertain = {int(image.identity[-4:]) for image in learned.images if image.uncertain}
     assert uncertain == {n for n in UNCERTAIN if n % 5}
     engine = load("tiny", batch_size=8, precision="float32").engine
-    expected = predict_maps(learned, engine, tmp_path / "another")
+    expected = predict_dataset(learned, engine, tmp_path / "another")
     assert np.array_equal(found.teacher.opacity, expected.opacity)
     assert np.array_equal(found.teacher.scores, expected.scores)
     assert found.teacher.share == 0.5
@@ -116,17 +118,21 @@ def test_images_that_cannot_be_read_are_named(data, tmp_path, held_out):
         image = tmp_path / f"data/images/phantom-{number:04d}.png"
         image.write_bytes(image.read_bytes()[:200])
     with pytest.raises(DatasetError, match="no image could be read") as caught:
-        materials(tmp_path / "data", tmp_path)
+        training_data(tmp_path / "data", tmp_path)
     assert f"phantom-{cut[0]:04d}.png" in str(caught.value)
 
 
 def test_figures_are_what_they_are_without_them(data, without, monkeypatch, tmp_path):
     """Every image gets a box: as negatives they would be false positives."""
     enter_tiny(tmp_path, rule="threshold", threshold=0.001)
-    grid = Grid(thresholds=(0.4, 0.6), min_areas=(0.001,), shrinks=(0.05,), gates=5)
-    monkeypatch.setattr("lungbox.evaluation.evaluator.Grid", lambda: grid)
+    grid = SearchGrid(thresholds=(0.4, 0.6), min_areas=(0.001,), shrinks=(0.05,), gates=5)
+    monkeypatch.setattr("lungbox.evaluation.evaluator.SearchGrid", lambda: grid)
     found, expected = (
-        rsna_figures(assess(Subject(folder, 0, "tiny"), Console(quiet=True)).rsna.as_it_is)
+        rsna_estimates(
+            evaluate_ensemble(
+                EvaluationConfig(folder, 0, "tiny"), Console(quiet=True)
+            ).rsna.as_it_is
+        )
         for folder in (data, without)
     )
     for ours, theirs in zip(found, expected, strict=True):
@@ -136,7 +142,7 @@ def test_figures_are_what_they_are_without_them(data, without, monkeypatch, tmp_
         )
     rates = {figure.name: figure.value for figure in found}
     assert rates["recall of images (any box on a positive)"] == 1
-    assert numbers(unseen_images("tiny", data, 0)) == {*range(0, COUNT, 5)} - {*UNCERTAIN}
+    assert numbers(held_out_images("tiny", data, 0)) == {*range(0, COUNT, 5)} - {*UNCERTAIN}
 
 
 def test_unlabelled_copies_of_labelled_images_are_left_out(data, tmp_path):
@@ -148,52 +154,52 @@ def test_unlabelled_copies_of_labelled_images_are_left_out(data, tmp_path):
     for name in ("phantom-0005", "stranger"):
         (more / f"{name}.png").write_bytes(other)
     taught = {"distillation": {"teacher": "tiny", "share": 0.5}}
-    learned = materials(data, tmp_path, unlabelled=more, **taught).images.dataset
+    learned = training_data(data, tmp_path, unlabelled=more, **taught).images.dataset
     assert [image.identity for image in learned.of_source("unlabelled").images] == ["stranger"]
 
 
-def prepared(dataset, job):
-    images = prepare_all(dataset, job.image_size, cache_folder(), preparation=job.preparation)
+def prepared(dataset, config):
+    images = prepare_all(dataset, config.image_size, cache_folder(), preparation=config.preparation)
     return [image.tobytes() for image in images.images(slice(None))]
 
 
 def test_8_bit_ranges_come_from_other_folds_than_those_that_are_checked_on(data):
-    job, _ = open_ensemble("tiny", 4, precision="float32")
+    config, _ = open_ensemble("tiny", 4, precision="float32")
     certain = datasets.load(data).where(lambda image: not image.uncertain)
     for fold in range(5):
-        found = [image.tobytes() for image in calibration_images(data, fold, job, COUNT)]
-        positive = prepared(certain.where(lambda i, f=fold: i.fold != f and i.target), job)
-        negative = prepared(certain.where(lambda i, f=fold: i.fold != f and not i.target), job)
+        found = [image.tobytes() for image in calibration_images(data, fold, config, COUNT)]
+        positive = prepared(certain.where(lambda i, f=fold: i.fold != f and i.target), config)
+        negative = prepared(certain.where(lambda i, f=fold: i.fold != f and not i.target), config)
         assert len(found) == len({*found}) == len(negative) + len(positive)
         assert {*found} == {*positive, *negative}
-    few = [image.tobytes() for image in calibration_images(data, 0, job, 9)]
-    assert len({*few} & {*prepared(certain.where(lambda i: i.target), job)}) == 5
+    few = [image.tobytes() for image in calibration_images(data, 0, config, 9)]
+    assert len({*few} & {*prepared(certain.where(lambda i: i.target), config)}) == 5
     assert len(few) == 9
 
 
 def test_the_command_checks_on_the_fold_that_it_does_not_calibrate_on(data, monkeypatch, tmp_path):
     seen = {}
 
-    def made(job, images, say):
+    def made(config, images, console):
         seen["calibration"] = {image.tobytes() for image in images}
         return Int8(tmp_path / "int8.safetensors", "0" * 64), ()
 
-    def measured(engines, dataset, point, say):
+    def measured(engines, dataset, point, console):
         seen["checked"] = dataset
         raise KeyboardInterrupt
 
-    quantising = import_module(
+    quantizing = import_module(
         "lungbox.quantization.run"
     )  # the package has a function of that name
-    monkeypatch.setattr(quantising, "_make", made)
-    monkeypatch.setattr(quantising, "_engines", lambda *_: {})
-    monkeypatch.setattr(quantising, "measure", measured)
+    monkeypatch.setattr(quantizing, "_make", made)
+    monkeypatch.setattr(quantizing, "_engines", lambda *_: {})
+    monkeypatch.setattr(quantizing, "measure", measured)
     with pytest.raises(KeyboardInterrupt):
-        quantising.run(data, 0, "tiny", 20, Console(quiet=True))
-    job, _ = open_ensemble("tiny", 4, precision="float32")
+        quantizing.run(data, 0, "tiny", 20, Console(quiet=True))
+    config, _ = open_ensemble("tiny", 4, precision="float32")
     assert numbers(seen["checked"]) == {*range(0, COUNT, 5)} - {*UNCERTAIN}
     assert len(seen["calibration"]) == 20
-    assert not seen["calibration"] & {*prepared(datasets.load(data).folds([0]), job)}
+    assert not seen["calibration"] & {*prepared(datasets.load(data).folds([0]), config)}
 
 
 def test_each_fold_is_predicted_by_the_weights_that_have_not_seen_it(data, monkeypatch, tmp_path):
@@ -203,14 +209,16 @@ def test_each_fold_is_predicted_by_the_weights_that_have_not_seen_it(data, monke
         def __init__(self, name, **_):
             self.engine = int(name)
 
-    def painted(dataset, engine, say):
+    def painted(dataset, engine, console):
         opacity = np.full((len(dataset), 2, 3), engine, np.uint8)
-        return Maps(dataset, opacity, np.full(len(dataset), engine / 10, np.float32))
+        return DatasetPredictions(dataset, opacity, np.full(len(dataset), engine / 10, np.float32))
 
     monkeypatch.setattr(out_of_fold, "load", Loaded)
-    monkeypatch.setattr(out_of_fold, "maps_shown", painted)
+    monkeypatch.setattr(out_of_fold, "predict_with_progress", painted)
     path = tmp_path / "o.npz"
-    out_of_fold.keep_out_of_fold(["0", "1", "2", "3", "4"], data, path, Console(quiet=True))
+    out_of_fold.save_out_of_fold_predictions(
+        ["0", "1", "2", "3", "4"], data, path, Console(quiet=True)
+    )
     with np.load(path) as kept:
         fold = [int(name[-4:]) % 5 for name in kept["identity"].tolist()]
         assert len(fold) == COUNT
@@ -220,13 +228,13 @@ def test_each_fold_is_predicted_by_the_weights_that_have_not_seen_it(data, monke
 
 def test_the_fold_that_chose_the_weights_is_seen_under_every_name_of_the_file(own_home):
     weights = load_manifest().weights["tiny"]
-    enter("first", weights.model_copy(update={"folds": (1,), "selected_on": 0}), alone("first"))
-    enter("second", weights.model_copy(update={"folds": None}), alone("second"))
+    register("first", weights.model_copy(update={"folds": (1,), "selected_on": 0}), alone("first"))
+    register("second", weights.model_copy(update={"folds": None}), alone("second"))
     other = {"folds": (2,), "sha256": "f" * 64}
-    enter("other", weights.model_copy(update=other), alone("other"))
+    register("other", weights.model_copy(update=other), alone("other"))
     manifest = load_manifest()
-    assert manifest.seen_by("first") == manifest.seen_by("second") == {0, 1, 2, 3, 4}
-    assert manifest.seen_by("other") == {2}
+    assert manifest.training_folds("first") == manifest.training_folds("second") == {0, 1, 2, 3, 4}
+    assert manifest.training_folds("other") == {2}
 
 
 def alone(name):

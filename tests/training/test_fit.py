@@ -12,8 +12,8 @@ from lungbox.datasets import DatasetError
 from lungbox.datasets.phantom import write_rsna
 from lungbox.errors import LungboxError
 from lungbox.training import loop
-from lungbox.training.config import Job, Progress
-from lungbox.training.optimizer import averaged, build_optimizer
+from lungbox.training.config import TrainingConfig, TrainingProgress
+from lungbox.training.optimizer import build_optimizer, moving_average_weights
 from lungbox.training.recipe import RecipeError, load_recipe
 from lungbox.training.sections import Optimizer
 from lungbox.weights.formats.safetensors import WeightsError, load_weights
@@ -65,7 +65,7 @@ def folder(tmp_path_factory):
     return folder
 
 
-class Watcher(Progress):
+class Watcher(TrainingProgress):
     """Keeps what it is told, and stops the run after some epochs, as a power cut would."""
 
     def __init__(self, stop_after=99):
@@ -84,9 +84,11 @@ def run(folder, name, progress):
     return train(folder, "recipe.toml", name, progress)
 
 
-def train(folder, recipe, name, progress=None, changes=(), **job):
-    job = Job(folder / recipe, folder / "data", folder / name, folder / "cache", changes, **job)
-    return loop.train(job, progress or Progress())
+def train(folder, recipe, name, progress=None, changes=(), **config):
+    config = TrainingConfig(
+        folder / recipe, folder / "data", folder / name, folder / "cache", changes, **config
+    )
+    return loop.train(config, progress or TrainingProgress())
 
 
 @pytest.fixture(scope="module")
@@ -244,7 +246,8 @@ def test_one_of_lungboxs_own_recipes_given_by_its_name(folder, tmp_path, monkeyp
     monkeypatch.setattr("lungbox.training.recipe.shipped_recipes", lambda: own.parent)
     monkeypatch.chdir(tmp_path)
     path = loop.train(
-        Job(Path("short"), folder / "data", tmp_path / "run", folder / "cache"), Progress()
+        TrainingConfig(Path("short"), folder / "data", tmp_path / "run", folder / "cache"),
+        TrainingProgress(),
     )
     assert (path.parent / "recipe.toml").read_text() == own.read_text()
 
@@ -336,7 +339,7 @@ def test_the_average_forgets_where_a_short_run_began():
     for _ in range(60):
         optimizer.apply([keras.ops.zeros((1, 1))], [weight])
         weight.assign([[0.0]])
-    with averaged(model, optimizer):
+    with moving_average_weights(model, optimizer):
         assert abs(float(weight.numpy()[0, 0])) < 0.01
 
 

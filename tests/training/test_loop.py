@@ -21,13 +21,13 @@ from lungbox.errors import LungboxError
 from lungbox.metrics.losses import F1, MeanIoU, PixelAccuracy, ReferenceMeanIoU, soft_iou
 from lungbox.radiograph import prepare, read, resize_area
 from lungbox.training import loop
-from lungbox.training.config import Job, Progress
-from lungbox.training.data import read_materials
-from lungbox.training.loggers import Epoch, read_log
-from lungbox.training.loop import _has_waited, best_epoch
+from lungbox.training.config import TrainingConfig, TrainingProgress
+from lungbox.training.data import load_training_data
+from lungbox.training.loggers import EpochMetrics, read_log
+from lungbox.training.loop import best_epoch, patience_exhausted
 from lungbox.training.recipe import load_recipe
-from lungbox.training.run import Request, run, run_all_folds
-from lungbox.training.targets import paint
+from lungbox.training.run import TrainRequest, run, run_all_folds
+from lungbox.training.targets import rasterize
 from lungbox.training.validation import Score
 from lungbox.weights.formats.safetensors import load_weights
 from lungbox.weights.manifest import load_manifest
@@ -58,7 +58,7 @@ def folder(tmp_path_factory):
     return folder
 
 
-class Notes(Progress):
+class Notes(TrainingProgress):
     def __init__(self):
         self.notes, self.epochs = [], []
 
@@ -69,10 +69,10 @@ class Notes(Progress):
         self.epochs.append(epoch)
 
 
-def train(folder, name, *changes, **job):
+def train(folder, name, *changes, **config):
     notes = Notes()
     where = (folder / "recipe.toml", folder / "data", folder / name, folder / "cache")
-    return loop.train(Job(*where, changes, **job), notes), notes
+    return loop.train(TrainingConfig(*where, changes, **config), notes), notes
 
 
 def keys(path):
@@ -103,7 +103,7 @@ def test_the_held_out_fold_is_measured_as_keras_does_by_hand(folder):
     network = architecture.build("two_convolutions", 32)
     load_weights(network, path)
     pixels = np.stack([prepare(read(image.path).pixels, 32) for image in images])
-    painted = [paint(image.boxes, image.size, 32) for image in images]
+    painted = [rasterize(image.boxes, image.size, 32) for image in images]
     opacity = np.stack([resize_area(mask, 8, 8) for mask in painted]) / 255
     truth = np.stack([1 - opacity, opacity], axis=-1).astype(np.float32)
     target = np.array([[float(len(image.boxes) > 0)] for image in images], np.float32)
@@ -154,7 +154,7 @@ def test_tensorboard_finds_every_epoch(folder):
 def test_patience_keeps_the_best_and_says_so(folder, own_home, monkeypatch):
     """The metric is made to fall, so the first score is the best."""
     values = iter([0.5, 0.4, 0.3, 0.2, 0.1])
-    monkeypatch.setattr(loop.Validation, "score", lambda _: Score(next(values), 0.5))
+    monkeypatch.setattr(loop.ValidationScorer, "score", lambda _: Score(next(values), 0.5))
     path, notes = train(folder, "patient", "validation={ fold = 0, every = 1, patience = 1 }")
     assert "Stopped early: no better since epoch 1" in notes.notes
     assert [epoch.epoch for epoch in notes.epochs] == [1, 2]
@@ -168,10 +168,10 @@ def test_who_was_best_and_who_has_waited():
     recipe = load_recipe(ROOT / "recipes/lite0.toml", ["validation={ fold = 0, patience = 2 }"])
     nan = float("nan")
     values = [nan, 0.3, nan, 0.4, nan, 0.4, nan, 0.1]
-    epochs = [Epoch(n + 1, 1, 1, 1, rsna_metric=v) for n, v in enumerate(values)]
+    epochs = [EpochMetrics(n + 1, 1, 1, 1, rsna_metric=v) for n, v in enumerate(values)]
     assert best_epoch(epochs) == 4
-    assert not _has_waited(recipe, epochs[:7])
-    assert _has_waited(recipe, epochs)
+    assert not patience_exhausted(recipe, epochs[:7])
+    assert patience_exhausted(recipe, epochs)
     assert best_epoch(epochs[:1]) == 0
 
 
@@ -179,16 +179,18 @@ def test_a_network_of_the_references_gets_its_preparation_and_box_rule(folder, o
     """Whatever the recipe: it reads the pixels its twin read, and is entered with its rule."""
     changes = ("architecture=like_the_reference", "stages=[{ epochs = 1, image_size = 32 }]")
     where = (folder / "recipe.toml", folder / "data", folder / "like")
-    name = run(Request(*where, changes), Console(quiet=True))
+    name = run(TrainRequest(*where, changes), Console(quiet=True))
     ensemble = load_manifest().ensemble(name)
     assert ensemble.preparation == "nearest"
     assert (ensemble.compatibility, ensemble.rule) == ("reference", "argmax")
     assert (ensemble.min_area, ensemble.shrink) == (25_000 / 1024**2, 0.05)
     recipe = load_recipe(folder / "recipe.toml", changes)
-    materials = read_materials(recipe, Job(*where, folder / "cache", changes), Notes())
-    image = materials.images.dataset.images[0]
+    training_data = load_training_data(
+        recipe, TrainingConfig(*where, folder / "cache", changes), Notes()
+    )
+    image = training_data.images.dataset.images[0]
     expected = prepare(read(image.path).pixels, 32, "nearest")
-    assert np.array_equal(materials.images.images(0), expected)
+    assert np.array_equal(training_data.images.images(0), expected)
     told = load_recipe(folder / "recipe.toml", [*changes, "data.preparation=equalised"])
     assert told.preparation == "equalised"
 
@@ -246,7 +248,7 @@ def test_what_would_fool_oneself_is_refused_before_the_first_fold(folder, own_ho
         (("validation={ fold = 0, patience = 1 }",), "without patience"),
         (("distillation.teacher='tiny'",), "has seen folds"),
     ):
-        request = Request(folder / "recipe.toml", folder / "data", tmp_path / "run", changes)
+        request = TrainRequest(folder / "recipe.toml", folder / "data", tmp_path / "run", changes)
         with pytest.raises(LungboxError, match=fault):
             run_all_folds(request, Console(quiet=True))
         assert not (tmp_path / "run").exists()
@@ -266,10 +268,10 @@ def test_a_loss_that_is_no_number_leaves_the_last_good_state(folder, monkeypatch
 
 def test_the_size_of_the_best_epoch_is_entered(folder, own_home, monkeypatch):
     values = iter([0.5, 0.1, 0.1, 0.1])
-    monkeypatch.setattr(loop.Validation, "score", lambda _: Score(next(values), 0.5))
+    monkeypatch.setattr(loop.ValidationScorer, "score", lambda _: Score(next(values), 0.5))
     stages = "stages=[{ epochs = 1, image_size = 32 }, { epochs = 2, image_size = 64 }]"
     changes = (stages, "validation={ fold = 0, every = 1, patience = 3 }")
-    request = Request(folder / "recipe.toml", folder / "data", folder / "sizes", changes)
+    request = TrainRequest(folder / "recipe.toml", folder / "data", folder / "sizes", changes)
     name = run(request, Console(quiet=True))
     weights = load_manifest().weights[name]
     assert (weights.image_size, weights.selected_on) == (32, 0)
@@ -284,12 +286,12 @@ def test_a_held_out_fold_that_cannot_be_read_is_said(folder, tmp_path):
     for number in range(0, 30, 5):
         image = tmp_path / f"data/images/phantom-{number:04d}.png"
         image.write_bytes(image.read_bytes()[:200])  # its header is whole
-    job = Job(
+    config = TrainingConfig(
         folder / "recipe.toml", tmp_path / "data", tmp_path / "run", tmp_path / "cache",
         ["validation.fold=0"],
     )  # fmt: skip
     with pytest.raises(DatasetError, match="no image could be read"):
-        loop.train(job, Progress())
+        loop.train(config, TrainingProgress())
 
 
 @pytest.mark.slow
@@ -320,9 +322,9 @@ def test_what_the_teacher_has_seen_counts_as_seen_by_the_student(folder, own_hom
         "distillation.teacher='tiny'",
         "stages=[{ epochs = 1, image_size = 32 }]",
     )
-    request = Request(folder / "recipe.toml", folder / "data", tmp_path / "run", changes)
+    request = TrainRequest(folder / "recipe.toml", folder / "data", tmp_path / "run", changes)
     name = run(request, Console(quiet=True))
-    assert load_manifest().seen_by(name) == {0, 1, 2, 3, 4}
+    assert load_manifest().training_folds(name) == {0, 1, 2, 3, 4}
 
 
 def test_only_the_chosen_data_sets_are_learned_from(folder):
@@ -399,7 +401,7 @@ def test_kill_9_in_an_epoch_and_again_gives_the_same_curve(folder, backend):
 def test_every_fold_is_trained_and_predicted_by_those_who_have_not_seen_it(
     folder, own_home, tmp_path
 ):
-    request = Request(
+    request = TrainRequest(
         recipe=folder / "recipe.toml",
         data=folder / "data",
         folder=tmp_path / "all",

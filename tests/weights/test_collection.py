@@ -15,16 +15,16 @@ from safetensors.numpy import load_file, save_file
 
 from lungbox import architecture
 from lungbox.cli import main
-from lungbox.weights.entries import Checked, Precisions
+from lungbox.weights.entries import PrecisionCheck, Precisions
 from lungbox.weights.fetch import cached, sha256
 from lungbox.weights.formats.safetensors import load_weights
 from lungbox.weights.manifest import (
     Ensemble,
     Manifest,
-    enter_precisions,
     load_manifest,
     own_path,
     read_manifest,
+    register_precisions,
     write_manifest,
 )
 from tests import reference
@@ -240,14 +240,14 @@ def test_an_entry_of_ones_own_is_replaced_only_when_asked(capfd, tiny, tmp_path)
 
 
 def test_an_ensemble_of_ones_own_is_not_overwritten(capfd, tiny):
-    enter_ensemble("pair", Ensemble(members=("lite0", "lite0")))
+    register_ensemble("pair", Ensemble(members=("lite0", "lite0")))
     code, said = weights(capfd, "add", "pair", tiny, "--architecture", "unet_lite0")
     assert code == 2
     assert "pair is an ensemble of your own" in said
     assert load_manifest().ensemble("pair").members == ("lite0", "lite0")
 
 
-def enter_ensemble(name: str, ensemble: Ensemble) -> None:
+def register_ensemble(name: str, ensemble: Ensemble) -> None:
     own = read_manifest(own_path())
     write_manifest(Manifest(weights=own.weights, ensembles=own.ensembles | {name: ensemble}))
 
@@ -320,9 +320,9 @@ def test_remove(capfd, tiny, published):
 
 def test_remove_an_ensemble(capfd, tiny):
     weights(capfd, "add", "mine", tiny, "--architecture", "unet_lite0")
-    enter_ensemble("pair", Ensemble(members=("mine", "lite0")))
-    checked = Checked(metric_change=0.0, same_count=1.0, images=364)
-    enter_precisions("0" * 24, Precisions(ensemble="mine", bfloat16=checked))
+    register_ensemble("pair", Ensemble(members=("mine", "lite0")))
+    checked = PrecisionCheck(metric_change=0.0, same_count=1.0, images=364)
+    register_precisions("0" * 24, Precisions(ensemble="mine", bfloat16=checked))
     code, said = weights(capfd, "remove", "mine")
     assert code == 2
     assert "python -m lungbox weights remove pair" in said
@@ -333,7 +333,7 @@ def test_remove_an_ensemble(capfd, tiny):
 
 
 def test_remove_an_ensemble_whose_member_is_nowhere(capfd):
-    enter_ensemble("pair", Ensemble(members=("absent", "lite0")))
+    register_ensemble("pair", Ensemble(members=("absent", "lite0")))
     code, said = weights(capfd, "list")
     assert code == 2
     assert "python -m lungbox weights remove pair" in said

@@ -529,10 +529,10 @@ def test_a_killed_download_resumes(tmp_path):
 
 def test_a_bundle_serves_where_there_is_no_network(tmp_path, monkeypatch):
     from lungbox.weights.bundle import bundle
-    from lungbox.weights.manifest import Ensemble, enter, load_manifest
+    from lungbox.weights.manifest import Ensemble, load_manifest, register
 
     with Server(Behaviour(CONTENT)) as server:
-        enter("w", weights(server.url, known=False), Ensemble(members=("w",), threshold=0.3))
+        register("w", weights(server.url, known=False), Ensemble(members=("w",), threshold=0.3))
         files = bundle(tmp_path / "bundle", ["w"], wheels=False)
         assert [path.read_bytes() for path in files] == [CONTENT]
     monkeypatch.setenv("LUNGBOX_CACHE", str(tmp_path / "other/cache"))

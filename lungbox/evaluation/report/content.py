@@ -12,14 +12,14 @@ import numpy as np
 from lungbox import __version__
 from lungbox.boxes import OperatingPoint
 from lungbox.constants import CLASS_NAMES, OPACITY, RESEARCH_USE, RSNA_CLASSES
-from lungbox.evaluation.cases import telling_cases
-from lungbox.evaluation.estimates import Figure
+from lungbox.evaluation.cases import example_cases
+from lungbox.evaluation.estimates import MetricEstimate
 from lungbox.evaluation.evaluator import (
-    Assessment,
-    Part,
+    DatasetResult,
+    EvaluationResult,
     all_groups,
-    box_figures_as_it_is,
-    figures_of,
+    box_estimates_at_own_point,
+    dataset_estimates,
 )
 from lungbox.evaluation.groups import Group, recall_by_size
 from lungbox.evaluation.operating_point import as_toml, in_brief
@@ -69,7 +69,7 @@ class Tile:
     identity: str
     category: str
     score: float
-    worth: str
+    metric: str
 
 
 @dataclass(frozen=True)
@@ -79,13 +79,13 @@ class Content:
     title: str
     facts: dict[str, str]
     warning: str
-    headlines: list[tuple[Figure, Figure | None]]
-    tables: dict[str, list[Figure]]
-    as_it_is: dict[str, list[Figure]]
+    headlines: list[tuple[MetricEstimate, MetricEstimate | None]]
+    tables: dict[str, list[MetricEstimate]]
+    at_own_point: dict[str, list[MetricEstimate]]
     own: str
     groups: list[Group]
     forest: Plot
-    sizes: dict[str, list[Figure]]
+    sizes: dict[str, list[MetricEstimate]]
     curves: list[Plot]
     sweeps: list[Plot]
     montages: dict[str, dict[str, list[Tile]]]
@@ -94,9 +94,9 @@ class Content:
     runs: list[Plot]
 
 
-def gather(found: Assessment) -> Content:
+def collect_content(found: EvaluationResult) -> Content:
     """Compute and draw all of it."""
-    tables = {name: figures_of(name, part.judged) for name, part in found.parts.items()}
+    tables = {name: dataset_estimates(name, part.scored) for name, part in found.parts.items()}
     by_name = {figure.name: figure for figure in tables["RSNA"]}
     groups = all_groups(found)
     forest = picture(plots.forest, groups, size=plots.forest_size(groups))
@@ -106,11 +106,11 @@ def gather(found: Assessment) -> Content:
         warning=RESEARCH_USE,
         headlines=[(by_name[name], by_name.get(beside)) for name, beside in _HEADLINES],
         tables=tables,
-        as_it_is=box_figures_as_it_is(found),
+        at_own_point=box_estimates_at_own_point(found),
         own=in_brief(found.own),
         groups=groups,
         forest=Plot(forest, "", "In brackets: images with opacity, of all."),
-        sizes={name: recall_by_size(part.judged) for name, part in found.parts.items()},
+        sizes={name: recall_by_size(part.scored) for name, part in found.parts.items()},
         curves=_curves(found),
         sweeps=_sweeps(found),
         montages={name: _montage(part) for name, part in found.parts.items()},
@@ -120,11 +120,13 @@ def gather(found: Assessment) -> Content:
     )
 
 
-def _facts(found: Assessment) -> dict[str, str]:
+def _facts(found: EvaluationResult) -> dict[str, str]:
     manifest = load_manifest()
     ensemble = manifest.ensemble(found.ensemble)
     members = (f"{name} ({manifest.weights[name].architecture})" for name in ensemble.members)
-    images = ", ".join(f"{name} {len(part.maps.dataset)}" for name, part in found.parts.items())
+    images = ", ".join(
+        f"{name} {len(part.predictions.dataset)}" for name, part in found.parts.items()
+    )
     return {
         "Networks": ", ".join(members),
         "Images": f"{images}, of patients no network was trained on",
@@ -133,7 +135,7 @@ def _facts(found: Assessment) -> dict[str, str]:
     }
 
 
-def _curves(found: Assessment) -> list[Plot]:
+def _curves(found: EvaluationResult) -> list[Plot]:
     scored = {name: _scored(part) for name, part in found.parts.items()}
     bins = {name: reliability(*pair) for name, pair in scored.items()}
     errors = (f"{name} {expected_calibration_error(*pair):.3f}" for name, pair in scored.items())
@@ -159,13 +161,13 @@ def _curves(found: Assessment) -> list[Plot]:
     ]
 
 
-def _scored(part: Part) -> tuple[np.ndarray, np.ndarray]:
-    return part.judged.outcomes.truths > 0, part.judged.image_scores
+def _scored(part: DatasetResult) -> tuple[np.ndarray, np.ndarray]:
+    return part.scored.outcomes.truths > 0, part.scored.image_scores
 
 
-def _roc_curves(found: Assessment) -> dict[str, RocCurve]:
+def _roc_curves(found: EvaluationResult) -> dict[str, RocCurve]:
     truth, scores = _scored(found.rsna)
-    category = np.array([image.category for image in found.rsna.judged.dataset.images])
+    category = np.array([image.category for image in found.rsna.scored.dataset.images])
     curves = {
         f"RSNA, against {name.lower()}": roc_curve(truth[chosen], scores[chosen])
         for name in RSNA_CLASSES[:2]
@@ -176,28 +178,28 @@ def _roc_curves(found: Assessment) -> dict[str, RocCurve]:
     return curves
 
 
-def _ungated(part: Part, point: OperatingPoint) -> DetectionCurve:
+def _ungated(part: DatasetResult, point: OperatingPoint) -> DetectionCurve:
     """Every box at the point's values but for its gate."""
     open_point = replace(point, gate=0.0)
-    images = part.maps.dataset.images
-    found = [part.maps.boxes(row, open_point) for row in range(len(images))]
+    images = part.predictions.dataset.images
+    found = [part.predictions.boxes(row, open_point) for row in range(len(images))]
     boxes = [of_image for of_image, _ in found]
-    pairs = zip(found, part.maps.scores, strict=True)
+    pairs = zip(found, part.predictions.scores, strict=True)
     scores = [confidences * score for (_, confidences), score in pairs]
     truth = BoxTable.of([image.boxes for image in images])
     return DetectionCurve.of(truth, BoxTable.of(boxes, scores), len(images), _CURVE_IOU)
 
 
-def _sweeps(found: Assessment) -> list[Plot]:
+def _sweeps(found: EvaluationResult) -> list[Plot]:
     point = found.fitted.point
     return [
         Plot(picture(plots.sweep, curve, getattr(point, curve.key), size=plots.LOW), "", curve.key)
-        for curve in sweeps(found.rsna.maps, point)
+        for curve in sweeps(found.rsna.predictions, point)
     ]
 
 
-def _montage(part: Part) -> dict[str, list[Tile]]:
-    cases = telling_cases(part.judged, _EACH)
+def _montage(part: DatasetResult) -> dict[str, list[Tile]]:
+    cases = example_cases(part.scored, _EACH)
     kinds = {
         "Best": cases.best,
         "Worst boxes": cases.worst,
@@ -207,10 +209,10 @@ def _montage(part: Part) -> dict[str, list[Tile]]:
     return {kind: [_tile(part, int(row)) for row in rows] for kind, rows in kinds.items()}
 
 
-def _tile(part: Part, row: int) -> Tile:
-    image = part.judged.dataset.images[row]
-    boxes, scores = part.judged.found[row]
-    score = float(part.judged.image_scores[row])
+def _tile(part: DatasetResult, row: int) -> Tile:
+    image = part.scored.dataset.images[row]
+    boxes, scores = part.scored.found[row]
+    score = float(part.scored.image_scores[row])
     findings = Findings(
         identity=image.identity,
         size=image.size,
@@ -220,16 +222,16 @@ def _tile(part: Part, row: int) -> Tile:
         labels=(CLASS_NAMES[OPACITY],) * len(scores),
     )
     pixels = read(image.path).pixels
-    drawn = overlay.beside_truth(pixels, part.maps.mask(row), findings, image.boxes, _TILE)
+    drawn = overlay.beside_truth(pixels, part.predictions.mask(row), findings, image.boxes, _TILE)
     buffer = io.BytesIO()
     drawn.save(buffer, format="JPEG", quality=80)
-    worth = part.judged.outcomes.parts[row]
+    metric = part.scored.outcomes.parts[row]
     return Tile(
         image="data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode(),
         identity=image.identity,
         category=image.category,
         score=score,
-        worth="–" if np.isnan(worth) else f"{worth:.2f}",
+        metric="–" if np.isnan(metric) else f"{worth:.2f}",
     )
 
 
@@ -241,7 +243,7 @@ def _runs(ensemble: str) -> list[Plot]:
             log = Path(source.removeprefix("file:")).parent / "log.csv"
             columns = _columns(log) if source.startswith("file:") else {}
             if columns:
-                drawn = picture(plots.training, columns, size=plots.WIDE)
+                drawn = picture(plots.training, columns, size=plots.WIDE_GRID)
                 found.append(Plot(drawn, name, f"losses of {name} by epoch"))
     return found
 

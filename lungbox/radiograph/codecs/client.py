@@ -31,7 +31,7 @@ class _DecoderEndedError(Exception):
     """The process ended before it had answered, or answered something else."""
 
 
-def decode_apart(path: Path, shape: tuple[int, ...]) -> NDArray:
+def decode_in_subprocess(path: Path, shape: tuple[int, ...]) -> NDArray:
     """The pixels of a DICOM file, decoded in a process beside this one.
 
     Each thread has a process of its own, started when it is first needed. One that ends before it
@@ -72,7 +72,7 @@ class _Decoder:
         self._number = 0
 
     def decode(self, path: Path, shape: tuple[int, ...], deadline: float) -> NDArray:
-        """See `decode_apart`."""
+        """See `decode_in_subprocess`."""
         try:
             answer = self._ask(path, shape, deadline)
         except BaseException:

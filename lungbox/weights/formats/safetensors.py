@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file, save
 
-from lungbox.common.files import replacing
+from lungbox.common.files import atomic_write
 from lungbox.errors import LungboxError
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def save_weights(model: "keras.Model", path: Path, dtype: str = "float32") -> No
         if not np.isfinite(tensor).all():
             raise ValueError(f"{variable.path} is not finite as {dtype}")
         tensors[variable.path] = tensor
-    with replacing(path, "wb") as file:
+    with atomic_write(path, "wb") as file:
         file.write(save(tensors, metadata={"architecture": model.name}))
 
 
