@@ -231,7 +231,7 @@ def _tile(part: DatasetResult, row: int) -> Tile:
         identity=image.identity,
         category=image.category,
         score=score,
-        metric="–" if np.isnan(metric) else f"{worth:.2f}",
+        metric="–" if np.isnan(metric) else f"{metric:.2f}",
     )
 
 
