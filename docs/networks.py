@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from lungbox.cli import networks
-from lungbox.cli.networks import Facts, holders
+
+from lungbox.cli.networks import COUNTED, Facts, holders
 from lungbox.common.backend import start_keras
 from lungbox.weights.manifest import Manifest, read_manifest, shipped_path
 
@@ -74,7 +74,7 @@ def table(networks: list[Facts], manifest: Manifest) -> str:
             )
         )
     lines = [f"| {' | '.join(row)} |" for row in rows]
-    return "\n".join((*lines, "", networks.COUNTED))
+    return "\n".join((*lines, "", COUNTED))
 
 
 def diagram(facts: Facts) -> str:

@@ -23,8 +23,8 @@ def rsna(tmp_path):
 @pytest.fixture
 def headers_read(monkeypatch):
     read = []
-    real = headers.facts
-    monkeypatch.setattr(headers, "facts", lambda path: read.append(path) or real(path))
+    real = headers.read_metadata
+    monkeypatch.setattr(headers, "read_metadata", lambda path: read.append(path) or real(path))
     return read
 
 

@@ -19,7 +19,7 @@ class _Means:
     name, precision = "means", "float32"
 
     def __init__(self):
-        self.job = _Job("means", (), batch_size=2)
+        self.config = _Config("means", (), batch_size=2)
         self.asked = 0
 
     def predict(self, images):
@@ -29,7 +29,7 @@ class _Means:
         return BatchPrediction(masks, scores, None)
 
 
-class _Job(EngineConfig):
+class _Config(EngineConfig):
     image_size = 64
 
 

@@ -214,7 +214,7 @@ def test_nor_those_of_curves_and_of_tuning(copies, monkeypatch):
         tune._choices((predictions, predictions), shipped, Console(quiet=True))[0]
         for predictions in copies
     ]
-    once, thrice = [*once, tuned[0].estimate], [*thrice, tuned[1].worth]
+    once, thrice = [*once, tuned[0].estimate], [*thrice, tuned[1].estimate]
     assert len(once) == 2 * 19 + 1
     for one, three in zip(once, thrice, strict=True):
         assert three.interval == pytest.approx(one.interval)

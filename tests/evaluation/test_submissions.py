@@ -112,7 +112,7 @@ def test_every_missing_and_unknown_image(tmp_path, labels):
     path.write_text("\n".join([*lines[:-2], "stranger,", "foreigner,"]) + "\n")
     with pytest.raises(SubmissionError) as caught:
         score(path, labels)
-    assert [str(fault) for fault in caught.value.issues] == [
+    assert [str(fault) for fault in caught.value.faults] == [
         "line 6: names stranger, which is not among the images",
         "line 7: names foreigner, which is not among the images",
         "no row for phantom-0004",

@@ -131,7 +131,7 @@ def test_figures_are_what_they_are_without_them(data, without, monkeypatch, tmp_
         rsna_estimates(
             evaluate_ensemble(
                 EvaluationConfig(folder, 0, "tiny"), Console(quiet=True)
-            ).rsna.as_it_is
+            ).rsna.at_own_point
         )
         for folder in (data, without)
     )
