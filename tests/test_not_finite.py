@@ -30,7 +30,7 @@ class Spoilt:
     """An engine whose masks, or scores, of some radiographs are not finite."""
 
     def __init__(self, engine, masks, scores):
-        self.name, self.precision, self.job = engine.name, engine.precision, engine.job
+        self.name, self.precision, self.config = engine.name, engine.precision, engine.config
         self._engine, self._masks, self._scores = engine, masks, scores
 
     def predict(self, images):
@@ -83,8 +83,8 @@ def test_such_files_fail_and_the_others_do_not(spoilt, capfd, tmp_path):
 
 
 def test_one_file_alone(spoilt, tmp_path):
-    job, point = run.open_ensemble("tiny", 1)
-    detector = Detector("tiny", run.start("openvino", job), point)
+    config, point = run.open_ensemble("tiny", 1)
+    detector = Detector("tiny", run.start("openvino", config), point)
     assert detector.predict(tmp_path / "in/chest-0.png").image_score > 0
     for number in (1, 3):
         path = tmp_path / f"in/chest-{number}.png"

@@ -37,23 +37,23 @@ if backend == "tensorflow":
     (processor,) = tf.config.list_physical_devices("CPU")
     two = [tf.config.LogicalDeviceConfiguration()] * 2
     tf.config.set_logical_device_configuration(processor, two)
-from lungbox.training import fit
+from lungbox.training import loop
 from lungbox.training.devices import distributed
-from lungbox.training.config import Job, Progress
+from lungbox.training.config import TrainingConfig, TrainingProgress
 from lungbox.training.recipe import load_recipe
 from tests.training.small import registered
 folder = Path(folder)
-class Told(Progress):
+class Told(TrainingProgress):
     losses = []
     def step(self, loss):
         self.losses.append(loss)
 changes = [f"devices={devices}"]
-job = Job(folder / "recipe.toml", folder / "data", folder / f"{backend}-{devices}",
+config = TrainingConfig(folder / "recipe.toml", folder / "data", folder / f"{backend}-{devices}",
           folder / "cache", changes)
-with distributed(load_recipe(job.recipe, changes)) as count:
+with distributed(load_recipe(config.recipe, changes)) as count:
     pass
 with registered():
-    fit.train(job, Told())
+    loop.train(config, Told())
 print(json.dumps([count, Told.losses]))
 """
 

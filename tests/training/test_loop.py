@@ -349,19 +349,19 @@ keras.utils.set_random_seed(0)
 if keras.backend.backend() == "tensorflow":
     import tensorflow as tf
     tf.config.experimental.enable_op_determinism()
-from lungbox.training import fit
-from lungbox.training.config import Job, Progress
-class Told(Progress):
+from lungbox.training import loop
+from lungbox.training.config import TrainingConfig, TrainingProgress
+class Told(TrainingProgress):
     def step(self, loss):
         print("step", flush=True)
     def epoch(self, epoch):
         print("epoch", flush=True)
 folder, name = Path(sys.argv[1]), sys.argv[2]
-job = Job(folder / "recipe.toml", folder / "data", folder / name, folder / "cache",
+config = TrainingConfig(folder / "recipe.toml", folder / "data", folder / name, folder / "cache",
           ["options={ dropout = 0.3 }", "validation={ fold = 0, every = 1 }"])
 from tests.training.small import registered
 with registered():
-    fit.train(job, Told())
+    loop.train(config, Told())
 """
 
 
