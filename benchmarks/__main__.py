@@ -16,7 +16,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from lungbox.boxes import regions
+from lungbox.boxes import decide
 from lungbox.engines import start
 from lungbox.inference.files import find_image_files
 from lungbox.inference.predictor import Detector, load
@@ -38,17 +38,16 @@ def main() -> None:
     radiographs = [read(source.path) for source in sources]
     prepared = np.stack([prepare(r.pixels, config.image_size) for r in radiographs])
     batches = [prepared[i : i + config.batch_size] for i in range(0, IMAGES, config.batch_size)]
-    masks, scores, _ = zip(*(detector.engine.predict(batch) for batch in batches), strict=True)
-    answers = list(zip(np.concatenate(masks), np.concatenate(scores), radiographs, strict=True))
+    predicted = [detector.engine.predict(batch) for batch in batches]
+    rows = [batch.image(row) for batch in predicted for row in range(len(batch.scores))]
+    predictions = list(zip(rows, radiographs, strict=True))
 
     steps: dict[str, Callable[[], object]] = {
         "read": lambda: [read(source.path) for source in sources],
         "prepare": lambda: [prepare(r.pixels, config.image_size) for r in radiographs],
         "network, Keras": _runner(start("keras", config), batches),
         "network, OpenVINO": _runner(start("openvino", config), batches),
-        "regions": lambda: [
-            regions(mask, r.size, float(score), open_gate) for mask, score, r in answers
-        ],
+        "regions": lambda: [decide(one, r.size, open_gate) for one, r in predictions],
         WHOLE: lambda: _whole(detector, sources),
     }
     _show({name: _median(step) for name, step in steps.items()}, folder)

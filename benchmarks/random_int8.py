@@ -17,7 +17,7 @@ from lungbox.weights.manifest import register_precisions
 
 def main() -> None:
     (name,) = sys.argv[1:]
-    config, _ = open_ensemble(name, 8, precision="float32")
+    config, *_ = open_ensemble(name, 8, precision="float32")
     images, _ = radiographs(config)
     made = quantised(config, data_folder(), images)
     file = Int8Entry(

@@ -83,7 +83,7 @@ def test_such_files_fail_and_the_others_do_not(spoilt, capfd, tmp_path):
 
 
 def test_one_file_alone(spoilt, tmp_path):
-    config, point = run.open_ensemble("tiny", 1)
+    config, point, _ = run.open_ensemble("tiny", 1)
     detector = Detector("tiny", run.start("openvino", config), point)
     assert detector.predict(tmp_path / "in/chest-0.png").image_score > 0
     for number in (1, 3):

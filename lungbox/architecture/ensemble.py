@@ -1,6 +1,6 @@
-"""Several networks as one: their masks brought to one size and averaged."""
+"""Several networks combined into one: masks and scores averaged, boxes side by side."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -12,20 +12,26 @@ from lungbox.architecture.heads import top_k_mean
 
 
 def average(
-    members: Sequence[tuple[keras.Model, float]], keep_members: bool = False
+    members: Sequence[tuple[keras.Model, float]],
+    keep_members: bool = False,
+    gates: Collection[int] = (),
 ) -> keras.Model:
-    """One network whose mask is the weighted mean of its members' masks.
+    """Combine networks of any kind into one, its outputs named.
 
     Args:
-        members: networks of `(B, S, S, 1)` gray 0-255 and their shares, which sum to 1. Their
-            input sizes may differ: the ensemble reads the largest, and the others are given the
-            image made smaller.
-        keep_members: whether each member's mask is an output of its own, too.
+        members: networks of `(B, S, S, 1)` gray 0-255 and their weights, which sum to 1. Their
+            input sizes may differ: the ensemble takes the largest, and the others are computed
+            from the image resized to theirs.
+        keep_members: whether the masks of the segmentation networks are an output, too.
+        gates: places of the members whose image scores are averaged; all where empty.
 
     Returns:
-        A network of `(B, S, S, 1)`, S the largest of its members' sizes, to `mask`
-        `(B, h, w, 2)`, h and w the largest of its members' masks, and `image` `(B, 1)`, the mean
-        of their image scores; with `keep_members` also `members` `(B, N, h, w, 2)`.
+        A network of `(B, S, S, 1)`, S the largest of its members' sizes. Its outputs: `image`
+        `(B, 1)`, the weighted mean of image scores; `mask` `(B, h, w, 1 + C)`, the weighted mean
+        of the segmentation networks' masks, h and w the largest of theirs, and with
+        `keep_members` also `members` `(B, M, h, w, 1 + C)`; `boxes_I` `(B, K, 4)` and `scores_I`
+        `(B, K, C)` of each detection network, I its place among the members; `classes` `(B, L)`,
+        the weighted mean of the classification networks.
     """
     # 1. Input
     side = max(model.input_shape[1] for model, _ in members)
@@ -36,20 +42,35 @@ def average(
         for index, (model, _) in enumerate(members)
     ]
     weights = [weight for _, weight in members]
-    mask_side = max(output["mask"].shape[1] for output in outputs)
-    masks = [_larger(output["mask"], mask_side, i) for i, output in enumerate(outputs)]
-    scores = [
-        output["image"] if "image" in output else top_k_mean(output["mask"], f"image_{i}")
-        for i, output in enumerate(outputs)
-    ]
-    # 3. Model
-    means = {
-        "mask": _weighted(masks, weights, "mask"),
-        "image": _weighted(scores, weights, "image"),
-    }
-    if keep_members:
-        means["members"] = ops.stack(masks, axis=1)
-    return keras.Model(inputs, means, name="ensemble")
+    # 3. Outputs
+    gating = gates or range(len(members))
+    scores = {index: _image_score(outputs[index], index) for index in gating}
+    combined = {"image": _weighted_mean(scores, weights, "image")}
+    for index, output in enumerate(outputs):
+        if "boxes" in output:
+            combined[f"boxes_{index}"] = output["boxes"]
+            combined[f"scores_{index}"] = output["scores"]
+    masks = {i: output["mask"] for i, output in enumerate(outputs) if "mask" in output}
+    if masks:
+        mask_side = max(mask.shape[1] for mask in masks.values())
+        masks = {i: _larger(mask, mask_side, i) for i, mask in masks.items()}
+        combined["mask"] = _weighted_mean(masks, weights, "mask")
+        if keep_members:
+            combined["members"] = ops.stack(list(masks.values()), axis=1)
+    classes = {i: output["classes"] for i, output in enumerate(outputs) if "classes" in output}
+    if classes:
+        combined["classes"] = _weighted_mean(classes, weights, "classes")
+    # 4. Model
+    return keras.Model(inputs, combined, name="ensemble")
+
+
+def _image_score(output: dict[str, KerasTensor], index: int) -> KerasTensor:
+    """A network's own image score; where it has no image head, that of its boxes or mask."""
+    if "image" in output:
+        return output["image"]
+    if "mask" in output:
+        return top_k_mean(output["mask"], f"image_{index}")
+    return ops.max(output["scores"], axis=(1, 2))[:, None]
 
 
 def _member(model: keras.Model, index: int) -> keras.Model:
@@ -103,10 +124,16 @@ def _larger(mask: KerasTensor, side: int, index: int) -> KerasTensor:
     return layers.Resizing(side, side, name=f"larger{index}", dtype="float32")(mask)
 
 
-def _weighted(values: list[KerasTensor], weights: list[float], name: str) -> KerasTensor:
+def _weighted_mean(
+    values: Mapping[int, KerasTensor], weights: Sequence[float], name: str
+) -> KerasTensor:
+    """The weighted mean over some of the members, by their place; their weights then sum to 1."""
+    total = 1.0 if len(values) == len(weights) else sum(weights[index] for index in values)
     parts = [
-        layers.Rescaling(weight, name=f"{name}_share{index}", dtype="float32")(value)
-        for index, (value, weight) in enumerate(zip(values, weights, strict=True))
+        layers.Rescaling(weights[index] / total, name=f"{name}_share{index}", dtype="float32")(
+            value
+        )
+        for index, value in values.items()
     ]
     if len(parts) == 1:
         return layers.Identity(name=f"{name}_mean", dtype="float32")(parts[0])

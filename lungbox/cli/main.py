@@ -139,6 +139,9 @@ def predict(
     output: Annotated[Path, typer.Option(help="Where results go.")] = Path("predictions"),
     engine: EngineOption = "auto",
     precision: PrecisionOption = "auto",
+    operating_point: Annotated[
+        str, typer.Option(help="An operating point of the ensemble, by its name in the manifest.")
+    ] = "",
     ids: Annotated[
         Path | None,
         typer.Option(help="A sample submission: its rows, no more and no fewer, are written."),
@@ -172,6 +175,7 @@ def predict(
             overlays=overlays,
             members=members,
             batch_size=batch_size,
+            operating_point=operating_point,
         ),
         console,
     )

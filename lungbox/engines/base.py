@@ -1,6 +1,7 @@
 """What every engine is: prepared radiographs in, masks and image scores out."""
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from pathlib import Path
@@ -9,6 +10,8 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from lungbox.boxes import Detections, RawPrediction
+from lungbox.constants import CLASS_NAMES, OPACITY
 from lungbox.errors import LungboxError
 from lungbox.radiograph.prepare import Preparation
 from lungbox.weights.computation import Fingerprint, fingerprint, key_of
@@ -19,7 +22,7 @@ from lungbox.weights.manifest import Ensemble, Weights
 
 @dataclass(frozen=True)
 class Member:
-    """One network of an ensemble, its checked weight file and its share of the average."""
+    """One network of an ensemble, its verified weight file and its weight in the mean."""
 
     name: str
     weights: Weights
@@ -33,13 +36,13 @@ class Member:
 
     @property
     def fingerprint(self) -> Fingerprint:
-        """All of it that decides an ensemble's answers, for the keys of what is kept of them."""
+        """All of it that decides an ensemble's predictions, for the keys of cached ones."""
         return fingerprint(self.sha256, self.weights, self.weight)
 
 
 @dataclass(frozen=True)
 class Int8:
-    """An ensemble as one INT8 model: its checked file, see `openvino.save_int8`."""
+    """An ensemble as one INT8 model: its verified file, see `openvino.save_int8`."""
 
     path: Path
     sha256: str
@@ -50,16 +53,17 @@ class EngineConfig:
     """What an engine is to run.
 
     Attributes:
-        ensemble: for messages, its name.
+        ensemble: its name, for messages.
         members: its networks.
         batch_size: images in one batch; the last is padded, so that the shape never changes.
         preparation: how radiographs become its input.
-        keep_members: whether each member's masks are wanted, too.
+        keep_members: whether the members' own masks are requested, too.
         flip: whether each radiograph is also read mirrored, see `predict_with_tta`.
-        precisions: the types it may compute in; an engine takes the fastest that it can, and
-            says so where there is only one and it cannot.
-        int8: what it runs in 8-bit integers; None where it may not.
-        notes: what is faster and may not, or cannot, be taken, and why.
+        gates: names of the members whose image scores make the ensemble's; all where empty.
+        precisions: the types it may compute in; an engine takes the fastest that the processor
+            supports, and raises where there is only one and it does not.
+        int8: its INT8 model; None where that may not be used.
+        notes: precisions or engines that are faster and were not taken, each with the reason.
         checked_elsewhere: whether other precisions were checked at another operating point.
     """
 
@@ -69,6 +73,7 @@ class EngineConfig:
     preparation: Preparation = "equalised"
     keep_members: bool = False
     flip: bool = False
+    gates: tuple[str, ...] = ()
     precisions: tuple[Precision, ...] = ("float32",)
     int8: Int8 | None = None
     notes: tuple[tuple[str, str], ...] = ()
@@ -76,7 +81,7 @@ class EngineConfig:
 
     @property
     def only(self) -> Precision | None:
-        """The type it has to compute in; None where there is a choice."""
+        """The only type it may compute in; None where there are several."""
         return self.precisions[0] if len(self.precisions) == 1 else None
 
     def without(self, precision: Precision, reason: str) -> "EngineConfig":
@@ -91,39 +96,123 @@ class EngineConfig:
 
     @property
     def key(self) -> str:
-        """What is known of it in other precisions is entered under this."""
-        return key_of([member.fingerprint for member in self.members], self.preparation, self.flip)
+        """The manifest's key for the checks of its other precisions."""
+        return key_of(self.fingerprints, self.preparation, self.flip)
+
+    @property
+    def fingerprints(self) -> list[Fingerprint]:
+        """All that decides the network's outputs, but for the code."""
+        found = [member.fingerprint for member in self.members]
+        return [*found, ["gates", *self.gates]] if self.gates else found
+
+    @property
+    def gate_rows(self) -> tuple[int, ...]:
+        """The places of `gates` among the members."""
+        names = [member.name for member in self.members]
+        return tuple(names.index(name) for name in self.gates)
 
     @property
     def image_size(self) -> int:
-        """Side of the prepared square all members can be given, in pixels."""
+        """Side of the prepared square image that all members are computed from, in pixels."""
         return max(member.weights.image_size for member in self.members)
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The classes of its boxes, by their index."""
+        for member in self.members:
+            if member.weights.kind != "classification":
+                return member.weights.class_names
+        return CLASS_NAMES[OPACITY:]
+
+    @property
+    def mask_names(self) -> list[str]:
+        """The members that predict masks, which `keep_members` keeps."""
+        return [m.name for m in self.members if m.weights.kind == "segmentation"]
+
+    @property
+    def image_labels(self) -> tuple[str, ...]:
+        """The labels of its image-level probabilities, of its classification networks."""
+        for member in self.members:
+            if member.weights.kind == "classification":
+                return member.weights.class_names
+        return ()
 
 
 class BatchPrediction(NamedTuple):
-    """What an ensemble says of a batch.
+    """The prediction of an ensemble for a batch of N images.
 
     Attributes:
-        masks: `(N, h, w, 2)` float32, background and opacity.
+        masks: `(N, h, w, 1 + C)` float32, background and C classes; None without a segmentation
+            network.
         scores: `(N,)` float32, image scores.
-        members: `(N, M, h, w, 2)` float32, the M members' own masks where the job keeps them.
+        members: `(N, M, h, w, 1 + C)` float32, the masks of the M segmentation networks, where the
+            config keeps them.
+        detections: of each detection network (and view of test-time augmentation) boxes
+            `(N, K, 4)` in 0-1, scores `(N, K, C)` and its weight.
+        classes: `(N, L)` float32, image-level probabilities of L labels; None without a
+            classification network.
     """
 
-    masks: NDArray[np.float32]
+    masks: NDArray[np.float32] | None
     scores: NDArray[np.float32]
-    members: NDArray[np.float32] | None
+    members: NDArray[np.float32] | None = None
+    detections: tuple[tuple[NDArray[np.float32], NDArray[np.float32], float], ...] = ()
+    classes: NDArray[np.float32] | None = None
+
+    @classmethod
+    def from_outputs(
+        cls, outputs: Mapping[str, NDArray[np.float32]], count: int, config: "EngineConfig"
+    ) -> "BatchPrediction":
+        """From the outputs of the ensemble's network, by name; see `architecture.ensemble`.
+
+        Args:
+            outputs: arrays of at least `count` rows, which may be views of reused memory.
+            count: images in the batch, without padding.
+            config: what the network was built from.
+        """
+        kept = {name: np.array(values[:count], np.float32) for name, values in outputs.items()}
+        detections = tuple(
+            (kept[f"boxes_{index}"], kept[f"scores_{index}"], member.weight)
+            for index, member in enumerate(config.members)
+            if f"boxes_{index}" in kept
+        )
+        members = kept.get("members") if config.keep_members else None
+        return cls(kept.get("mask"), kept["image"][:, 0], members, detections, kept.get("classes"))
+
+    def arrays(self) -> dict[str, NDArray[np.float32]]:
+        """Those of its arrays that the ensemble's boxes and scores are made of, by name."""
+        found = {"masks": self.masks, "scores": self.scores, "classes": self.classes}
+        for index, (boxes, scores, _) in enumerate(self.detections):
+            found[f"boxes_{index}"], found[f"scores_{index}"] = boxes, scores
+        return {name: values for name, values in found.items() if values is not None}
+
+    def image(self, row: int) -> RawPrediction:
+        """The prediction for one image of the batch."""
+        return RawPrediction(
+            image_score=float(self.scores[row]),
+            mask=None if self.masks is None else self.masks[row],
+            detections=tuple(
+                Detections(boxes[row], scores[row], weight)
+                for boxes, scores, weight in self.detections
+            ),
+            class_scores=None if self.classes is None else self.classes[row],
+        )
 
 
-# What is said of an image whose prediction is not `finite_rows`.
+# Reported for an image whose prediction is not finite.
 NOT_FINITE = (
-    "the networks' answer to it is not finite (NaN or infinite); "
+    "the networks' prediction for it is not finite (NaN or infinite); "
     "check their weights, or try --precision float32"
 )
 
 
 def finite_rows(predicted: BatchPrediction) -> NDArray[np.bool_]:
-    """`(N,)`: which images of a batch have a mask and a score without NaN and infinity."""
-    return np.isfinite(predicted.masks).all(axis=(1, 2, 3)) & np.isfinite(predicted.scores)
+    """`(N,)`: which images of a batch have a prediction without NaN and infinity."""
+    rows = [
+        np.isfinite(array).reshape(len(array), -1).all(axis=1)
+        for array in predicted.arrays().values()
+    ]
+    return np.all(rows, axis=0)
 
 
 class Engine(Protocol):
@@ -187,18 +276,35 @@ def code_version() -> str:
 
 
 def predict_with_tta(engine: Engine, images: NDArray[np.uint8]) -> BatchPrediction:
-    """What an engine says of a batch; where its job wants it, averaged with what it says of the
-    mirrored batch, mirrored back."""
-    seen = engine.predict(images)
+    """The prediction of an engine for a batch; with its config's `flip`, with test-time
+    augmentation: masks and scores are averaged with those of the mirrored images, mirrored back,
+    and their boxes are voters of their own."""
+    plain = engine.predict(images)
     if not engine.config.flip:
-        return seen
+        return plain
     mirrored = engine.predict(np.ascontiguousarray(images[:, :, ::-1]))
-    half = np.float32(0.5)
-    kept = None
-    if seen.members is not None and mirrored.members is not None:
-        kept = half * (seen.members + mirrored.members[..., ::-1, :])
-    masks = half * (seen.masks + mirrored.masks[:, :, ::-1])
-    return BatchPrediction(masks, half * (seen.scores + mirrored.scores), kept)
+    masks = None if mirrored.masks is None else mirrored.masks[:, :, ::-1]
+    members = None if mirrored.members is None else mirrored.members[..., ::-1, :]
+    return BatchPrediction(
+        masks=_mean(plain.masks, masks),
+        scores=np.float32(0.5) * (plain.scores + mirrored.scores),
+        members=_mean(plain.members, members),
+        detections=plain.detections
+        + tuple((_mirror_boxes(b), scores, weight) for b, scores, weight in mirrored.detections),
+        classes=_mean(plain.classes, mirrored.classes),
+    )
+
+
+def _mean(
+    one: NDArray[np.float32] | None, other: NDArray[np.float32] | None
+) -> NDArray[np.float32] | None:
+    return None if one is None or other is None else np.float32(0.5) * (one + other)
+
+
+def _mirror_boxes(boxes: NDArray[np.float32]) -> NDArray[np.float32]:
+    """`(..., 4)` boxes in 0-1, left and right exchanged."""
+    x1, y1, x2, y2 = np.moveaxis(boxes, -1, 0)
+    return np.stack([1 - x2, y1, 1 - x1, y2], axis=-1)
 
 
 def members(

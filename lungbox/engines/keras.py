@@ -32,15 +32,14 @@ class KerasEngine:
         batch = pad_batch(images, self.config.batch_size)[..., None]
         with self._lock:
             outputs = self._model.predict_on_batch(batch)
-        kept = {name: values[: len(images)] for name, values in outputs.items()}
-        return BatchPrediction(kept["mask"], kept["image"][:, 0], kept.get("members"))
+        return BatchPrediction.from_outputs(outputs, len(images), self.config)
 
 
 def _chosen(config: EngineConfig) -> tuple[Precision, EngineConfig]:
-    """What it computes in, and the job with why in nothing faster."""
+    """The precision it computes in, and the config with a note for each faster one."""
     if config.only == "int8":
         raise EngineError(
-            "8-bit integers run in OpenVINO alone: pip install openvino, and --engine openvino"
+            "INT8 models run in OpenVINO alone: pip install openvino, and --engine openvino"
         )
     if config.only:
         return config.only, config
@@ -54,7 +53,7 @@ def _chosen(config: EngineConfig) -> tuple[Precision, EngineConfig]:
 
 
 def build(config: EngineConfig, precision: Precision = "float32") -> keras.Model:
-    """The job's ensemble as one Keras network, its weights loaded.
+    """Build a config's ensemble as one Keras network, its weights loaded.
 
     Raises:
         WeightsError: a file does not fit its network.
@@ -66,4 +65,4 @@ def build(config: EngineConfig, precision: Precision = "float32") -> keras.Model
             load = load_keras2 if member.weights.format == "keras2" else load_weights
             load(network, member.path)
             networks.append((network, member.weight))
-        return average(networks, config.keep_members)
+        return average(networks, config.keep_members, config.gate_rows)

@@ -37,8 +37,6 @@ silence_openvino()
 import openvino  # noqa: E402
 
 _XML = "network.xml"
-# By the number of their dimensions, see `architecture.ensemble.average`.
-_OUTPUTS = {2: "image", 4: "mask", 5: "members"}
 # OpenVINO's names of them. Without the hint it takes bfloat16 where the CPU has it. A network of
 # 8-bit integers computes in float32 what is not quantised.
 _HINTS: dict[Precision, str] = {"float32": "f32", "bfloat16": "bf16", "int8": "f32"}
@@ -59,6 +57,7 @@ class OpenVinoEngine:
         try:
             compiled = openvino.Core().compile_model(network, "CPU", hints)
             self._request = compiled.create_infer_request()
+            self._names = [output.any_name for output in compiled.outputs]
         except RuntimeError as error:
             reason = str(error).strip().splitlines()[-1]
             raise EngineError(
@@ -81,13 +80,9 @@ class OpenVinoEngine:
                 raise EngineError(
                     f"OpenVINO cannot run {self.config.ensemble} ({error})"
                 ) from error
-            members = self._output("members", len(images)) if self.config.keep_members else None
-            scores = self._output("image", len(images))[:, 0]
-            return BatchPrediction(self._output("mask", len(images)), scores, members)
-
-    def _output(self, name: str, count: int) -> NDArray[np.float32]:
-        """A copy: the request's own memory is written again by the next batch."""
-        return self._request.get_tensor(name).data[:count].copy()
+            # Copied there, for the request's memory is overwritten by the next batch.
+            outputs = {name: self._request.get_tensor(name).data for name in self._names}
+            return BatchPrediction.from_outputs(outputs, len(images), self.config)
 
 
 def _network(config: EngineConfig) -> tuple[Precision, EngineConfig, openvino.Model]:
@@ -156,7 +151,7 @@ def _key(config: EngineConfig) -> str:
         openvino.__version__,
         code_version(),
         config.keep_members,
-        [member.fingerprint for member in config.members],
+        config.fingerprints,
     ]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:24]
 
@@ -174,7 +169,7 @@ def _convert(config: EngineConfig, folder: Path) -> None:
             f"{keras.backend.backend()} here; use --engine keras"
         )
     network = build(config)
-    converted = _fixed(_traced(network, config))
+    converted = _traced(network, config)
     folder.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
     try:
@@ -199,7 +194,7 @@ def _traced(network: Any, config: EngineConfig) -> openvino.Model:
     def forward(images: Any) -> Any:
         return network(images, training=False)
 
-    return from_tensorflow(forward)
+    return _with_inputs_and_outputs(from_tensorflow(forward), set(network.output))
 
 
 def from_tensorflow(function: Any) -> openvino.Model:
@@ -219,10 +214,11 @@ def _mend_converter(version: str) -> None:
     utils.get_environment_setup = lambda _: {"tensorflow": version}
 
 
-def _fixed(converted: openvino.Model) -> openvino.Model:
-    """Name the outputs by what they are, and let the input be the prepared 8-bit pixels."""
-    for output in converted.outputs:
-        output.tensor.set_names({_OUTPUTS[len(output.partial_shape)]})
-    steps = openvino.preprocess.PrePostProcessor(converted)
+def _with_inputs_and_outputs(model: openvino.Model, names: set[str]) -> openvino.Model:
+    """Keep Keras' names of the outputs alone, which the converter puts among its own, and let the
+    input be the prepared 8-bit pixels."""
+    for output in model.outputs:
+        output.tensor.set_names(output.get_names() & names)
+    steps = openvino.preprocess.PrePostProcessor(model)
     steps.input().tensor().set_element_type(openvino.Type.u8)
     return steps.build()

@@ -10,8 +10,7 @@ from itertools import compress, product
 import numpy as np
 from numpy.typing import NDArray
 
-from lungbox.boxes import CONFIDENCES, OperatingPoint, candidates, select
-from lungbox.boxes.regions import Confidence, Extent
+from lungbox.boxes import Decision, OperatingPoint, find_candidates, select
 from lungbox.constants import RSNA_CLASS_MIX
 from lungbox.datasets.types import Dataset
 from lungbox.evaluation.predictions import DatasetPredictions
@@ -31,45 +30,33 @@ class SearchGrid:
     thresholds: Sequence[float] = (0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6)
     min_areas: Sequence[float] = (0.005, 0.0075, 0.01)
     shrinks: Sequence[float] = (0.05, 0.0625, 0.075)
-    splits: Sequence[bool] = (False,)
-    extents: Sequence[Extent] = ("all",)
-    confidences: Sequence[Confidence] = ("mean",)
     max_one_box_per_lung: Sequence[bool] = (False,)
     gates: int = 60
 
     def region_settings(self) -> list[OperatingPoint]:
-        """Every combination of what decides which regions there are."""
-        combinations = product(self.thresholds, self.splits, self.extents)
-        return [
-            OperatingPoint("threshold", threshold, split=split, extent=extent)
-            for threshold, split, extent in combinations
-        ]
+        """Every combination of the settings that decide which regions there are."""
+        return [OperatingPoint("threshold", threshold) for threshold in self.thresholds]
 
-    def selection_settings(self, finder: OperatingPoint) -> list[OperatingPoint]:
-        """Every combination of what becomes of the regions a finder finds, without a gate."""
-        combinations = product(
-            self.min_areas, self.shrinks, self.confidences, self.max_one_box_per_lung
-        )
+    def selection_settings(self, regions: OperatingPoint) -> list[OperatingPoint]:
+        """Every combination of the settings that choose among the regions, without a gate."""
+        combinations = product(self.min_areas, self.shrinks, self.max_one_box_per_lung)
         return [
-            replace(
-                finder, min_area=area, shrink=share, confidence=confidence, max_one_box_per_lung=one
-            )
-            for area, share, confidence, one in combinations
+            replace(regions, min_area=area, shrink=share, max_one_box_per_lung=one)
+            for area, share, one in combinations
         ]
 
     def points(self) -> list[OperatingPoint]:
         """Every combination, without a gate."""
         return [
-            point for finder in self.region_settings() for point in self.selection_settings(finder)
+            point
+            for regions in self.region_settings()
+            for point in self.selection_settings(regions)
         ]
 
 
-# Everything a point can say: 3,072 combinations, each with every gate.
+# Every setting of masks: 256 combinations, each with every gate.
 WIDE_GRID = SearchGrid(
     min_areas=(0.0025, 0.005, 0.0075, 0.01),
-    splits=(False, True),
-    extents=("all", "mass"),
-    confidences=CONFIDENCES,
     max_one_box_per_lung=(False, True),
     shrinks=(0.05, 0.0625, 0.075, 0.0875),
 )
@@ -129,9 +116,9 @@ def image_scores(
     )
 
 
-def _scored(dataset: Dataset, found: Sequence[tuple[NDArray, NDArray]]) -> NDArray[np.float64]:
+def _scored(dataset: Dataset, found: Sequence[Decision]) -> NDArray[np.float64]:
     """Each image's part in the RSNA metric with the boxes and confidences found on it."""
-    boxes, scores = zip(*found, strict=True)
+    boxes, scores, _ = zip(*found, strict=True)
     return rsna_image_scores([image.boxes for image in dataset.images], boxes, scores)
 
 
@@ -144,11 +131,11 @@ def ungated_scores(
 
     Args:
         predictions: N images.
-        points: alike in rule, threshold, split and extent, so that regions are found once.
+        points: alike in rule and threshold, so that regions are found once.
         advance: called for every point.
     """
     images = predictions.dataset.images
-    found = [candidates(predictions.mask(row), points[0]) for row in range(len(images))]
+    found = [find_candidates(predictions.prediction(row), points[0]) for row in range(len(images))]
     rows = []
     for point in points:
         pairs = zip(found, images, strict=True)
@@ -230,8 +217,8 @@ class _Search:
             gates=gates,
             table=np.concatenate(
                 [
-                    ungated_scores(predictions, grid.selection_settings(finder), advance)
-                    for finder in grid.region_settings()
+                    ungated_scores(predictions, grid.selection_settings(regions), advance)
+                    for regions in grid.region_settings()
                 ]
             ),
             open=predictions.scores >= gates[:, None],

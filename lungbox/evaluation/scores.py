@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from lungbox.boxes import Boxes, OperatingPoint
+from lungbox.boxes import Decision, OperatingPoint
 from lungbox.constants import RSNA_CLASSES
 from lungbox.datasets.types import Dataset
 from lungbox.evaluation.estimates import MetricEstimate, Outcomes
@@ -34,7 +34,7 @@ class ScoredPredictions:
 
     dataset: Dataset
     image_scores: NDArray[np.float64]
-    found: tuple[tuple[Boxes, NDArray[np.float32]], ...]
+    found: tuple[Decision, ...]
     outcomes: Outcomes
 
 
@@ -47,8 +47,8 @@ def score_predictions(
     outcomes = Outcomes.of(
         patients=[image.patient for image in images],
         truth=[image.boxes for image in images],
-        predicted=[boxes for boxes, _ in found],
-        scores=[scores for _, scores in found],
+        predicted=[decision.boxes for decision in found],
+        scores=[decision.scores for decision in found],
     )
     return ScoredPredictions(
         predictions.dataset, predictions.scores.astype(np.float64), found, outcomes

@@ -71,7 +71,7 @@ def export(
     for there in (path, beside):
         if there.exists():
             raise ExportError(f"{there} is there already; remove it, or name another --output")
-    config, point = open_ensemble(name, batch_size or 1, watch, precision="float32")
+    config, point, _ = open_ensemble(name, batch_size or 1, watch, precision="float32")
     start_keras()
     _check_backend(known)
     described = describe(config, point, batch_size)

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from lungbox.boxes import Boxes, OperatingPoint, regions
+from lungbox.boxes import Boxes, OperatingPoint, decide
 from lungbox.common.paths import shipped_checkpoints
 from lungbox.datasets.phantom import draw
 from lungbox.engines import Engine, EngineConfig, predict_with_tta
@@ -46,7 +46,7 @@ def compare(
     sizes: list[Size],
     point: OperatingPoint,
 ) -> float:
-    """Run both on `images` and compare what they say.
+    """Compare the predictions of both for `images`.
 
     Boxes are compared at the operating point and without its gate, which leaves few.
 
@@ -58,10 +58,9 @@ def compare(
     """
     one, other = predict_with_tta(expected, images), predict_with_tta(exported, images)
     largest = 0.0
-    for what, first, second in (
-        ("masks", one.masks, other.masks),
-        ("image scores", one.scores, other.scores),
-    ):
+    actual = other.arrays()
+    for what, first in one.arrays().items():
+        second = actual[what]
         if first.shape != second.shape:
             raise ExportError(
                 f"{exported.name} gives {what} of shape {second.shape} where Keras gives "
@@ -77,8 +76,8 @@ def compare(
         largest = max(largest, difference)
     for row, size in enumerate(sizes):
         for at in (point, replace(point, gate=0.0)):
-            first, _ = regions(one.masks[row], size, float(one.scores[row]), at)
-            second, _ = regions(other.masks[row], size, float(other.scores[row]), at)
+            first = decide(one.image(row), size, at).boxes
+            second = decide(other.image(row), size, at).boxes
             if not same(first, second):
                 raise ExportError(
                     f"{exported.name} gives {len(second)} boxes that are not Keras's "

@@ -21,12 +21,15 @@ _TRUTH = (64, 224, 255)
 _CAPTION = (235, 235, 235)
 
 
-def draw(pixels: NDArray[np.uint8], mask: NDArray[np.floating], findings: Findings) -> Image.Image:
+def draw(
+    pixels: NDArray[np.uint8], mask: NDArray[np.floating] | None, findings: Findings
+) -> Image.Image:
     """Draw one radiograph's findings.
 
     Args:
         pixels: `(H, W)` uint8, the radiograph as it was read.
-        mask: `(h, w, 2)` probabilities; the opacity channel is laid over it, from clear to red.
+        mask: `(h, w, 1 + C)` probabilities; the classes' are laid over it, from clear to red.
+            None for no overlay.
         findings: its boxes, in pixels of the radiograph.
 
     Returns:
@@ -47,12 +50,12 @@ def compare(
     mask: NDArray[np.floating],
     findings: Findings,
 ) -> Image.Image:
-    """Draw what each member of an ensemble sees beside what they come to together.
+    """Draw the mask of each member of an ensemble beside the ensemble's.
 
     Args:
         pixels: `(H, W)` uint8, the radiograph as it was read.
-        members: each one's name and `(h, w, 2)` probabilities.
-        mask: `(h, w, 2)`, their average.
+        members: each one's name and `(h, w, 1 + C)` probabilities.
+        mask: `(h, w, 1 + C)`, their mean.
         findings: the ensemble's boxes.
 
     Returns:
@@ -75,7 +78,7 @@ def compare(
 
 def beside_truth(
     pixels: NDArray[np.uint8],
-    mask: NDArray[np.floating],
+    mask: NDArray[np.floating] | None,
     findings: Findings,
     truth: Boxes,
     side: int,
@@ -84,7 +87,7 @@ def beside_truth(
 
     Args:
         pixels: `(H, W)` uint8, the radiograph as it was read.
-        mask: `(h, w, 2)` probabilities.
+        mask: `(h, w, 1 + C)` probabilities; None for no overlay.
         findings: in pixels of the radiograph.
         truth: `(N, 4)` `x1, y1, x2, y2`, the same.
         side: of the longer edge of the picture, in pixels.
@@ -109,11 +112,13 @@ def save(picture: Image.Image, path: Path) -> None:
         picture.save(file, format="PNG")
 
 
-def _heat(gray: NDArray[np.uint8], mask: NDArray[np.floating]) -> NDArray[np.uint8]:
-    """Blend the opacity probability over the image: none at 0, half yellow to red above."""
+def _heat(gray: NDArray[np.uint8], mask: NDArray[np.floating] | None) -> NDArray[np.uint8]:
+    """Blend the largest class probability over the image: none at 0, half yellow to red above."""
     height, width = gray.shape
+    if mask is None:
+        return np.repeat(gray[..., None], 3, axis=-1)
     opacity = cv2.resize(
-        np.ascontiguousarray(mask[..., OPACITY], np.float32),
+        np.ascontiguousarray(mask[..., OPACITY:].max(axis=-1), np.float32),
         (width, height),
         interpolation=cv2.INTER_LINEAR,
     )[..., None]

@@ -4,11 +4,12 @@ import logging
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lungbox.boxes import OperatingPoint, regions
+from lungbox.boxes import OperatingPoint, RawPrediction, decide, label_names
 from lungbox.common.equality import ValueEquality
 from lungbox.common.parallel import Finished, Stages, run_prefetched
 from lungbox.engines import (
@@ -28,13 +29,13 @@ from lungbox.engines import (
     start,
 )
 from lungbox.errors import suggest
-from lungbox.findings import Findings, opacities
+from lungbox.findings import Findings
 from lungbox.inference.files import ImageFile
 from lungbox.radiograph import Radiograph, RadiographError, identity, prepare, read
 from lungbox.weights.entries import REDUCED_PRECISIONS, Precisions
 from lungbox.weights.fetch import Watch, fetch, fetch_all
 from lungbox.weights.formats.safetensors import WeightsError
-from lungbox.weights.manifest import DEFAULT, Manifest, load_manifest
+from lungbox.weights.manifest import DEFAULT, Calibration, Manifest, load_manifest
 from lungbox.weights.terms import unshown_terms
 
 _log = logging.getLogger("lungbox")
@@ -45,16 +46,17 @@ _AHEAD, _AHEAD_WITH_PIXELS = 512, 24
 
 @dataclass(frozen=True, eq=False)
 class ImageResult(ValueEquality):
-    """What became of one file: findings with their mask, or the reason there are none.
+    """The result of one file: findings with their mask, or the reason why there are none.
 
     Attributes:
         source: the file.
-        findings: None where it could not be read, or the networks' answer is not finite.
-        mask: `(h, w, 2)` float32, the averaged mask; None where there are no findings.
-        members: `(M, h, w, 2)` float32, the members' own masks, where they were asked for.
-        radiograph: its pixels, where they were asked for.
+        findings: None where it could not be read, or the networks' prediction is not finite.
+        mask: `(h, w, 1 + C)` float32, the averaged mask; None where there are no findings, or no
+            segmentation network.
+        members: `(M, h, w, 1 + C)` float32, the members' own masks, where requested.
+        radiograph: its pixels, where requested.
         reason: why there are no findings; empty otherwise.
-        no_picture: why a picture of it that was asked for is not there; empty otherwise.
+        no_picture: why a requested picture of it could not be written; empty otherwise.
     """
 
     source: ImageFile
@@ -67,7 +69,7 @@ class ImageResult(ValueEquality):
 
 
 class Detector:
-    """An ensemble that is ready to read radiographs.
+    """An ensemble, ready to predict.
 
     Example:
         >>> import lungbox
@@ -76,24 +78,35 @@ class Detector:
 
     Attributes:
         name: of the ensemble.
-        engine: what runs it.
-        point: how its masks become boxes.
+        engine: what runs its networks.
+        point: the settings that turn its predictions into boxes.
+        calibration: of its image scores; None where they are written as they are.
     """
 
-    def __init__(self, name: str, engine: Engine, point: OperatingPoint) -> None:
-        self.name, self.engine, self.point = name, engine, point
+    def __init__(
+        self,
+        name: str,
+        engine: Engine,
+        point: OperatingPoint,
+        calibration: Calibration | None = None,
+    ) -> None:
+        self.name, self.engine, self.point, self.calibration = name, engine, point, calibration
 
     @property
-    def describe_precision(self) -> str:
-        """A sentence: what it computes in, and why in nothing faster."""
+    def precision_note(self) -> str:
+        """One sentence: the precision and engine it computes in, and why in nothing faster."""
         return describe_precision(self.engine)
 
-    def predict(self, path: str | Path) -> Findings:
+    def predict(self, path: str | Path, keep_mask: bool = False) -> Findings:
         """The findings of one file.
+
+        Args:
+            path: a DICOM, PNG or JPEG file.
+            keep_mask: whether the findings hold the mask.
 
         Raises:
             RadiographError: it cannot be read as a radiograph.
-            EngineError: what the networks answer is not finite.
+            EngineError: the prediction is not finite.
         """
         file = Path(path)
         try:
@@ -103,61 +116,69 @@ class Detector:
         predicted = predict_with_tta(self.engine, item.prepared[None])
         if not finite_rows(predicted)[0]:
             raise EngineError(f"{file}: {NOT_FINITE}")
-        return self._findings(item, predicted.masks[0], float(predicted.scores[0]))
+        return self._findings(item, predicted.image(0), keep_mask)
 
     def predict_all(
         self, sources: Iterable[ImageFile], keep_radiographs: bool = False
     ) -> Iterator[ImageResult]:
-        """What becomes of each file, in order; a file that cannot be read stops nothing.
+        """The result of each file, in order; a file that cannot be read does not stop the others.
 
-        Files are read and prepared ahead in threads, and run as they come, never more than some
-        hundred of them at once, so memory does not grow with their number; see `flow`.
+        Files are read and prepared ahead in threads, and predicted in batches as they come, never
+        more than some hundred of them at once, so memory does not grow with their number; see
+        `common.parallel`.
 
         Args:
             sources: the files.
-            keep_radiographs: hand on their pixels, for pictures.
+            keep_radiographs: whether results hold their pixels, for pictures.
         """
         stages: Stages[ImageFile, _Read, BatchPrediction, ImageResult] = Stages(
             read=lambda source: _try_to_read(source, self.engine.config, keep_radiographs),
             run=lambda batch: predict_with_tta(
                 self.engine, np.stack([item.prepared for item in batch])
             ),
-            finish=self._outcomes,
+            finish=self._results,
         )
         batch_size = self.engine.config.batch_size
         ahead = _AHEAD_WITH_PIXELS if keep_radiographs else _AHEAD
         yield from run_prefetched(sources, stages, batch_size, max(ahead, 2 * batch_size))
 
-    def _outcomes(self, batch: "list[_Read]", predicted: BatchPrediction) -> list[ImageResult]:
-        good = finite_rows(predicted)
+    def _results(self, batch: "list[_Read]", predicted: BatchPrediction) -> list[ImageResult]:
+        finite = finite_rows(predicted)
         return [
-            self._outcome(item, predicted, row)
-            if good[row]
+            self._result(item, predicted, row)
+            if finite[row]
             else ImageResult(item.source, reason=NOT_FINITE)
             for row, item in enumerate(batch)
         ]
 
-    def _outcome(self, item: "_Read", predicted: BatchPrediction, row: int) -> ImageResult:
-        masks, scores, members = predicted
+    def _result(self, item: "_Read", predicted: BatchPrediction, row: int) -> ImageResult:
+        prediction = predicted.image(row)
         return ImageResult(
             source=item.source,
-            findings=self._findings(item, masks[row], float(scores[row])),
-            mask=masks[row],
-            members=None if members is None else members[row],
+            findings=self._findings(item, prediction),
+            mask=prediction.mask,
+            members=None if predicted.members is None else predicted.members[row],
             radiograph=item.radiograph,
         )
 
-    def _findings(self, item: "_Read", mask: NDArray, image_score: float) -> Findings:
-        boxes, scores = regions(mask, item.size, image_score, self.point)
+    def _findings(
+        self, item: "_Read", prediction: RawPrediction, keep_mask: bool = False
+    ) -> Findings:
+        boxes, scores, labels = decide(prediction, item.size, self.point)
+        score, config = prediction.image_score, self.engine.config
+        class_scores = () if prediction.class_scores is None else prediction.class_scores.tolist()
         return Findings(
             identity=item.source.identity,
             size=item.size,
-            image_score=image_score,
+            image_score=self.calibration(score) if self.calibration else score,
             boxes=boxes,
             scores=scores,
-            labels=opacities(len(boxes)),
+            labels=label_names(labels, config.class_names),
             path=item.source.relative,
             flag=item.flag,
+            class_names=config.class_names,
+            class_scores=tuple(zip(config.image_labels, class_scores, strict=True)),
+            mask=prediction.mask if keep_mask else None,
         )
 
 
@@ -166,30 +187,57 @@ def load(
     engine: EngineName = "auto",
     batch_size: int = 1,
     precision: PrecisionName = "auto",
+    operating_point: str = "",
 ) -> Detector:
-    """Make an ensemble ready to read radiographs.
+    """Load an ensemble, ready to predict.
 
     Args:
         ensemble: a name in the manifest.
         engine: `openvino`, the fastest on a CPU; `keras`, which runs on a GPU where there is one;
             `auto` is `openvino` where it can run.
-        batch_size: images run at once; more than one only helps `predict_all`.
+        batch_size: images predicted at once; more than one only helps `predict_all`.
         precision: the type it computes in; `auto` is the fastest that has passed its check.
+        operating_point: a name in the ensemble's entry; its default one where empty.
 
     Raises:
-        ManifestError: no ensemble has that name.
-        WeightsError: its weights cannot be had, or do not fit.
+        ManifestError: no ensemble, or no operating point, has that name.
+        WeightsError: its weights are unavailable, or do not fit.
         EngineError: the engine cannot run here.
     """
-    config, point = open_ensemble(ensemble, batch_size, precision=precision)
-    for line in terms(config):
+    opened = open_ensemble(
+        ensemble, batch_size, precision=precision, operating_point=operating_point
+    )
+    for line in terms(opened.config):
         _log.warning(line)
-    return Detector(ensemble, start(engine, config), point)
+    return opened.start(engine)
 
 
 def terms(config: EngineConfig) -> list[str]:
-    """The terms its weights may be used under, as far as nobody on this machine was told yet."""
+    """The terms of use of its weights that were not shown on this machine yet."""
     return unshown_terms({member.name: member.weights for member in config.members})
+
+
+class OpenedEnsemble(NamedTuple):
+    """An ensemble of the manifest, its weights fetched.
+
+    Attributes:
+        config: what an engine runs.
+        point: the settings that turn its predictions into boxes.
+        calibration: of its image scores.
+    """
+
+    config: EngineConfig
+    point: OperatingPoint
+    calibration: Calibration | None
+
+    def start(self, engine: EngineName) -> Detector:
+        """Start an engine on it.
+
+        Raises:
+            EngineError: the engine cannot run here.
+        """
+        name = self.config.ensemble
+        return Detector(name, start(engine, self.config), self.point, self.calibration)
 
 
 def open_ensemble(
@@ -198,30 +246,39 @@ def open_ensemble(
     watch: Watch = lambda _: lambda *_: None,
     keep_members: bool = False,
     precision: PrecisionName = "auto",
-) -> tuple[EngineConfig, OperatingPoint]:
-    """What an engine needs to run an ensemble, its weights fetched, and its operating point.
+    operating_point: str = "",
+) -> OpenedEnsemble:
+    """Look an ensemble up in the manifest and fetch its weights.
 
     Args:
         name: in the manifest.
-        batch_size: images run at once.
+        batch_size: images predicted at once.
         watch: see `weights.fetch`.
-        keep_members: whether each member's masks are wanted, too.
+        keep_members: whether each member's masks are requested, too.
         precision: the type it is to compute in; `auto` leaves that to the engine, among those
-            that the manifest says leave the boxes as they are.
+            that have passed their check.
+        operating_point: a name in the ensemble's entry; its default one where empty.
 
     Raises:
-        ManifestError: no ensemble has that name.
-        WeightsError: its weights cannot be had, or not in that precision.
+        ManifestError: no ensemble, or no operating point, has that name.
+        WeightsError: its weights are unavailable, or not in that precision.
         EngineError: there is no such precision.
     """
     manifest = load_manifest()
     ensemble = manifest.ensemble(name)
+    point = ensemble.operating_point(operating_point)
     paths = fetch_all(ensemble.members, manifest, watch)
-    found = members(ensemble, manifest.weights, paths)
     config = EngineConfig(
-        name, found, batch_size, ensemble.preparation, keep_members, ensemble.flip
+        ensemble=name,
+        members=members(ensemble, manifest.weights, paths),
+        batch_size=batch_size,
+        preparation=ensemble.preparation,
+        keep_members=keep_members,
+        flip=ensemble.flip,
+        gates=ensemble.gates,
     )
-    return _in_precision(config, ensemble.point, manifest, precision, watch), ensemble.point
+    config = _in_precision(config, point, manifest, precision, watch)
+    return OpenedEnsemble(config, point, ensemble.calibration)
 
 
 def _in_precision(
@@ -231,7 +288,7 @@ def _in_precision(
     asked: PrecisionName,
     watch: Watch,
 ) -> EngineConfig:
-    """The job with the types it may compute in."""
+    """The config with the precisions it may compute in."""
     if asked not in PRECISIONS:
         raise EngineError(f"there is no precision {asked}; {suggest(asked, PRECISIONS)}")
     known = manifest.precisions.get(config.key)
@@ -244,8 +301,8 @@ def _in_precision(
         return config
     if known is None or known.int8 is None:
         raise WeightsError(
-            f"{config.ensemble} as it is now is not there in 8-bit integers; make it: python -m "
-            f"lungbox quantise {config.ensemble} --data DIR"
+            f"{config.ensemble} as it is now has no INT8 model; make it: python -m "
+            f"lungbox quantize {config.ensemble} --data DIR"
         )
     try:
         path = fetch(known.int8_name, known.int8, watch)
@@ -259,15 +316,15 @@ def _in_precision(
 def _permitted(
     config: EngineConfig, known: Precisions | None, point: OperatingPoint
 ) -> EngineConfig:
-    """The job with the types that have passed their check, and why the others have not."""
+    """The config with the precisions that have passed their check, and notes on the others."""
     if known is None:
-        reason = f"not checked for these weights: python -m lungbox quantise {config.ensemble}"
+        reason = f"not checked for these weights: python -m lungbox quantize {config.ensemble}"
         return replace(config, precisions=("float32",)).noting("int8 or bfloat16", reason)
     config = replace(config, precisions=known.passed())
     for name in REDUCED_PRECISIONS:
         found = known.of(name)
         if found is None:
-            config = config.noting(name, "nobody has checked it")
+            config = config.noting(name, "not checked")
         elif not found.passed:
             figures = f"{found.metric_change:+.4f}, {found.same_count:.1%} with as many boxes"
             config = config.noting(

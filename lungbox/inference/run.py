@@ -16,7 +16,7 @@ from lungbox.common.files import atomic_write, describe_os_error
 from lungbox.common.parallel import available_cpus
 from lungbox.common.progress import download_progress, progress_bar
 from lungbox.constants import RESEARCH_USE
-from lungbox.engines import EngineName, PrecisionName, engine_fingerprint, start
+from lungbox.engines import EngineName, PrecisionName, engine_fingerprint
 from lungbox.errors import LungboxError
 from lungbox.inference.files import ImageFile, find_image_files
 from lungbox.inference.predictor import Detector, ImageResult, open_ensemble, terms
@@ -55,6 +55,7 @@ class PredictRequest:
     overlays: bool
     members: bool
     batch_size: int
+    operating_point: str = ""
 
 
 def run(request: PredictRequest, console: Console) -> RunSummary:
@@ -72,7 +73,7 @@ def run(request: PredictRequest, console: Console) -> RunSummary:
         _read_all(request, detector, sources, resume_log, console)
         summary = write_results(request.output, resume_log, sources, ids, request.submission_size)
         _write_run(request, detector, summary, time.monotonic() - started)
-    console.print(detector.describe_precision, markup=False)
+    console.print(detector.precision_note, markup=False)
     _report(request, summary, ids, sources, console)
     return summary
 
@@ -96,7 +97,7 @@ def _read_all(
             console.print(trouble, markup=False)
     with progress_bar(console, "Reading", len(sources), done) as progress:
         pictures = request.overlays or request.members
-        names = [member.name for member in detector.engine.config.members]
+        names = detector.engine.config.mask_names
         results = detector.predict_all(waiting, pictures)
         if pictures:
             results = _drawn(results, request, names, console)
@@ -107,15 +108,20 @@ def _read_all(
 
 def _detector(request: PredictRequest, batch_size: int, console: Console) -> Detector:
     with download_progress(console) as watch:
-        config, point = open_ensemble(
-            request.ensemble, batch_size, watch, request.members, request.precision
+        opened = open_ensemble(
+            request.ensemble,
+            batch_size,
+            watch,
+            request.members,
+            request.precision,
+            request.operating_point,
         )
-    for line in terms(config):
+    for line in terms(opened.config):
         console.print(line, markup=False)
     with console.status(
         "Starting the networks; the first time they are converted for this machine"
     ):
-        return Detector(request.ensemble, start(request.engine, config), point)
+        return opened.start(request.engine)
 
 
 def _sources(request: PredictRequest, console: Console) -> list[ImageFile]:
@@ -138,7 +144,8 @@ def _settings(request: PredictRequest, detector: Detector) -> dict[str, object]:
     return {
         "version": __version__,
         "images": str(request.images.resolve()),
-        "members": [member.fingerprint for member in detector.engine.config.members],
+        "members": detector.engine.config.fingerprints,
+        "calibration": detector.calibration.model_dump() if detector.calibration else None,
         "engine": engine_fingerprint(detector.engine),
         "preparation": (detector.engine.config.preparation, detector.engine.config.flip),
         "point": vars(detector.point),
@@ -183,7 +190,7 @@ def _drawn(
 def _draw(result: ImageResult, request: PredictRequest, members: list[str]) -> str:
     """Draw the pictures that were asked for; why one could not be, empty where all are there."""
     findings, radiograph, mask = result.findings, result.radiograph, result.mask
-    if findings is None or radiograph is None or mask is None:
+    if findings is None or radiograph is None:
         return ""
     from lungbox.inference import overlay  # what it draws with takes a while to import
 
@@ -191,7 +198,7 @@ def _draw(result: ImageResult, request: PredictRequest, members: list[str]) -> s
         if request.overlays:
             picture = overlay.draw(radiograph.pixels, mask, findings)
             overlay.save(picture, request.output / OVERLAYS / f"{findings.identity}.png")
-        if result.members is not None:
+        if result.members is not None and mask is not None:
             base = request.output / MEMBERS / findings.identity
             masks = dict(zip(members, result.members, strict=True))
             picture = overlay.compare(radiograph.pixels, masks, mask, findings)
@@ -228,12 +235,14 @@ def _write_run(
         ],
         "engine": engine.name,
         "precision": engine.precision,
-        "chosen": detector.describe_precision,
+        "chosen": detector.precision_note,
         "int8_sha256": engine.config.int8.sha256 if ran_int8 and engine.config.int8 else None,
         "batch_size": engine.config.batch_size,
         "preparation": engine.config.preparation,
         "flip": engine.config.flip,
         "operating_point": vars(detector.point),
+        "operating_point_name": request.operating_point or None,
+        "calibration": detector.calibration.model_dump() if detector.calibration else None,
         "submission_size": request.submission_size,
         "totals": vars(summary),
         "seconds": round(seconds, 3),

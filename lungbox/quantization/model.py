@@ -115,11 +115,11 @@ def agreement(ours: NDArray[np.float32], theirs: NDArray[np.float32]) -> float:
 def _maps(network: openvino.Model, images: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
     """The opacity map `(h, w)` of each image."""
     hints = {"INFERENCE_PRECISION_HINT": "f32"}
-    predict_with_tta = openvino.Core().compile_model(network, "CPU", hints).create_infer_request()
+    request = openvino.Core().compile_model(network, "CPU", hints).create_infer_request()
     found = []
     for image in images:
-        predict_with_tta.infer({0: _as_input(image)})
-        found.append(predict_with_tta.get_tensor("mask").data[0, ..., OPACITY].copy())
+        request.infer({0: _as_input(image)})
+        found.append(request.get_tensor("mask").data[0, ..., OPACITY].copy())
     return found
 
 

@@ -84,8 +84,8 @@ def measure(
             ),
             _metric(other),
             box_changes(
-                [boxes for boxes, _ in exact.found],
-                [boxes for boxes, _ in other.found],
+                [decision.boxes for decision in exact.found],
+                [decision.boxes for decision in other.found],
                 [image.size for image in predictions[precision].dataset.images],
             ),
         )
@@ -130,4 +130,4 @@ def _metric(scored: ScoredPredictions) -> float:
 
 
 def _counts(scored: ScoredPredictions) -> np.ndarray:
-    return np.array([len(boxes) for boxes, _ in scored.found])
+    return np.array([len(decision.boxes) for decision in scored.found])

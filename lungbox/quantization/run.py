@@ -49,7 +49,7 @@ def run(data: Path, fold: int, ensemble: str, images: int, console: Console) -> 
     _check_installed()
     unseen = held_out_images(ensemble, data, fold).of_source("rsna")
     with download_progress(console) as watch:
-        config, point = open_ensemble(ensemble, _BATCH, watch, precision="float32")
+        config, point, _ = open_ensemble(ensemble, _BATCH, watch, precision="float32")
     calibration = calibration_images(data, fold, config, images)
     file, in_float32 = _make(config, calibration, console)
     engines = _engines(config, file)

@@ -46,6 +46,8 @@ class Teacher:
         predictions = predict_dataset(dataset, engine, cache, running=running)
         if predictions.dataset.images != dataset.images:
             raise RecipeError(f"{settings.teacher}, the teacher, cannot read all of the images")
+        if predictions.opacity is None:
+            raise RecipeError(f"{settings.teacher}, the teacher, has no segmentation network")
         return cls(predictions.opacity, predictions.scores, settings.share)
 
     def mix_targets(

@@ -8,7 +8,7 @@ import pytest
 
 from lungbox.boxes.geometry import as_boxes
 from lungbox.datasets import Dataset, LabelledRadiograph
-from lungbox.findings import Findings, opacities
+from lungbox.findings import Findings
 from lungbox.inference.files import ImageFile
 from lungbox.inference.predictor import ImageResult
 from lungbox.radiograph import Radiograph
@@ -20,7 +20,9 @@ CORNERS = ((1.5, 2, 30, 40.25), (0, 0, 200, 100))
 
 def findings():
     scores = np.array([0.9, 0.5], np.float32)
-    return Findings("1.2.840", (200, 100), 0.75, as_boxes(CORNERS), scores, opacities(2), "a.dcm")
+    return Findings(
+        "1.2.840", (200, 100), 0.75, as_boxes(CORNERS), scores, ("lung opacity",) * 2, "a.dcm"
+    )
 
 
 def labelled():

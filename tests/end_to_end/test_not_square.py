@@ -260,7 +260,7 @@ def test_what_is_evaluated_has_the_same_boxes(home, files, tmp_path):
         labelled(number, size, [box], path=files / f"{name}.png")
         for number, (name, (size, box)) in enumerate(FILES.items())
     ]
-    config, point = open_ensemble("both", 2, precision="float32")
+    config, point, _ = open_ensemble("both", 2, precision="float32")
     maps = predict_dataset(Dataset(tuple(images)), start("openvino", config), tmp_path)
     for row, image in enumerate(images):
         boxes, _ = maps.boxes(row, point)

@@ -36,7 +36,7 @@ def engine(request, members):
 
 
 def test_shapes_and_types(engine, images):
-    masks, scores, _ = engine.predict(images)
+    masks, scores, *_ = engine.predict(images)
     assert masks.shape == (3, SIDE // 4, SIDE // 4, 2)
     assert scores.shape == (3,)
     assert masks.dtype == scores.dtype == np.float32
@@ -44,15 +44,15 @@ def test_shapes_and_types(engine, images):
 
 
 def test_an_image_has_the_same_answer_in_any_company(engine, images):
-    masks, scores, _ = engine.predict(images)
+    masks, scores, *_ = engine.predict(images)
     for row in range(3):
-        alone, score, _ = engine.predict(images[row : row + 1])
+        alone, score, *_ = engine.predict(images[row : row + 1])
         assert np.abs(alone[0] - masks[row]).max() < 1e-6
         assert abs(score[0] - scores[row]) < 1e-6
 
 
 def test_results_are_not_overwritten_by_the_next_batch(engine, images):
-    masks, _, _ = engine.predict(images[:1])
+    masks, *_ = engine.predict(images[:1])
     kept = masks.copy()
     engine.predict(images[1:])
     assert np.array_equal(masks, kept)
@@ -75,12 +75,10 @@ def test_openvino_and_keras_agree(members, images, side):
 def test_openvino_tells_nobody(tmp_path):
     """By itself it reports every import to Intel, through Google Analytics, and leaves an identity
     in the user's home folder."""
-    code_version = (
-        "import lungbox.quantization.model, sys; print(sys.modules['openvino_telemetry'])"
-    )
+    program = "import lungbox.quantization.model, sys; print(sys.modules['openvino_telemetry'])"
     environment = os.environ | {"HOME": str(tmp_path), "CI": "", "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
-        [sys.executable, "-c", code_version],
+        [sys.executable, "-c", program],
         env=environment,
         capture_output=True,
         text=True,
@@ -97,7 +95,7 @@ def test_the_members_own_masks(members, images, name):
     )
     assert together.members.shape == (3, 2, SIDE // 4, SIDE // 4, 2)
     for row, member in enumerate(members):
-        alone = start(name, EngineConfig("one", (replace(member, share=1.0),), batch_size=4))
+        alone = start(name, EngineConfig("one", (replace(member, weight=1.0),), batch_size=4))
         masks = alone.predict(images).masks
         assert np.abs(masks - together.members[:, row]).max() < 1e-5
     mean = 0.75 * together.members[:, 0] + 0.25 * together.members[:, 1]

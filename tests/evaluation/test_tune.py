@@ -37,9 +37,7 @@ def _small(own_home, tmp_path, monkeypatch):
     enter_tiny(tmp_path)
     grid = SearchGrid(thresholds=(0.4, 0.6), min_areas=(0.001,), shrinks=(0.05,), gates=5)
     monkeypatch.setattr(tune, "SearchGrid", lambda: grid)
-    monkeypatch.setattr(
-        tune, "WIDE_GRID", replace(grid, splits=(False, True), extents=("all", "mass"))
-    )
+    monkeypatch.setattr(tune, "WIDE_GRID", replace(grid, max_one_box_per_lung=(False, True)))
     monkeypatch.setattr(operating_point, "RESAMPLES", 20)
 
 
@@ -106,7 +104,9 @@ def searched(monkeypatch):
     monkeypatch.setattr(tune, "_both_predictions", lambda *_: None)
 
     def ends(now, found):
-        point = OperatingPoint("threshold", 0.35, 0.0075, 0.0625, gate=0.4, split=True)
+        point = OperatingPoint(
+            "threshold", 0.35, 0.0075, 0.0625, gate=0.4, max_one_box_per_lung=True
+        )
         values = (("as it is", OperatingPoint(), False, now), ("search", point, True, found))
         choices = [
             TuningCandidate(*facts, draws.ratio(np.full(4, v), np.ones(4))) for *facts, v in values

@@ -15,7 +15,7 @@ import typer
 from safetensors.numpy import save_file
 from typer.testing import CliRunner
 
-from lungbox.boxes import OperatingPoint, regions
+from lungbox.boxes import OperatingPoint, decide
 from lungbox.cli import export as cli_export
 from lungbox.datasets.phantom import draw
 from lungbox.engines import BatchPrediction, EngineConfig, Member, start
@@ -79,7 +79,7 @@ def exported(request, home, tmp_path_factory):
 @pytest.fixture(scope="module")
 def keras_says():
     """What Keras says of one batch of the ensemble `two`, mirrored or not."""
-    config, _ = open_ensemble("two", 5)
+    config, *_ = open_ensemble("two", 5)
     return start("keras", replace(config, flip=False))
 
 
@@ -117,8 +117,8 @@ def test_the_documents_snippet_runs_the_file(exported, keras_says, monkeypatch):
     assert np.abs(known["image"][:, 0] - expected.scores).max() < 1e-4
     assert known["metadata"] == json.loads(made.metadata.read_text())
     exec(SNIPPETS["boxes"].replace("1024, 1024", "180, 200"), known)
-    _, point = open_ensemble("two", 1)
-    boxes, _ = regions(expected.masks[0], (180, 200), float(expected.scores[0]), point)
+    _, point, _ = open_ensemble("two", 1)
+    boxes = decide(expected.image(0), (180, 200), point).boxes
     assert len(boxes) > 0
     assert verification.same(known["boxes"], boxes)
     (made.path.parent / "radiograph.png").unlink()
@@ -204,7 +204,7 @@ def test_other_formats_than_savedmodel_are_refused_from_jax(form, tmp_path, monk
     ],
 )
 def test_a_file_that_differs_is_not_kept(spoil, sentence, tmp_path, monkeypatch):
-    config, _ = open_ensemble("tiny", 8)
+    config, *_ = open_ensemble("tiny", 8)
     engine = start("keras", config)
 
     def spoilt(*_):

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from lungbox.errors import LungboxError
-from lungbox.findings import Findings, opacities
+from lungbox.findings import Findings
 from lungbox.inference.files import ImageFile
 from lungbox.inference.predictor import ImageResult
 from lungbox.inference.resume import BusyError, ResumeLog
@@ -31,7 +31,7 @@ def result(name: str, stamp: str = "1-1", reason: str = "") -> ImageResult:
         return ImageResult(source, reason=reason)
     box = np.array([[1, 2, 30, 40]], np.float32)
     scores = np.array([0.5], np.float32)
-    found = Findings(source.identity, (64, 64), 0.75, box, scores, opacities(1), path=name)
+    found = Findings(source.identity, (64, 64), 0.75, box, scores, ("lung opacity",) * 1, path=name)
     return ImageResult(source, found)
 
 

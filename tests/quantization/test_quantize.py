@@ -62,7 +62,7 @@ def home(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def made(home):
-    config, _ = open_ensemble("tiny", 4, precision="float32")
+    config, *_ = open_ensemble("tiny", 4, precision="float32")
     return quantize(converted(replace(config, keep_members=True)), images(12))
 
 
@@ -201,7 +201,7 @@ def test_what_is_entered_is_what_was_made(entered):
 
 
 def test_engines_take_it_when_they_are_asked(entered):
-    config, _ = open_ensemble("tiny", 4, precision="int8")
+    config, *_ = open_ensemble("tiny", 4, precision="int8")
     engine = start("openvino", config)
     assert engine.precision == "int8"
     exact = start("openvino", open_ensemble("tiny", 4, precision="float32")[0])
@@ -215,7 +215,7 @@ def test_engines_take_it_when_they_are_asked(entered):
 
 
 def test_its_members_can_be_asked_for(entered):
-    config, _ = open_ensemble("tiny", 4, keep_members=True, precision="int8")
+    config, *_ = open_ensemble("tiny", 4, keep_members=True, precision="int8")
     predicted = start("openvino", config).predict(images(2))
     assert np.array_equal(predicted.members[:, 0], predicted.masks)
 
@@ -232,7 +232,7 @@ def test_its_members_can_be_asked_for(entered):
 def test_auto_takes_the_fastest_that_passed(entered, change, vnni, int8, bfloat16, expected):
     checked = PrecisionCheck(metric_change=0.0, same_count=1.0, images=364)
     change(int8=passing(entered.int8, **int8), bfloat16=passing(checked, **bfloat16))
-    config, _ = open_ensemble("tiny", 4)
+    config, *_ = open_ensemble("tiny", 4)
     assert precision.fastest(config.precisions) == expected
 
 
@@ -312,7 +312,7 @@ def test_it_is_carried_along_by_that_ensemble(entered, capfd, tmp_path, monkeypa
     code, _, err = run(capfd, "weights", "bundle", tmp_path / "bundle", "strict")
     assert code == 0, err
     elsewhere(tmp_path, monkeypatch)
-    config, point = open_ensemble("strict", 1, precision="int8")
+    config, point, _ = open_ensemble("strict", 1, precision="int8")
     assert config.int8.path.parent == tmp_path / "bundle"
     assert point.gate == 0.5
 
@@ -332,7 +332,7 @@ def test_the_default_with_another_gate_keeps_the_shipped_network(vnni, own_home)
 
 
 def test_everything_that_is_computed_decides_the_key(entered):
-    config, _ = open_ensemble("tiny", 4)
+    config, *_ = open_ensemble("tiny", 4)
     (member,) = config.members
 
     def of(share: float = 1.0, **facts: object) -> EngineConfig:
@@ -345,7 +345,7 @@ def test_everything_that_is_computed_decides_the_key(entered):
         replace(config, flip=True),
         replace(config, preparation="nearest"),
         replace(config, members=(*config.members, *config.members)),
-        of(share=0.5),
+        of(weight=0.5),
         of(image_size=2 * SIDE),
         of(architecture="unet_resnet152"),
         of(sha256="0" * 64),
@@ -392,7 +392,7 @@ def test_why_nothing_faster_is_said(entered, change, vnni, instructions, int8, b
 
 def test_why_nothing_faster_is_said_by_keras(entered, change, vnni, monkeypatch):
     change(int8=passing(entered.int8), bfloat16=CHECKED)
-    config, _ = open_ensemble("tiny", 1)
+    config, *_ = open_ensemble("tiny", 1)
     slower = (
         "not int8: it runs in OpenVINO alone; "
         "not bfloat16: Keras sees no GPU, and is faster so only on one."
@@ -401,7 +401,7 @@ def test_why_nothing_faster_is_said_by_keras(entered, change, vnni, monkeypatch)
     monkeypatch.setattr("lungbox.engines.find_spec", lambda name: None)
     said = describe_precision(start("auto", config))
     assert said == f"Computed in float32 by Keras; not OpenVINO: it is not installed; {slower}"
-    asked, _ = open_ensemble("tiny", 1, precision="float32")
+    asked, *_ = open_ensemble("tiny", 1, precision="float32")
     said = describe_precision(start("auto", asked))
     assert said == "Computed in float32 by Keras; not OpenVINO: it is not installed."
 
@@ -431,7 +431,7 @@ def test_without_its_file_auto_goes_on_in_float32(entered, change, vnni):
     (path,) = (data_folder() / INT8_FOLDER).iterdir()
     kept = path.rename(path.with_suffix(".away"))
     try:
-        config, _ = open_ensemble("tiny", 1)
+        config, *_ = open_ensemble("tiny", 1)
         assert "int8" not in config.precisions
         said = describe_precision(start("openvino", config))
         assert said.startswith("Computed in float32 by OpenVINO; not int8: the weights tiny-int8-")
@@ -446,7 +446,7 @@ def test_a_file_this_openvino_cannot_read(entered, tmp_path, vnni):
     """Asked for, it is said; not asked for, the run goes on in float32."""
     path = tmp_path / "other.safetensors"
     save_file({"xml": np.zeros(9, np.uint8), "bin": np.zeros(9, np.uint8)}, path)
-    config, _ = open_ensemble("tiny", 1, precision="float32")
+    config, *_ = open_ensemble("tiny", 1, precision="float32")
     int8 = Int8(path, "0" * 64)
     either = replace(config, precisions=("int8", "float32"), int8=int8)
     engine = start("auto", either)
@@ -487,7 +487,7 @@ def test_a_bundle_carries_it(entered, capfd, tmp_path, monkeypatch):
     code, _, err = run(capfd, "weights", "bundle", tmp_path / "bundle", "tiny")
     assert code == 0, err
     elsewhere(tmp_path, monkeypatch)
-    config, _ = open_ensemble("tiny", 1, precision="int8")
+    config, *_ = open_ensemble("tiny", 1, precision="int8")
     assert config.int8.path.parent == tmp_path / "bundle"
     assert start("openvino", config).predict(images(1)).masks.shape == (1, SIDE // 4, SIDE // 4, 2)
 

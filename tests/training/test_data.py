@@ -164,7 +164,7 @@ def prepared(dataset, config):
 
 
 def test_8_bit_ranges_come_from_other_folds_than_those_that_are_checked_on(data):
-    config, _ = open_ensemble("tiny", 4, precision="float32")
+    config, *_ = open_ensemble("tiny", 4, precision="float32")
     certain = datasets.load(data).where(lambda image: not image.uncertain)
     for fold in range(5):
         found = [image.tobytes() for image in calibration_images(data, fold, config, COUNT)]
@@ -196,7 +196,7 @@ def test_the_command_checks_on_the_fold_that_it_does_not_calibrate_on(data, monk
     monkeypatch.setattr(quantizing, "measure", measured)
     with pytest.raises(KeyboardInterrupt):
         quantizing.run(data, 0, "tiny", 20, Console(quiet=True))
-    config, _ = open_ensemble("tiny", 4, precision="float32")
+    config, *_ = open_ensemble("tiny", 4, precision="float32")
     assert numbers(seen["checked"]) == {*range(0, COUNT, 5)} - {*UNCERTAIN}
     assert len(seen["calibration"]) == 20
     assert not seen["calibration"] & {*prepared(datasets.load(data).folds([0]), config)}

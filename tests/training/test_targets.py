@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lungbox.boxes import OperatingPoint, geometry, regions
+from lungbox.boxes import OperatingPoint, RawPrediction, decide, geometry
 from lungbox.datasets import load
 from lungbox.training.targets import rasterize
 
@@ -103,5 +103,6 @@ def test_a_painted_box_comes_back(x, y, width, height):
     box = geometry.as_boxes([(x, y, x + width, y + height)])
     opacity = rasterize(box, (64, 64), 64) / 255
     point = OperatingPoint(threshold=0.5, min_area=0, shrink=0)
-    found, _ = regions(np.stack([1 - opacity, opacity], axis=-1), (64, 64), 1, point)
+    mask = np.stack([1 - opacity, opacity], axis=-1)
+    found = decide(RawPrediction(1.0, mask), (64, 64), point).boxes
     assert np.array_equal(found, box)

@@ -183,9 +183,9 @@ def _ungated(part: DatasetResult, point: OperatingPoint) -> DetectionCurve:
     open_point = replace(point, gate=0.0)
     images = part.predictions.dataset.images
     found = [part.predictions.boxes(row, open_point) for row in range(len(images))]
-    boxes = [of_image for of_image, _ in found]
+    boxes = [decision.boxes for decision in found]
     pairs = zip(found, part.predictions.scores, strict=True)
-    scores = [confidences * score for (_, confidences), score in pairs]
+    scores = [decision.scores * score for decision, score in pairs]
     truth = BoxTable.of([image.boxes for image in images])
     return DetectionCurve.of(truth, BoxTable.of(boxes, scores), len(images), _CURVE_IOU)
 
@@ -211,7 +211,7 @@ def _montage(part: DatasetResult) -> dict[str, list[Tile]]:
 
 def _tile(part: DatasetResult, row: int) -> Tile:
     image = part.scored.dataset.images[row]
-    boxes, scores = part.scored.found[row]
+    boxes, scores, _ = part.scored.found[row]
     score = float(part.scored.image_scores[row])
     findings = Findings(
         identity=image.identity,
@@ -222,7 +222,9 @@ def _tile(part: DatasetResult, row: int) -> Tile:
         labels=(CLASS_NAMES[OPACITY],) * len(scores),
     )
     pixels = read(image.path).pixels
-    drawn = overlay.beside_truth(pixels, part.predictions.mask(row), findings, image.boxes, _TILE)
+    drawn = overlay.beside_truth(
+        pixels, part.predictions.prediction(row).mask, findings, image.boxes, _TILE
+    )
     buffer = io.BytesIO()
     drawn.save(buffer, format="JPEG", quality=80)
     metric = part.scored.outcomes.parts[row]

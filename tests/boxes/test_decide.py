@@ -8,10 +8,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lungbox.boxes import OperatingPoint, geometry, regions
+from lungbox.boxes import Detections, OperatingPoint, RawPrediction, decide, geometry
 from tests import reference
 
 PLAIN = OperatingPoint(threshold=0.5, min_area=0, shrink=0)
+
+
+def regions(mask, size, image_score, point):
+    """Boxes and confidences of a mask of one class."""
+    boxes, scores, labels = decide(RawPrediction(image_score, mask), size, point)
+    assert (labels.shape, labels.dtype) == (scores.shape, np.int64)
+    assert not labels.any()
+    return boxes, scores
 
 
 def mask_of(*rectangles, side=32, inside=0.9, outside=0.1):
@@ -124,33 +132,12 @@ def test_the_references_arithmetic_by_hand():
     assert scores == pytest.approx([0.75])
 
 
-def test_a_region_over_the_midline_is_two_where_it_is_to_be_split():
-    mask = mask_of((8, 8, 24, 16))
-    boxes, _ = regions(mask, (32, 32), 1, replace(PLAIN, split=True))
-    assert sorted(boxes.tolist()) == [[8, 8, 16, 16], [16, 8, 24, 16]]
-    assert len(regions(mask, (32, 32), 1, PLAIN)[0]) == 1
-
-
-def test_the_mass_of_a_region_leaves_thin_arms_outside():
-    mask = mask_of((4, 4, 20, 20), (20, 11, 30, 12))
-    whole, _ = regions(mask, (32, 32), 1, PLAIN)
-    mass, _ = regions(mask, (32, 32), 1, replace(PLAIN, extent="mass"))
-    assert whole.tolist() == [[4, 4, 30, 20]]
-    # 266 pixels of equal opacity, 2 % of them 5.32: a third of a column of 16, as many pixels of
-    # the arm, and a third of a row.
-    assert mass[0] == pytest.approx([4 + 5.32 / 16, 4 + 5.32 / 16, 30 - 5.32, 20 - 5.32 / 16])
-
-
-def test_confidences():
+def test_a_confidence_is_the_mean_over_the_region():
     mask = mask_of((0, 0, 8, 8), inside=0.6, outside=0.0)
     mask[2, 2] = (0.1, 0.9)
     mask[:4, 4:8] = (1, 0)  # a quarter of the box is not mask
-    found = {
-        name: float(regions(mask, (32, 32), 1, replace(PLAIN, confidence=name))[1][0])
-        for name in ("mean", "peak", "box")
-    }
     total = 47 * 0.6 + 0.9
-    assert found == pytest.approx({"mean": total / 48, "peak": 0.9, "box": total / 64})
+    assert regions(mask, (32, 32), 1, PLAIN)[1] == pytest.approx([total / 48])
 
 
 def test_one_box_a_lung_is_the_most_certain():
@@ -208,26 +195,11 @@ def test_halves_of_a_wide_mask_are_those_of_its_width():
     assert regions(grid_of(opacity), (48, 24), 1, one)[0].tolist() == [[2, 10, 6, 14]]
 
 
-def test_tails_of_regions_without_opacity_at_their_edges():
-    """At a threshold of 0 all of the mask is one region."""
-    mass = replace(PLAIN, threshold=0.0, extent="mass")
-    opacity = np.zeros((8, 12))
-    assert regions(grid_of(opacity), (12, 8), 1, mass)[0].tolist() == [[0, 0, 12, 8]]
-    opacity[3, 5] = 1  # its mass is 1
-    expected = pytest.approx(np.array([[5.02, 3.02, 5.98, 3.98]]))
-    assert regions(grid_of(opacity), (12, 8), 1, mass)[0] == expected
-    opacity[3, 5], opacity[7, 11] = 0, 0.5
-    expected = pytest.approx(np.array([[11.02, 7.02, 11.98, 7.98]]))
-    assert regions(grid_of(opacity), (12, 8), 1, mass)[0] == expected
-
-
 def test_a_confidence_is_at_most_1():
     """Sums of many probabilities may round to more."""
     opacity = np.zeros((8, 12))
     opacity[2:6, 3:9] = 1.25
-    for confidence in ("mean", "peak", "box"):
-        point = replace(PLAIN, confidence=confidence)
-        assert regions(grid_of(opacity), (12, 8), 1, point)[1].tolist() == [1]
+    assert regions(grid_of(opacity), (12, 8), 1, PLAIN)[1].tolist() == [1]
 
 
 def test_the_references_least_area_and_order():
@@ -243,3 +215,70 @@ def test_the_references_least_area_and_order():
     assert scores.dtype == np.float32
     assert scores == pytest.approx([1, 1 - 5000 / 25_200])
     assert boxes.tolist() == [[1030, 510, 1570, 690], [20, 6, 380, 120]]
+
+
+def test_classes_are_regions_of_their_own_channel():
+    """Two classes beside the background in a mask that is not square; they may overlap."""
+    mask = np.zeros((24, 48, 3), np.float32)
+    mask[..., 0] = 0.9
+    mask[2:10, 4:12] = (0.2, 0.7, 0.1)
+    mask[4:12, 20:44] = (0.1, 0.1, 0.8)
+    mask[4:8, 8:12, 2] = 0.6
+    boxes, scores, labels = decide(RawPrediction(1.0, mask), (96, 24), PLAIN)
+    assert labels.tolist() == [1, 0, 1]
+    assert boxes.tolist() == [[40, 4, 88, 12], [8, 2, 24, 10], [16, 4, 24, 8]]
+    assert scores == pytest.approx([0.8, 0.7, 0.6])
+    argmax = decide(RawPrediction(1.0, mask), (96, 24), replace(PLAIN, rule="argmax"))
+    assert argmax.labels.tolist() == [1, 0]
+    ties = np.full((8, 8, 3), (0.2, 0.4, 0.4), np.float32)
+    assert decide(RawPrediction(1.0, ties), (8, 8), replace(PLAIN, rule="argmax")).labels == [0]
+
+
+def test_one_box_per_lung_is_one_of_each_class():
+    mask = np.zeros((16, 32, 3), np.float32)
+    for column, (first, second) in ((2, (0.7, 0.0)), (8, (0.9, 0.0)), (24, (0.0, 0.8))):
+        mask[2:6, column : column + 4] = (0, first, second)
+    mask[10:14, 2:6] = (0, 0, 0.6)
+    one = replace(PLAIN, max_one_box_per_lung=True)
+    boxes, scores, labels = decide(RawPrediction(1.0, mask), (32, 16), one)
+    assert boxes[:, 0].tolist() == [8, 24, 2]
+    assert (labels.tolist(), scores) == ([0, 1, 1], pytest.approx([0.9, 0.8, 0.6]))
+
+
+VOTER = Detections(
+    np.array([[0.1, 0.2, 0.5, 0.6], [0.6, 0.2, 0.9, 0.4], [0.0, 0.0, 0.2, 0.2]], np.float32),
+    np.array([[0.8, 0.1], [0.04, 0.6], [0.03, 0.02]], np.float32),
+)
+
+
+def test_detections_become_boxes_of_the_file():
+    """Scores below `min_score` are dropped, of each class; boxes are cut off at the edges."""
+    boxes, scores, labels = decide(RawPrediction(1.0, None, (VOTER,)), (200, 100), PLAIN)
+    assert labels.tolist() == [0, 1, 1]
+    assert scores == pytest.approx([0.8, 0.6, 0.1])
+    assert boxes[:2] == pytest.approx(np.array([[20, 20, 100, 60], [120, 20, 180, 40]]), abs=1e-4)
+    outside = Detections(VOTER.boxes + np.float32([0.5, 0, 0.5, 0]), VOTER.scores)
+    boxes = decide(RawPrediction(1.0, None, (outside,)), (200, 100), PLAIN).boxes
+    assert boxes[0] == pytest.approx([120, 20, 200, 60], abs=1e-4)
+    assert len(boxes) == 2  # the second is outside altogether
+
+
+def test_a_mask_and_detections_vote_together():
+    """The mask's box and the detection's overlap by 0.8; both voters count alike, and a box of
+    one of the two has half its confidence."""
+    mask = np.zeros((10, 20, 2), np.float32)
+    mask[2:6, 2:10, 1] = 0.6  # 0.1, 0.2 to 0.5, 0.6, as the detection
+    mask[0:2, 16:20, 1] = 0.9
+    detection = Detections(VOTER.boxes[:1], np.array([[0.8]], np.float32))
+    boxes, scores, _ = decide(RawPrediction(1.0, mask, (detection,)), (200, 100), PLAIN)
+    assert scores == pytest.approx([0.7, 0.45])
+    assert boxes == pytest.approx(np.array([[20, 20, 100, 60], [160, 0, 200, 20]]), abs=1e-3)
+    closed = decide(RawPrediction(0.2, mask, (detection,)), (200, 100), replace(PLAIN, gate=0.3))
+    assert len(closed.boxes) == 0
+
+
+def test_nothing_predicted_is_nothing_found():
+    for prediction in (RawPrediction(1.0), RawPrediction(1.0, None, (VOTER,))):
+        boxes, scores, labels = decide(prediction, (9, 7), replace(PLAIN, min_score=0.9))
+        assert (boxes.shape, boxes.dtype) == ((0, 4), np.float32)
+        assert (scores.dtype, labels.dtype) == (np.float32, np.int64)
