@@ -389,9 +389,20 @@ def test_flagged_files_are_read(home, tmp_path):
     (tmp_path / "in").mkdir()
     ds = dicoms.dataset(chest(1))
     ds.ViewPosition = "LL"
+    secrets = [
+        "Anna-4711",
+        "Acc-0815",
+        "Study-12",
+        str(ds.StudyInstanceUID),
+        str(ds.SOPInstanceUID),
+    ]
+    ds.PatientID, ds.AccessionNumber, ds.StudyID = secrets[:3]
     dicoms.write(ds, tmp_path / "in/lateral.dcm")
     done = predict(tmp_path / "in", "--output", tmp_path / "out")
     assert done.returncode == 0
+    written = [path.read_text() for path in (tmp_path / "out").glob("*.*")]
+    assert any('"flag": "view LL"' in text for text in written)
+    assert not [secret for secret in secrets if secret in "".join(written) + done.stderr]
     assert "may not be frontal chest radiographs" in done.stderr
     assert table(tmp_path / "out/images.csv")[0]["flag"] == "view LL"
 

@@ -1,6 +1,6 @@
-"""imagecodecs as a decoder of pydicom, in the form pydicom asks of a decoding plugin.
+"""imagecodecs as a decoding plugin of pydicom.
 
-It stands for libjpeg-turbo (JPEG of any process and depth), CharLS (JPEG-LS) and OpenJPEG
+It brings libjpeg-turbo (JPEG of any process and depth), CharLS (JPEG-LS) and OpenJPEG
 (JPEG 2000 and its high-throughput form): none of pydicom's own plugins decodes all of these.
 """
 
@@ -50,13 +50,13 @@ def is_available(uid: str) -> bool:
 
 
 def register() -> None:
-    """Enter it with pydicom, for this process."""
+    """Add it to pydicom's decoders, in this process."""
     for syntax in _CODECS:
         get_decoder(syntax).add_plugin(_NAME, (__name__, "decode_frame"))
 
 
 def name_for(dataset: Dataset) -> str:
-    """Which of pydicom's plugins decodes a file's pixels; empty where pydicom may choose.
+    """Name of the pydicom plugin that decodes a file's pixels; empty where pydicom may choose.
 
     Never GDCM, which pydicom would choose where it is installed: it crashes on damaged data.
     """
@@ -69,13 +69,13 @@ def name_for(dataset: Dataset) -> str:
 
 
 def decode_frame(codestream: bytes, runner: DecodeRunner) -> bytes:
-    """Decode one frame, and tell pydicom what it is like."""
+    """Decode one frame, and set the options by which pydicom interprets it."""
     syntax = runner.transfer_syntax
     values = np.asarray(_CODECS[syntax](codestream))
     if runner.samples_per_pixel > 1:
-        # JPEG-LS may hold the colours one after the other.
+        # JPEG-LS may hold one colour plane after the other.
         runner.set_option("planar_configuration", int(values.shape[-1] != runner.samples_per_pixel))
     if _CODECS[syntax] is imagecodecs.jpeg2k_decode and "YBR" in runner.photometric_interpretation:
-        runner.set_option("photometric_interpretation", "RGB")  # which OpenJPEG makes of it
+        runner.set_option("photometric_interpretation", "RGB")  # OpenJPEG converts it
     runner.set_option("bits_allocated", 8 * values.dtype.itemsize)
     return values.tobytes()

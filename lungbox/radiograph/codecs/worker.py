@@ -1,40 +1,46 @@
-"""The process that decodes compressed pixel data: questions come in, a line each; pixels go out.
+"""The process that decodes compressed pixel data: images come in, arrays go out.
 
-A question is `NUMBER PATH`, the path in hexadecimal. Its answer begins with the same number:
-`NUMBER array DTYPE HEIGHT WIDTH [SAMPLES]` and the values, or `NUMBER error REASON`.
+It writes `ready` once it has started. A request is the line `NUMBER BYTES HEADER`, the header in
+JSON, and the pixel data. Its answer begins with the same number: `NUMBER array DTYPE HEIGHT WIDTH
+[SAMPLES]` and the values, or `NUMBER error REASON`.
 """
 
 import contextlib
+import json
 import os
 import signal
 import sys
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydicom import Dataset
+from pydicom.dataset import FileMetaDataset
 from pydicom.pixels import pixel_array
 
 from lungbox.radiograph.codecs import plugin
-from lungbox.radiograph.header import read_header
-from lungbox.radiograph.types import brief
+from lungbox.radiograph.codecs.client import READY
+from lungbox.radiograph.types import short_message
 
 # Bytes that decoding may take beyond what the process has when it starts: enough for one channel of
 # 100 megapixels in any transfer syntax (JPEG 2000 takes 700 MB), and with the process that started
 # this one less than 1.5 GB.
 MEMORY = 950_000_000
-# Seconds after which a question is given up. The process that asked it waits for less, but may have
-# been ended meanwhile.
-_PATIENCE = 40
+# Seconds after which a request is given up. The process that sent it waits for less, but may have
+# been killed meanwhile.
+_TIMEOUT = 40
 
 
 def serve(requests: IO[bytes], answers: IO[bytes]) -> None:
     """Answer until there are no more requests."""
-    for line in requests:
-        _give_up_in(_PATIENCE)
-        number, path = line.split()
+    answers.write(READY)
+    answers.flush()
+    while line := requests.readline():
+        _exit_after(_TIMEOUT)
+        number, length, header = line.split(b" ", 2)
         try:
-            values = _decode(Path(os.fsdecode(bytes.fromhex(path.decode()))))
+            values = _decode(json.loads(header), requests.read(int(length)))
         except Exception as error:  # decoders raise whatever they like on damaged data
             answers.write(number + f" error {_reason(error)}\n".encode(errors="replace"))
         else:
@@ -43,31 +49,35 @@ def serve(requests: IO[bytes], answers: IO[bytes]) -> None:
             answers.write(values.data)
             del values  # before the next is decoded
         answers.flush()
-        _give_up_in(0)
+        _exit_after(0)
 
 
-def _decode(path: Path) -> NDArray:
-    # The header's gaps are filled as they are for every other decoder.
-    dataset = read_header(path)
+def _decode(header: dict[str, Any], pixel_data: bytes) -> NDArray:
+    dataset = Dataset()
+    dataset.file_meta = FileMetaDataset()
+    dataset.file_meta.TransferSyntaxUID = header.pop("TransferSyntaxUID")
+    for name, value in header.items():
+        setattr(dataset, name, value)
+    dataset.add_new("PixelData", "OB", pixel_data)
     return np.ascontiguousarray(pixel_array(dataset, decoding_plugin=plugin.name_for(dataset)))
 
 
 def _reason(error: Exception) -> str:
-    said = " ".join(brief(error).split())
+    message = " ".join(short_message(error).split())
     # Of a decoder that has no memory left pydicom gives the name and nothing more.
-    if isinstance(error, MemoryError) or said in plugin.NAMES:
+    if isinstance(error, MemoryError) or message in plugin.NAMES:
         return "it takes more memory than a radiograph"
-    return said
+    return message
 
 
-def _give_up_in(seconds: int) -> None:
-    """End this process then, whatever it is doing; 0 takes that back. Windows has no such clock."""
+def _exit_after(seconds: int) -> None:
+    """End this process then, whatever it is doing; 0 cancels that. Windows has no such clock."""
     if hasattr(signal, "alarm"):
         signal.alarm(seconds)
 
 
 def _limit_memory() -> None:
-    """Where the system has such a limit and says what is taken already: on Linux."""
+    """On Linux, which has such a limit and reports the memory in use."""
     with contextlib.suppress(ImportError, OSError, ValueError):
         import resource
 
@@ -78,7 +88,7 @@ def _limit_memory() -> None:
 
 def main() -> None:
     """Serve the process that started this one, until it closes the pipe or ends."""
-    # Whoever interrupts the run means the run, which then ends this process.
+    # Ctrl-C is meant for the run, which then ends this process.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # What a library prints is no answer.
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb")

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from lungbox.radiograph.levels import count, look_up
-from lungbox.radiograph.room import PixelBudget
+from lungbox.radiograph.grayscale import count, look_up
+from lungbox.radiograph.limits import PixelBudget
 
 
 @settings(deadline=None)
