@@ -16,7 +16,7 @@ from lungbox.common.progress import progress_bar
 from lungbox.radiograph import HeaderMetadata, RadiographError, read_metadata
 
 # Raise it when `radiograph.read_metadata` says something else of the same file.
-_VERSION = 1
+_VERSION = 2
 # They wait for the disk, or the network, more than they compute.
 _THREADS = 8
 

@@ -134,9 +134,9 @@ def _parse(source: Path | bytes | Dataset, stop_before_pixels: bool = False) -> 
         dataset = _copy(source)
     else:
         dataset = _parse_file(source, stop_before_pixels)
-    if not len(dataset):  # pydicom keeps nothing of a file that ends within a compressed image
+    if not _drop_unused(dataset):
+        # pydicom keeps nothing of a file that ends within a compressed image.
         raise RadiographError(_CUT_OFF)
-    _drop_unused(dataset)
     return dataset
 
 
@@ -217,11 +217,17 @@ def _elements(dataset: Dataset) -> dict[Any, Any]:
     return {tag: dataset.get_item(tag, keep_deferred=True) for tag in list(dataset.keys())}
 
 
-def _drop_unused(dataset: Dataset) -> None:
-    """Take out values longer than any in use, and sequences that are not in use."""
+def _drop_unused(dataset: Dataset) -> bool:
+    """Take out values longer than any in use, and sequences that are not in use.
+
+    Returns:
+        Whether there was anything but values that are too long.
+    """
+    has_sequence = False
     for tag in list(dataset.keys()):
         element = dataset.get_item(tag, keep_deferred=True)
         if isinstance(element, DataElement) and element.VR == "SQ":
+            has_sequence = True
             if tag not in _MAX_VALUE_OF:
                 del dataset[tag]
                 continue
@@ -229,6 +235,7 @@ def _drop_unused(dataset: Dataset) -> None:
                 _drop_unused(item)
         elif _length(element) > _MAX_VALUE_OF.get(tag, _MAX_VALUE):
             del dataset[tag]
+    return has_sequence or len(dataset) > 0
 
 
 def _length(element: Any) -> int:
