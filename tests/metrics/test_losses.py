@@ -509,6 +509,7 @@ def measured():
     return {**values, **{name: gradient(loss, *pair) for name, loss in SET.items()}}
 
 
+@pytest.mark.slow
 def test_tensorflow_and_jax_agree(other_backend):
     theirs, ours = other_backend.call(measured), measured()
     assert theirs.keys() == ours.keys()
