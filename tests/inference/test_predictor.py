@@ -12,6 +12,8 @@ from lungbox.cli.main import app
 from lungbox.weights.manifest import Calibration, load_manifest, register_ensemble
 from tests.tiny import SIDE, enter_tiny
 
+pytestmark = pytest.mark.usefixtures("small_networks")
+
 
 @pytest.fixture(scope="module", autouse=True)
 def tiny(tmp_path_factory):

@@ -53,7 +53,7 @@ def home(tmp_path_factory):
     folder = tmp_path_factory.mktemp("quantised")
     patch = pytest.MonkeyPatch()
     patch.setenv("LUNGBOX_HOME", str(folder / "home"))
-    enter_tiny(folder)
+    enter_tiny(folder, network="unet_lite0")
     write_rsna(folder / "data", count=40, size=SIDE)
     yield folder
     patch.undo()
@@ -150,6 +150,7 @@ def quantized(network, kind):
     )
 
 
+@pytest.mark.slow
 def test_kinds_of_operations_stay_in_float32(home, monkeypatch):
     monkeypatch.setattr("lungbox.quantization.model.MIN_AGREEMENT", 2.0)  # none is good enough
     network = converted(open_ensemble("tiny", 4, precision="float32")[0])

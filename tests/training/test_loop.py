@@ -132,7 +132,7 @@ def test_the_held_out_fold_is_measured_as_keras_does_by_hand(folder):
     assert last.val_loss != pytest.approx(last.loss, abs=2e-3)
 
 
-def test_the_history_is_drawn(folder):
+def test_the_history_is_drawn(folder, drawn_pictures):
     path, _ = train(folder, "drawn", "validation={ fold = 0, every = 1 }")
     with Image.open(path.parent / "history.png") as picture:
         drawn = np.asarray(picture.convert("RGB"))
@@ -294,18 +294,13 @@ def test_a_held_out_fold_that_cannot_be_read_is_said(folder, tmp_path):
         loop.train(config, TrainingProgress())
 
 
-@pytest.mark.slow
-def test_on_jax_the_average_is_scored_while_training_goes_on(folder):
-    code = KILLED.replace(
-        "import tensorflow as tf\ntf.config.experimental.enable_op_determinism()", ""
-    )
-    environment = os.environ | {"KERAS_BACKEND": "jax", "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(
-        [sys.executable, "-c", code, folder, "jax"],
-        capture_output=True, text=True, timeout=250, env=environment, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-1500:]
-    assert all(epoch.rsna_metric >= 0 for epoch in read_log(folder / "jax"))
+def test_the_average_is_scored_while_training_goes_on(folder):
+    """On JAX, too: `tests/test_jax.py`."""
+    changes = ("options={ dropout = 0.3 }", "validation={ fold = 0, every = 1 }")
+    path, _ = train(folder, "average", *changes)
+    kept = read_log(path.parent)
+    assert len(kept) == 3
+    assert all(epoch.rsna_metric >= 0 for epoch in kept)
 
 
 def test_a_teacher_that_saw_the_held_out_fold_is_refused(folder, own_home, tmp_path):
@@ -359,13 +354,14 @@ class Told(TrainingProgress):
 folder, name = Path(sys.argv[1]), sys.argv[2]
 config = TrainingConfig(folder / "recipe.toml", folder / "data", folder / name, folder / "cache",
           ["options={ dropout = 0.3 }", "validation={ fold = 0, every = 1 }"])
-from tests.training.small import registered
+from tests.small import registered
 with registered():
     loop.train(config, Told())
 """
 
 
-@pytest.mark.slow
+@pytest.mark.long("three runs in processes of their own on each backend")
+@pytest.mark.release
 @pytest.mark.parametrize("backend", ["tensorflow", "jax"])
 def test_kill_9_in_an_epoch_and_again_gives_the_same_curve(folder, backend):
     pytest.importorskip(backend)
@@ -398,6 +394,7 @@ def test_kill_9_in_an_epoch_and_again_gives_the_same_curve(folder, backend):
             assert getattr(ours, key) == pytest.approx(getattr(theirs, key), abs=1e-6)
 
 
+@pytest.mark.slow
 def test_every_fold_is_trained_and_predicted_by_those_who_have_not_seen_it(
     folder, own_home, tmp_path
 ):

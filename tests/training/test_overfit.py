@@ -30,9 +30,16 @@ def mean_iou(network, images, masks) -> float:
 
 
 @pytest.mark.real
-@pytest.mark.long
+@pytest.mark.slow
+@pytest.mark.long("up to 200 steps of large networks")
 @pytest.mark.parametrize(
-    "name", ["unet_resnet152", "unet_densenet121", "unet_vgg19_attention", "aspp_resnet152"]
+    "name",
+    [
+        pytest.param("unet_densenet121", marks=pytest.mark.release),
+        "unet_resnet152",
+        "unet_vgg19_attention",
+        "aspp_resnet152",
+    ],
 )
 def test_eight_radiographs_by_heart(radiographs, name):
     images, masks = radiographs
