@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from lungbox import datasets
 from lungbox.datasets.cache import PreparedImages, prepare_all
 from lungbox.datasets.types import Dataset
-from lungbox.datasets.unlabelled import files_by_size, is_copy
+from lungbox.datasets.images import files_by_size, is_copy
 from lungbox.training.config import TrainingConfig, TrainingProgress
 from lungbox.training.distillation import Teacher
 from lungbox.training.recipe import Recipe
