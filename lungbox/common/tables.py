@@ -1,4 +1,4 @@
-"""CSV tables: the one reader of labels, submissions and results, and cells safe in a spreadsheet."""
+"""CSV tables: the reader of labels, submissions and results; cells safe in a spreadsheet."""
 
 import csv
 import gzip
@@ -122,7 +122,7 @@ def unescape_formula(cell: str) -> str:
 
 def _content(path: Path) -> bytes:
     with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
-        content = cast(bytes, file.read(_LARGEST_TABLE + 1))
+        content = file.read(_LARGEST_TABLE + 1)
     if len(content) > _LARGEST_TABLE:
         raise TableError(path, f"is larger than any table ({_LARGEST_TABLE:,} bytes)")
     return content

@@ -1,9 +1,10 @@
 """Data sets: labels matched to image files, in any of the known folder layouts.
 
-A data set is one module: `INFO` declares it, `matches` recognises its folder, `load` reads it. A new
-one is added to `_LAYOUTS` below; recipes, checks and evaluation find it by its `INFO`.
+A data set is one module: `INFO` declares it, `matches` recognises its folder, `load` reads it. A
+new one is added to `_LAYOUTS` below; recipes, checks and evaluation find it by its `INFO`.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from rich.console import Console
@@ -30,6 +31,7 @@ __all__ = [
     "info_of",
     "load",
     "load_unlabelled",
+    "mix_of",
 ]
 
 # The first that matches a folder loads it.
@@ -86,6 +88,11 @@ def challenge_images(dataset: Dataset) -> Dataset:
     with_mix = {name for name in dataset.sources if info_of(name).mix}
     first = next((name for name in INFOS if name in with_mix), "")
     return dataset.of_source(first)
+
+
+def mix_of(dataset: Dataset) -> Mapping[str, float]:
+    """The share of each class in the challenge that the first image is of; empty without one."""
+    return info_of(dataset.images[0].source).mix if dataset.images else {}
 
 
 def _load_one(folder: Path, console: Console | None) -> Dataset | None:

@@ -44,7 +44,9 @@ def assign(dataset: Dataset) -> Dataset:
         else:
             open_patients.append(patient)
     # The largest first, while others can still make up for them.
-    for patient in sorted(open_patients, key=lambda patient: (-len(patients[patient]), _shuffle_key(*patient))):
+    for patient in sorted(
+        open_patients, key=lambda patient: (-len(patients[patient]), _shuffle_key(*patient))
+    ):
         wanted = Counter(stratum for image in patients[patient] for stratum in _strata(image))
         best = min(range(FOLDS), key=lambda number: (_crowding(wanted, counts[number]), number))
         chosen[patient] = best

@@ -83,15 +83,15 @@ def valid_boxes(
     kept: dict[tuple[Corners, str], None] = {}
     issues = []
     for label in labels:
-        corners = read_corners(label)
-        if not isinstance(corners, LabelIssue):
-            corners, issue = _inside(label, corners, size)
-            if corners is not None and (corners, label.name) in kept:
-                corners, issue = None, label.issue("duplicate box", "is there twice; one left out")
-            if corners is not None:
-                kept[corners, label.name] = None
-        else:
-            issue = corners
+        written = read_corners(label)
+        if isinstance(written, LabelIssue):
+            issues.append(written)
+            continue
+        corners, issue = _inside(label, written, size)
+        if corners is not None and (corners, label.name) in kept:
+            issue = label.issue("duplicate box", "the same box is there twice; one left out")
+        elif corners is not None:
+            kept[corners, label.name] = None
         if issue is not None:
             issues.append(issue)
     boxes = geometry.as_boxes([corners for corners, _ in kept])
@@ -169,10 +169,10 @@ def _copies(images: Iterable[LabelledRadiograph]) -> Iterator[list[LabelledRadio
     groups = [list(images)]
     for key in (_bytes, _tail, _digest):
         found: dict[object, list[LabelledRadiograph]] = defaultdict(list)
-        for number, group in enumerate(groups):
+        for index, group in enumerate(groups):
             for image in group:
                 with suppress(OSError):  # what cannot be read now is reported where it is needed
-                    found[number, key(image.path)].append(image)
+                    found[index, key(image.path)].append(image)
         groups = [group for group in found.values() if len({image.fold for image in group}) > 1]
     yield from groups
 

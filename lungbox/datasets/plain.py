@@ -99,9 +99,7 @@ def _files(folder: Path, wanted: set[str], issues: list[LabelIssue]) -> dict[str
         below = _name(path.relative_to(folder).as_posix())
         first = files.setdefault(below, path)
         if first != path:
-            issues.append(
-                LabelIssue("duplicate file name", path, f"named like {first}; left out")
-            )
+            issues.append(LabelIssue("duplicate file name", path, f"named like {first}; left out"))
             continue
         named[identity(path)].append(path)
     for name, paths in named.items():

@@ -146,7 +146,8 @@ def remove_old_pictures(folder: Path, logged: Iterable[str]) -> str:
         that its pictures are still there; otherwise nothing.
     """
     names, trouble = set(logged), ""
-    if (folder / RUN).is_file() and (folder / IMAGES).is_file():
+    drawn = any((folder / pictures).is_dir() for pictures in (OVERLAYS, MEMBERS))
+    if drawn and (folder / RUN).is_file() and (folder / IMAGES).is_file():
         try:
             names |= set(read_column(folder / IMAGES, _IMAGE_COLUMNS[0]))
         except TableError as error:

@@ -1,4 +1,4 @@
-"""What is wrong with a submission or its labels, line by line."""
+"""Errors of a submission or its labels, each with its line."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

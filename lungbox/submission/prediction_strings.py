@@ -35,7 +35,7 @@ def numbers(string: str, names: Sequence[str]) -> NDArray[np.float64]:
         StringError: a word is not a finite number, or they are not `len(names)` a box.
     """
     words = string.split()
-    # Nearly every string is errorless, which one look at all of it tells.
+    # Nearly every string is correct, which one match of all of it shows.
     doubtful = [] if _PLAIN.fullmatch(string) else words
     errors = [error for word in doubtful if (error := _number_error(word))]
     if len(words) % len(names):

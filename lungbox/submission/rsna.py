@@ -87,7 +87,7 @@ def read_submission(
     Args:
         path: CSV, gzipped where it ends in `.gz`.
         ids: where given, exactly these images must have a row.
-        size: width and height that no box may leave; anything below 10^8 pixels by deerror.
+        size: width and height that no box may leave; anything below 10^8 pixels by default.
 
     Raises:
         SubmissionError: with every error and its line.

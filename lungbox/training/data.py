@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 from lungbox import datasets
 from lungbox.datasets.cache import PreparedImages, prepare_all
-from lungbox.datasets.types import Dataset
 from lungbox.datasets.images import files_by_size, is_copy
+from lungbox.datasets.types import Dataset
 from lungbox.training.config import TrainingConfig, TrainingProgress
 from lungbox.training.distillation import Teacher
 from lungbox.training.recipe import Recipe
@@ -89,12 +89,12 @@ def _learned(
 
 
 def _scored(found: Dataset, recipe: Recipe, config: TrainingConfig) -> Dataset:
-    """What of the held-out fold the metric is of: RSNA's images where there are any."""
+    """The images of the held-out fold that are scored: the challenge's where there are any."""
     fold = recipe.validation.fold
     if fold is None:
         return Dataset(())
     certain = found.folds([fold]).where(lambda image: not image.uncertain)
     if not certain.images:
         raise datasets.DatasetError(f"{config.data}: no image is in validation.fold {fold}")
-    rsna = certain.of_source("rsna")
-    return rsna if rsna.images else certain
+    challenge = datasets.challenge_images(certain)
+    return challenge if challenge.images else certain
