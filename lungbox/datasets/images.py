@@ -1,8 +1,9 @@
 """The image files of a data set, by name, and image files without labels."""
 
-import filecmp
+import hashlib
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,8 @@ from lungbox.datasets.types import (
 )
 from lungbox.radiograph import RadiographError, identity, size
 
+# Bytes at the end of a file, compared before all of it is.
+_TAIL = 4096
 UNLABELLED = DatasetInfo(name="unlabelled", title="unlabelled", class_names=())
 
 
@@ -87,20 +90,33 @@ def load_unlabelled(folder: Path) -> Dataset:
     return Dataset(tuple(images), tuple(issues), UNLABELLED.class_names)
 
 
-def files_by_size(paths: Iterable[Path]) -> dict[int, list[Path]]:
-    """Files by their size in bytes, for `is_copy`."""
-    found: dict[int, list[Path]] = defaultdict(list)
-    for path in paths:
-        found[path.stat().st_size].append(path)
-    return dict(found)
+def identical_files(paths: Iterable[Path]) -> list[list[Path]]:
+    """Groups of two and more files that are equal byte for byte, whatever their names.
 
-
-def is_copy(path: Path, files: Mapping[int, Sequence[Path]]) -> bool:
-    """Whether a file is one of `files`, byte for byte, under any name.
-
-    Args:
-        path: a file.
-        files: by their size; only those of the same size are read.
+    They are compared by size, then by their last bytes, and only then by all of them. Files that
+    cannot be read are in no group.
     """
-    same_size = files.get(path.stat().st_size, ())
-    return any(filecmp.cmp(path, other, shallow=False) for other in same_size)
+    groups = [list(paths)]
+    for key in (_size, _tail, _digest):
+        found: dict[object, list[Path]] = defaultdict(list)
+        for index, group in enumerate(groups):
+            for path in group:
+                with suppress(OSError):
+                    found[index, key(path)].append(path)
+        groups = [group for group in found.values() if len(group) > 1]
+    return groups
+
+
+def _size(path: Path) -> object:
+    return path.stat().st_size
+
+
+def _tail(path: Path) -> object:
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - _TAIL))
+        return file.read()
+
+
+def _digest(path: Path) -> object:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").digest()

@@ -1,22 +1,19 @@
 """Label issues: what is wrong with boxes, classes and files, and what of them can be used."""
 
-import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from lungbox.boxes import Boxes, geometry
+from lungbox.datasets.images import identical_files
 from lungbox.datasets.tables import Row, number
-from lungbox.datasets.types import LUNG_OPACITY, Dataset, LabelIssue, LabelledRadiograph
+from lungbox.datasets.types import LUNG_OPACITY, Dataset, LabelIssue
 
 # Boxes may reach this far over an edge, in pixels of the labels, without an issue: it is rounding.
 _ROUNDING = 1.0
-# Bytes at the end of a file, compared before all of it is.
-_TAIL = 4096
 
 Corners = tuple[float, float, float, float]
 
@@ -151,45 +148,18 @@ def patients_across_folds(dataset: Dataset) -> list[LabelIssue]:
 
 def files_across_folds(dataset: Dataset) -> list[LabelIssue]:
     """An issue for each image file whose exact copy, under another name, is in another fold."""
+    folds = {image.path: image.fold for image in dataset.images}
     issues = []
-    for copies in _copies(dataset.images):
-        first, *others = sorted(copies, key=lambda image: image.path)
-        for image in others:
-            if image.fold != first.fold:
+    for copies in identical_files(folds):
+        first, *others = sorted(copies)
+        for path in others:
+            if folds[path] != folds[first]:
                 what = (
-                    f"is in fold {image.fold}, and its copy {first.path} in fold {first.fold}; a "
+                    f"is in fold {folds[path]}, and its copy {first} in fold {folds[first]}; a "
                     "score on one of them is too good"
                 )
-                issues.append(LabelIssue("file in several folds", image.path, what))
+                issues.append(LabelIssue("file in several folds", path, what))
     return issues
-
-
-def _copies(images: Iterable[LabelledRadiograph]) -> Iterator[list[LabelledRadiograph]]:
-    """Images of equal content: alike in size, then in their last bytes, then in all of them."""
-    groups = [list(images)]
-    for key in (_bytes, _tail, _digest):
-        found: dict[object, list[LabelledRadiograph]] = defaultdict(list)
-        for index, group in enumerate(groups):
-            for image in group:
-                with suppress(OSError):  # what cannot be read now is reported where it is needed
-                    found[index, key(image.path)].append(image)
-        groups = [group for group in found.values() if len({image.fold for image in group}) > 1]
-    yield from groups
-
-
-def _bytes(path: Path) -> object:
-    return path.stat().st_size
-
-
-def _tail(path: Path) -> object:
-    with path.open("rb") as file:
-        file.seek(max(0, path.stat().st_size - _TAIL))
-        return file.read()
-
-
-def _digest(path: Path) -> object:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").digest()
 
 
 def count(issues: Iterable[LabelIssue]) -> list[tuple[str, int]]:

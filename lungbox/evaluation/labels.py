@@ -55,7 +55,7 @@ def read_labels(path: Path) -> Labels:
     """Read RSNA's `stage_2_train_labels.csv` or VinBigData's `train.csv`, told by the columns.
 
     VinBigData's boxes are those of all its readers, as given; `No finding` is one truth an image,
-    however many readers say so.
+    however many readers found none.
 
     Raises:
         LabelsError: it is neither, or with every row that has an error.

@@ -25,7 +25,7 @@ def numbers(string: str, names: Sequence[str]) -> NDArray[np.float64]:
     """Read a prediction string.
 
     Args:
-        string: as it stands in the file.
+        string: as it is written in the file.
         names: what each number of a box is.
 
     Returns:

@@ -1,7 +1,7 @@
 """Submissions to the VinBigData Chest X-ray Abnormalities Detection challenge.
 
 A header `image_id,PredictionString` and a row an image; the string is `class confidence x1 y1 x2
-y2` for each box, in pixels of the file. Class 14 says that nothing was found, as a box of one
+y2` for each box, in pixels of the file. Class 14 is "nothing found", written as a box of one
 pixel: `14 1 0 0 1 1`.
 https://www.kaggle.com/competitions/vinbigdata-chest-xray-abnormalities-detection/overview/evaluation
 """
@@ -125,7 +125,7 @@ def parse(string: str, size: tuple[float, float] = ANY_SIZE) -> SubmittedClassBo
     """
     values = numbers(string, _NAMES)
     if not len(values):
-        raise StringError([f"nothing stands there; where nothing was found, write {NOTHING}"])
+        raise StringError([f"is empty; where nothing was found, write {NOTHING}"])
     classes, scores, corners = values[:, 0], values[:, 1], values[:, 2:]
     errors = _class_errors(classes) + confidence_errors(scores) + box_errors(corners, size)
     placed = (classes == VINBIGDATA_NO_FINDING) & (corners != NOTHING_BOX).any(axis=1)

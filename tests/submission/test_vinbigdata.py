@@ -72,7 +72,7 @@ def test_a_class_that_is_not_theirs():
 @pytest.mark.parametrize(
     ("string", "error"),
     [
-        ("", "nothing stands there; where nothing was found, write 14 1 0 0 1 1"),
+        ("", "is empty; where nothing was found, write 14 1 0 0 1 1"),
         ("3 0.5 0 0 10", "5 numbers, not 6 for each box (class confidence x1 y1 x2 y2)"),
         ("3 0.50.9 0 0 10 10", "'0.50.9' is not a number; two may be joined"),
         ("14 1 0 0 1 13 0.5 0 0 10 10", "11 numbers"),
@@ -107,7 +107,7 @@ def test_every_error_of_a_file_is_named(tmp_path):
     assert [(error.line, error.text.split()[0]) for error in caught.value.errors] == [
         (2, "a"),
         (2, "box"),
-        (3, "nothing"),
+        (3, "is"),
         (4, "b"),
         (5, "names"),
         (None, "no"),
