@@ -146,8 +146,7 @@ def remove_old_pictures(folder: Path, logged: Iterable[str]) -> str:
         that its pictures are still there; otherwise nothing.
     """
     names, trouble = set(logged), ""
-    drawn = any((folder / pictures).is_dir() for pictures in (OVERLAYS, MEMBERS))
-    if drawn and (folder / RUN).is_file() and (folder / IMAGES).is_file():
+    if (folder / RUN).is_file() and (folder / IMAGES).is_file():
         try:
             names |= set(read_column(folder / IMAGES, _IMAGE_COLUMNS[0]))
         except TableError as error:
