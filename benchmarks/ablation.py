@@ -14,6 +14,7 @@ from pathlib import Path
 from rich.console import Console
 
 from lungbox.common.backend import start_keras
+from lungbox.datasets import challenge_images
 from lungbox.evaluation.estimates import MetricEstimate
 from lungbox.evaluation.evaluator import EvaluationConfig, predict_with_progress
 from lungbox.evaluation.operating_point import SearchGrid, cross_fit
@@ -23,7 +24,7 @@ from lungbox.evaluation.scores import (
     AT_MIX,
     RAW,
     ScoredPredictions,
-    rsna_estimates,
+    dataset_estimates,
     score_predictions,
 )
 
@@ -63,7 +64,7 @@ def main() -> None:
     print("| --- | --- | --- | --- | --- | --- |")
     whole: dict[str, MetricEstimate] = {}
     for name, judged in _runs(arguments.data, arguments.runs, console):
-        figures = {figure.name: figure for figure in rsna_estimates(judged)}
+        figures = {figure.name: figure for figure in dataset_estimates(judged)}
         whole = whole or figures
         change = str(figures[RAW] - whole[RAW]) if figures is not whole else ""
         rest = (figures[each].rounded for each in (AT_MIX, AGAINST_NORMAL, AGAINST_NOT_NORMAL))
@@ -77,9 +78,8 @@ def _runs(data: Path, folder: Path, console: Console) -> Iterator[tuple[str, Sco
         named = (f"name=ablation-{place}", *SHORT, *changes)
         entered = run(TrainRequest(RECIPE, data, folder / str(place), named), console)
         subject = EvaluationConfig(data, 0, entered)
-        maps = predict_with_progress(
-            subject.images().of_source("rsna"), subject.start(console), console
-        )
+        images = challenge_images(subject.images())
+        maps = predict_with_progress(images, subject.start(console), console)
         yield name, score_predictions(maps, cross_fit(maps, GRID).points)
 
 

@@ -75,6 +75,17 @@ def test_tensorflow_is_named_only_where_it_may_be():
     assert naming <= allowed
 
 
+def test_prediction_does_not_import_pandas():
+    code = (
+        "import sys, lungbox.cli.main, lungbox.inference.run, lungbox.datasets\n"
+        "print('pandas' in sys.modules)"
+    )
+    printed = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=PACKAGE.parent, check=True
+    )
+    assert printed.stdout.strip() == "False"
+
+
 @pytest.mark.parametrize(
     "code",
     [

@@ -14,10 +14,10 @@ def prepare(
     size: Annotated[int, typer.Option(min=8, help="Side of the square, in pixels.")] = 256,
     preparation: Annotated[
         Literal["equalised", "nearest"],
-        typer.Option(help="As the recipe's data.preparation; nearest is the reference system's."),
+        typer.Option(help="The recipe's preparation; nearest is the reference system's."),
     ] = "equalised",
 ) -> None:
-    """Read every image once, into the cache that training and evaluation use."""
+    """Prepare every image once, into the cache that training and evaluation use."""
     from lungbox import datasets
     from lungbox.common.paths import cache_folder
     from lungbox.common.progress import progress_bar
@@ -49,16 +49,16 @@ def prepare(
             f"{all_of_rsna / 1e9:.2f} GB"
         )
     else:
-        print(f"all were there already; all {ALL_IMAGES:,} of RSNA take {all_of_rsna / 1e9:.2f} GB")
+        print(f"none had to be read; all {ALL_IMAGES:,} of RSNA take {all_of_rsna / 1e9:.2f} GB")
     if cache.failed:
         raise typer.Exit(SOME_FAILED)
 
 
 def folds(
     data: DataOption,
-    output: Annotated[Path, typer.Option(help="The table.")] = Path("folds.csv"),
+    output: Annotated[Path, typer.Option(help="The CSV to write.")] = Path("folds.csv"),
 ) -> None:
-    """Write the fold of every image, so that others can use the same."""
+    """Write the fold of every image to a CSV, so that others can use the same folds."""
     from lungbox import datasets
     from lungbox.constants import FOLDS
     from lungbox.datasets.folds import write_folds
@@ -69,26 +69,26 @@ def folds(
         of_fold = dataset.folds([fold])
         patients = {(image.source, image.patient) for image in of_fold.images}
         positive = sum(image.target for image in of_fold.images)
-        said = f"{len(of_fold)} images, {len(patients)} patients, {positive} with boxes"
-        print(f"fold {fold}: {said}")
+        counts = f"{len(of_fold)} images, {len(patients)} patients, {positive} with boxes"
+        print(f"fold {fold}: {counts}")
     console.print(
-        f"Written to {output}; as folds.csv in {data} it is used from now on.", markup=False
+        f"Written to {output}. To use these folds, save it as folds.csv in {data}.", markup=False
     )
 
 
 def audit(data: DataOption) -> None:
-    """List what is wrong with labels and files, and what becomes of it."""
+    """List label issues, and how each is handled."""
     from lungbox import datasets
-    from lungbox.datasets.audit import count
+    from lungbox.datasets.issues import count
 
     dataset = datasets.load(data, console)
-    for fault in dataset.issues:
-        print(fault)
+    for issue in dataset.issues:
+        print(issue)
     boxes = sum(len(image.boxes) for image in dataset.images)
     uncertain = sum(image.uncertain for image in dataset.images)
     print(f"{len(dataset)} images, {boxes} boxes, {uncertain} images neither positive nor negative")
     issues = len(dataset.issues)
-    print(f"{issues} fault{'' if issues == 1 else 's'}")
+    print(f"{issues} issue{'' if issues == 1 else 's'}")
     for kind, number in count(dataset.issues):
         print(f"{number:6} {kind}")
     if dataset.issues:

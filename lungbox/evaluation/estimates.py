@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lungbox.boxes import Boxes
-from lungbox.constants import RSNA_CLASS_MIX
 from lungbox.metrics.bootstrap import Draws, Estimate
 from lungbox.metrics.detection import rsna_image_scores
 from lungbox.metrics.matching import BoxTable, matched_truths
@@ -137,7 +136,7 @@ class Outcomes:
         return self._ratio(name, np.nan_to_num(self.parts), ~np.isnan(self.parts), rows)
 
     def rsna_metric_at_mix(
-        self, name: str, categories: NDArray[np.str_], mix: Mapping[str, float] = RSNA_CLASS_MIX
+        self, name: str, categories: NDArray[np.str_], mix: Mapping[str, float]
     ) -> MetricEstimate:
         """The RSNA metric with every class weighted to its share of `mix`, in each resample anew.
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from lungbox import datasets
 from lungbox.boxes import OperatingPoint
 from lungbox.common.paths import cache_folder
 from lungbox.common.progress import progress_bar
@@ -18,9 +19,8 @@ from lungbox.evaluation.operating_point import CrossFit, SearchGrid, cross_fit
 from lungbox.evaluation.predictions import DatasetPredictions, predict_dataset
 from lungbox.evaluation.scores import (
     ScoredPredictions,
-    rsna_estimates,
+    dataset_estimates,
     score_predictions,
-    siim_estimates,
 )
 from lungbox.inference.predictor import load
 from lungbox.weights.manifest import load_manifest
@@ -62,14 +62,19 @@ class DatasetResult:
 
     Attributes:
         predictions: what the networks say.
-        scored: RSNA's patients at the point chosen on the others, SIIM-COVID at the one chosen
-            on all of RSNA's.
+        scored: the challenge's patients at the point chosen on the others, other data sets at
+            the one chosen on all of the challenge's.
         at_own_point: all of them at the ensemble's own point.
     """
 
     predictions: DatasetPredictions
     scored: ScoredPredictions
     at_own_point: ScoredPredictions
+
+    @property
+    def info(self) -> datasets.DatasetInfo:
+        """The declaration of the data set."""
+        return datasets.info_of(self.predictions.dataset.images[0].source)
 
 
 @dataclass(frozen=True)
@@ -80,10 +85,11 @@ class EvaluationResult:
         ensemble: its name in the manifest.
         fold: the fold.
         ran_on: what ran it, as `engine, precision`.
-        fitted: the operating points chosen on RSNA's images.
+        fitted: the operating points chosen on the challenge's images.
         own: the ensemble's own, as the manifest has it.
-        rsna: the part that operating points are chosen on.
-        siim: None where there are no such images.
+        challenge: the data set that operating points are chosen on; see
+            `datasets.challenge_images`.
+        others: the other data sets of the fold, by title.
     """
 
     ensemble: str
@@ -91,14 +97,13 @@ class EvaluationResult:
     ran_on: str
     fitted: CrossFit
     own: OperatingPoint
-    rsna: DatasetResult
-    siim: DatasetResult | None
+    challenge: DatasetResult
+    others: dict[str, DatasetResult]
 
     @property
     def parts(self) -> dict[str, DatasetResult]:
-        """The data sets by the names they are shown under."""
-        named = {"RSNA": self.rsna, "SIIM-COVID": self.siim}
-        return {name: part for name, part in named.items() if part}
+        """The data sets by title, the challenge's first."""
+        return {self.challenge.info.title: self.challenge, **self.others}
 
 
 def evaluate_ensemble(config: EvaluationConfig, console: Console) -> EvaluationResult:
@@ -113,11 +118,10 @@ def evaluate_ensemble(config: EvaluationConfig, console: Console) -> EvaluationR
     """
     images = config.images()
     running = config.start(console)
-    rsna, siim = (
-        predict_with_progress(images.of_source(source), running, console)
-        for source in ("rsna", "siim")
+    challenge, *others = (
+        predict_with_progress(part, running, console) for part in _by_source(images)
     )
-    fitted = cross_fit(rsna, SearchGrid())
+    fitted = cross_fit(challenge, SearchGrid())
     own = load_manifest().ensemble(config.ensemble).point
 
     def part(predictions: DatasetPredictions, points: Sequence[OperatingPoint]) -> DatasetResult:
@@ -133,30 +137,36 @@ def evaluate_ensemble(config: EvaluationConfig, console: Console) -> EvaluationR
         ran_on=f"{running.name}, {running.precision}",
         fitted=fitted,
         own=own,
-        rsna=part(rsna, fitted.points),
-        siim=part(siim, (fitted.point,) * len(siim.dataset)) if len(siim.dataset) else None,
+        challenge=part(challenge, fitted.points),
+        others={
+            result.info.title: result
+            for other in others
+            if len(other.dataset)
+            for result in [part(other, (fitted.point,) * len(other.dataset))]
+        },
     )
 
 
+def _by_source(images: Dataset) -> list[Dataset]:
+    """The images of each data set: the challenge's, then the others as they are registered."""
+    first = datasets.challenge_images(images)
+    others = [*datasets.INFOS, *sorted(images.sources - set(datasets.INFOS))]
+    parts = (images.of_source(name) for name in others if name not in first.sources)
+    return [first, *(part for part in parts if part.images)]
+
+
 def predict_with_progress(dataset: Dataset, engine: Engine, console: Console) -> DatasetPredictions:
-    """What an engine says of a data set, with a bar while it is asked."""
+    """An engine's predictions of a data set, with a progress bar."""
     doing = "Running, mirrored too" if engine.config.flip else "Running"
     with progress_bar(console, doing, len(dataset)) as progress:
         return predict_dataset(dataset, engine, cache_folder(), running=progress.advance)
-
-
-def dataset_estimates(name: str, scored: ScoredPredictions) -> list[MetricEstimate]:
-    """The figures a data set is judged by."""
-    return rsna_estimates(scored) if name == "RSNA" else siim_estimates(scored)
 
 
 def box_estimates_at_own_point(found: EvaluationResult) -> dict[str, list[MetricEstimate]]:
     """The figures of boxes, at the ensemble's own point, by data set."""
     return {
         name: [
-            figure
-            for figure in dataset_estimates(name, part.at_own_point)
-            if "AUC" not in figure.name
+            figure for figure in dataset_estimates(part.at_own_point) if "AUC" not in figure.name
         ]
         for name, part in found.parts.items()
     }

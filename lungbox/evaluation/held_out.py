@@ -18,7 +18,7 @@ def held_out_images(ensemble: str, data: Path, fold: int) -> Dataset:
 
     Raises:
         TrainedOnError: a member of the ensemble was trained on the fold, or chosen by it.
-        DatasetError: there are none, or no RSNA images, or these lack their classes.
+        DatasetError: there are none of the challenge, or these lack their classes.
     """
     if not 0 <= fold < FOLDS:
         raise DatasetError(f"fold {fold}: folds are numbered 0 to {FOLDS - 1}")
@@ -26,13 +26,15 @@ def held_out_images(ensemble: str, data: Path, fold: int) -> Dataset:
     for member in manifest.ensemble(ensemble).members:
         _check_held_out(member, manifest.training_folds(member), fold)
     images = datasets.load(data).folds([fold]).where(lambda image: not image.uncertain)
-    rsna = images.of_source("rsna")
-    if not rsna.images:
-        raise DatasetError(f"{data}: has no RSNA image in fold {fold}, whose metric this is")
-    if not all(image.category for image in rsna.images):
+    challenge = datasets.challenge_images(images)
+    if not challenge.images:
+        titles = " or ".join(info.title for info in datasets.INFOS.values() if info.mix)
+        raise DatasetError(f"{data}: has no {titles} image in fold {fold}, whose metric this is")
+    if not all(image.category for image in challenge.images):
+        info = datasets.info_of(challenge.images[0].source)
         raise DatasetError(
-            f"{data}: RSNA's figures are by class, and stage_2_detailed_class_info.csv, which "
-            "gives them, is not there or lacks images"
+            f"{data}: {info.title}'s figures are by class, and {info.categories_file}, which "
+            "gives the classes, is missing or lacks images"
         )
     return images
 

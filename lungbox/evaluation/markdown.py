@@ -13,12 +13,11 @@ from lungbox.evaluation.evaluator import (
     EvaluationResult,
     all_groups,
     box_estimates_at_own_point,
-    dataset_estimates,
     evaluate_ensemble,
 )
 from lungbox.evaluation.groups import recall_by_size
 from lungbox.evaluation.operating_point import CrossFit, as_toml, in_brief
-from lungbox.evaluation.scores import VIEW_ALONE
+from lungbox.evaluation.scores import VIEW_ALONE, dataset_estimates
 
 _CASES = 5
 
@@ -47,7 +46,7 @@ def print_evaluation(
     parts = [f"# {found.ensemble}, fold {found.fold}\n"]
     for name, part in found.parts.items():
         title = f"## {name}, {len(part.predictions.dataset)} images"
-        parts.append(_figures(title, dataset_estimates(name, part.scored)))
+        parts.append(_figures(title, dataset_estimates(part.scored)))
     parts += [_at_own_point(found), _groups(found)]
     for name, part in found.parts.items():
         sizes = recall_by_size(part.scored)
@@ -78,9 +77,7 @@ def _differences(name: str, one: EvaluationResult, other: EvaluationResult) -> s
         f"| figure | {one.ensemble} | {other.ensemble} | paired difference |",
         "| --- | --- | --- | --- |",
     ]
-    pairs = zip(
-        dataset_estimates(name, ours.scored), dataset_estimates(name, theirs.scored), strict=True
-    )
+    pairs = zip(dataset_estimates(ours.scored), dataset_estimates(theirs.scored), strict=True)
     lines += [f"| {a.name} | {a} | {b} | {a - b} |" for a, b in pairs if VIEW_ALONE not in a.name]
     return "\n".join(lines) + "\n"
 

@@ -11,8 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lungbox.boxes import Decision, OperatingPoint, find_candidates, select
-from lungbox.constants import RSNA_CLASS_MIX
-from lungbox.datasets.types import Dataset
+from lungbox.datasets import Dataset, mix_of
 from lungbox.evaluation.predictions import DatasetPredictions
 from lungbox.metrics import bootstrap
 from lungbox.metrics.detection import rsna_image_scores
@@ -160,7 +159,8 @@ def in_brief(point: OperatingPoint) -> str:
 
 def has_mix(dataset: Dataset) -> bool:
     """Whether every class of the challenge's mix has an image."""
-    return set(RSNA_CLASS_MIX) <= {image.category for image in dataset.images}
+    mix = mix_of(dataset)
+    return bool(mix) and set(mix) <= {image.category for image in dataset.images}
 
 
 def mix_weights(dataset: Dataset, counts: NDArray[np.number] | None = None) -> NDArray[np.float64]:
@@ -175,7 +175,7 @@ def mix_weights(dataset: Dataset, counts: NDArray[np.number] | None = None) -> N
     if not has_mix(dataset):
         return np.ones(len(dataset)) if counts is None else np.asarray(counts, np.float64)
     categories = [image.category for image in dataset.images]
-    return bootstrap.mix_weights(categories, RSNA_CLASS_MIX, counts)
+    return bootstrap.mix_weights(categories, mix_of(dataset), counts)
 
 
 def patient_parts(dataset: Dataset, parts: int, seed: int) -> NDArray[np.int64]:

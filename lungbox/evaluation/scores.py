@@ -1,19 +1,16 @@
 """Figures of an ensemble on a labelled data set, with 95 % intervals by bootstrap over patients."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lungbox.boxes import Decision, OperatingPoint
-from lungbox.constants import RSNA_CLASSES
-from lungbox.datasets.types import Dataset
+from lungbox.datasets import Dataset, info_of
 from lungbox.evaluation.estimates import MetricEstimate, Outcomes
 from lungbox.evaluation.predictions import DatasetPredictions
 from lungbox.metrics.classification import weighted_auc
-
-_NORMAL, _NOT_NORMAL, _ = RSNA_CLASSES
 
 # Names of figures that others look up.
 RAW, AT_MIX = "RSNA metric, raw", "RSNA metric, challenge's mix"
@@ -55,41 +52,59 @@ def score_predictions(
     )
 
 
-def rsna_estimates(scored: ScoredPredictions) -> list[MetricEstimate]:
-    """RSNA's figures: the metric raw and at the challenge's mix, recall, false positives, AUC.
+def dataset_estimates(scored: ScoredPredictions) -> list[MetricEstimate]:
+    """The figures of a data set: RSNA metric, recall, false positives and AUC.
 
-    The sickest are imaged lying down, so beside each AUC stands what a score that only knew the
-    view would have.
+    Where its challenge has a mix of classes, the metric at that mix is among them; where it has
+    several categories without finding, false positives and AUC are against each of them.
     """
+    info = info_of(next((image.source for image in scored.dataset.images), ""))
     outcomes = scored.outcomes
     category = np.array([image.category for image in scored.dataset.images])
-    view = np.array([image.view for image in scored.dataset.images])
-    normal, not_normal = category == _NORMAL, category == _NOT_NORMAL
+    figures = [outcomes.rsna_metric(RAW)]
+    if info.mix:
+        figures.append(outcomes.rsna_metric_at_mix(AT_MIX, category, info.mix))
+    figures += outcomes.recalls()
+    if len(info.negatives) > 1:
+        return figures + _by_negatives(scored, category, info.negatives)
+    without = outcomes.truths == 0
     return [
-        outcomes.rsna_metric(RAW),
-        outcomes.rsna_metric_at_mix(AT_MIX, category),
-        *outcomes.recalls(),
-        outcomes.false_positives("false-positive rate, normal", normal),
-        outcomes.false_positives("false-positive rate, not normal", not_normal),
-        image_auc(scored, AGAINST_NORMAL, ~not_normal),
-        view_auc(scored, f"{VIEW_ALONE} against normal", ~not_normal),
-        image_auc(scored, AGAINST_NOT_NORMAL, ~normal),
-        view_auc(scored, f"{VIEW_ALONE} against not normal", ~normal),
-        image_auc(scored, "image AUC against both", normal | ~normal),
-        view_auc(scored, f"{VIEW_ALONE} against both", normal | ~normal),
-        image_auc(scored, "image AUC against both, within AP", view == "AP"),
-        image_auc(scored, "image AUC against both, within PA", view == "PA"),
+        *figures,
+        outcomes.false_positives("false-positive rate, negative", without),
+        image_auc(scored, "image AUC against negative", np.ones(len(without), bool)),
     ]
 
 
-def siim_estimates(scored: ScoredPredictions) -> list[MetricEstimate]:
-    """SIIM-COVID's figures; images of positive studies without a box are left out before."""
-    negative = scored.outcomes.truths == 0
+def _by_negatives(
+    scored: ScoredPredictions, category: NDArray[np.str_], negatives: Mapping[str, str]
+) -> list[MetricEstimate]:
+    """False positives and AUC against each category without finding, and against all of them.
+
+    The sickest are imaged lying down, so each AUC is followed by that of a score which only knows
+    the view.
+    """
+    figures = [
+        scored.outcomes.false_positives(f"false-positive rate, {name}", category == of_class)
+        for name, of_class in negatives.items()
+    ]
+    for name, of_class in negatives.items():
+        others = [other for other in negatives.values() if other != of_class]
+        chosen = ~np.isin(category, others)
+        figures += [
+            image_auc(scored, f"image AUC against {name}", chosen),
+            view_auc(scored, f"{VIEW_ALONE} against {name}", chosen),
+        ]
+    every = np.ones(len(category), bool)
+    together = "both" if len(negatives) == 2 else "all"
+    view = np.array([image.view for image in scored.dataset.images])
     return [
-        scored.outcomes.rsna_metric(RAW),
-        *scored.outcomes.recalls(),
-        scored.outcomes.false_positives("false-positive rate, negative", negative),
-        image_auc(scored, "image AUC against negative", np.ones(len(negative), bool)),
+        *figures,
+        image_auc(scored, f"image AUC against {together}", every),
+        view_auc(scored, f"{VIEW_ALONE} against {together}", every),
+        *(
+            image_auc(scored, f"image AUC against {together}, within {one}", view == one)
+            for one in ("AP", "PA")
+        ),
     ]
 
 

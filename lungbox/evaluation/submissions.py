@@ -10,18 +10,19 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from lungbox.constants import RSNA_CLASS_MIX, RSNA_CLASSES, RSNA_SIZE, VINBIGDATA_CLASSES
+from lungbox.constants import RSNA_SIZE, VINBIGDATA_CLASSES
+from lungbox.datasets import rsna
 from lungbox.errors import LungboxError
 from lungbox.evaluation.estimates import MetricEstimate, Outcomes
 from lungbox.evaluation.labels import Challenge, Labels, has_column, read_column, read_labels
+from lungbox.evaluation.scores import AT_MIX, RAW
 from lungbox.metrics.average_precision import VocMatches, mean_over_classes
 from lungbox.metrics.bootstrap import Draws
 from lungbox.metrics.matching import BoxTable
 from lungbox.submission import read_submission, vinbigdata
 
 # Beside RSNA's labels: which images are of one patient.
-PATIENTS, PATIENT_COLUMN = "images.csv", "group"
-_NORMAL, _NOT_NORMAL, _ = RSNA_CLASSES
+PATIENTS, PATIENT_COLUMN = rsna.EXTRAS, "group"
 # Of a figure, in JSON.
 _SHOWN = ("name", "value", "low", "high", "images")
 
@@ -76,11 +77,11 @@ def score(submission: Path, labels: Path, classes: Path | None = None) -> Scored
     Args:
         submission: in the format of the labels' challenge; a row for every labelled image.
         labels: RSNA's `stage_2_train_labels.csv` or VinBigData's `train.csv`. Where an
-            `images.csv` with `patientId, group` stands beside RSNA's, patients are known.
+            `images.csv` with `patientId, group` is beside RSNA's, patients are known.
         classes: RSNA's `stage_2_detailed_class_info.csv`, for the challenge's mix.
 
     Raises:
-        SubmissionError: the submission is faulty, or an image is missing or unknown.
+        SubmissionError: the submission has errors, or an image is missing or unknown.
         LabelsError: the labels or classes cannot be read.
         ClassesError: the labels are VinBigData's, which have no such classes.
     """
@@ -113,16 +114,16 @@ def _score_rsna(submission: Path, labels: Labels, patients: Path, classes: Path 
 
 
 def _rsna_estimates(outcomes: Outcomes, category: NDArray[np.str_] | None) -> list[MetricEstimate]:
-    figures = [outcomes.rsna_metric("RSNA metric, raw")]
+    figures = [outcomes.rsna_metric(RAW)]
     # Without one of its classes, no weights make the challenge's mix.
-    if category is not None and set(RSNA_CLASS_MIX) <= set(category.tolist()):
-        figures.append(outcomes.rsna_metric_at_mix("RSNA metric, challenge's mix", category))
+    if category is not None and set(rsna.INFO.mix) <= set(category.tolist()):
+        figures.append(outcomes.rsna_metric_at_mix(AT_MIX, category, rsna.INFO.mix))
     figures += outcomes.recalls()
     figures.append(outcomes.false_positives("false-positive rate", outcomes.truths == 0))
     if category is not None:
         figures += [
             outcomes.false_positives(f"false-positive rate, {name}", category == of_class)
-            for name, of_class in (("normal", _NORMAL), ("not normal", _NOT_NORMAL))
+            for name, of_class in rsna.INFO.negatives.items()
         ]
     return figures
 

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lungbox.boxes import OperatingPoint
-from lungbox.constants import RSNA_CLASS_MIX
+from lungbox.datasets import mix_of
 from lungbox.evaluation.operating_point import has_mix, ungated_scores
 from lungbox.evaluation.predictions import DatasetPredictions
 from lungbox.metrics.bootstrap import Draws, Estimate
@@ -43,7 +43,7 @@ def sweeps(predictions: DatasetPredictions, point: OperatingPoint) -> list[Sweep
     gates = np.unique(np.quantile(predictions.scores, _GATES).round(4))
     draws = Draws.over([image.patient for image in predictions.dataset.images])
     categories = [image.category for image in predictions.dataset.images]
-    mixed = has_mix(predictions.dataset)
+    mixed, shares = has_mix(predictions.dataset), mix_of(predictions.dataset)
 
     def curve(key: str, values: NDArray[np.floating], parts: NDArray[np.float64]) -> Sweep:
         counted = ~np.isnan(parts)
@@ -51,7 +51,7 @@ def sweeps(predictions: DatasetPredictions, point: OperatingPoint) -> list[Sweep
         raw = [draws.ratio(part, counts) for part, counts in pairs]
         if not mixed:
             return Sweep(key, values, raw, raw)
-        mix = [draws.mix_ratio(part, c, categories, RSNA_CLASS_MIX) for part, c in pairs]
+        mix = [draws.mix_ratio(part, c, categories, shares) for part, c in pairs]
         return Sweep(key, values, raw, mix)
 
     def gated(parts: NDArray[np.float64], gate: float) -> NDArray[np.float64]:

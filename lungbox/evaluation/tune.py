@@ -8,8 +8,7 @@ from rich.table import Table
 
 from lungbox.boxes import OperatingPoint
 from lungbox.common.progress import progress_bar
-from lungbox.constants import RSNA_CLASS_MIX
-from lungbox.datasets.types import DatasetError
+from lungbox.datasets import DatasetError, challenge_images, info_of, mix_of
 from lungbox.engines import Engine
 from lungbox.errors import LungboxError
 from lungbox.evaluation.estimates import format_with_interval
@@ -111,7 +110,7 @@ def _choices(
     def metric(of: DatasetPredictions, points: tuple[OperatingPoint, ...]) -> Estimate:
         parts = image_scores(of, points)
         counted = ~np.isnan(parts)
-        return draws.mix_ratio(np.nan_to_num(parts), counted, categories, RSNA_CLASS_MIX)
+        return draws.mix_ratio(np.nan_to_num(parts), counted, categories, mix_of(plain.dataset))
 
     now = (known.point,) * len(images)
     found = [
@@ -133,11 +132,12 @@ def _choices(
 def _both_predictions(
     config: EvaluationConfig, console: Console
 ) -> tuple[DatasetPredictions, DatasetPredictions]:
-    """RSNA's images of the fold, read as they are, and mirrored as well."""
-    dataset = config.images().of_source("rsna")
+    """The challenge's images of the fold, read as they are, and mirrored as well."""
+    dataset = challenge_images(config.images())
     if not has_mix(dataset):
+        title = info_of(dataset.images[0].source).title
         raise DatasetError(
-            f"{config.data}: fold {config.fold} lacks one of RSNA's three classes, so there is "
+            f"{config.data}: fold {config.fold} lacks one of {title}'s classes, so there is "
             "no challenge's mix to tune for"
         )
     started = config.start(console)

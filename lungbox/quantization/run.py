@@ -13,6 +13,7 @@ from rich.console import Console
 from lungbox.common.extras import check_installed
 from lungbox.common.paths import data_folder
 from lungbox.common.progress import download_progress
+from lungbox.datasets import challenge_images, info_of
 from lungbox.engines import Engine, EngineConfig, EngineError, Int8, start
 from lungbox.evaluation.held_out import held_out_images
 from lungbox.inference.predictor import open_ensemble
@@ -36,7 +37,7 @@ def quantize_ensemble(
 
     Args:
         data: labelled radiographs.
-        fold: one that no member has seen; RSNA's images of it are checked on.
+        fold: one that no member has seen; its challenge images are checked on.
         ensemble: a name in the manifest.
         images: of other folds, for calibration.
         console: where progress is shown.
@@ -49,7 +50,7 @@ def quantize_ensemble(
             this needs is not installed.
     """
     _check_installed()
-    unseen = held_out_images(ensemble, data, fold).of_source("rsna")
+    unseen = challenge_images(held_out_images(ensemble, data, fold))
     with download_progress(console) as watch:
         config, point, _ = open_ensemble(ensemble, _BATCH, watch, precision="float32")
     calibration = calibration_images(data, fold, config, images)
@@ -61,7 +62,7 @@ def quantize_ensemble(
     before = read_manifest(own_path()).precisions.get(key)
     entry = Precisions(
         ensemble=ensemble,
-        checked_on=f"{len(unseen)} RSNA images of fold {fold}",
+        checked_on=f"{len(unseen)} {info_of(unseen.images[0].source).title} images of fold {fold}",
         checked_at=point,
         # What a machine that has bfloat16 has found out stays known on one that has not.
         bfloat16=by_name.get("bfloat16") or (before.bfloat16 if before else None),

@@ -5,13 +5,11 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from lungbox import architecture
-from lungbox.constants import RSNA_CLASSES, SIIM_CLASSES
+from lungbox.datasets import INFOS
 from lungbox.datasets.types import Dataset
 from lungbox.errors import suggest
 from lungbox.training.distillation import training_folds_of
 from lungbox.training.recipe import Recipe, RecipeError
-
-_SOURCES = ("rsna", "siim", "plain", "unlabelled")
 
 
 def check_network(recipe: Recipe) -> None:
@@ -50,15 +48,16 @@ def check_data(recipe: Recipe, dataset: Dataset) -> None:
     Raises:
         RecipeError: a data set or class is misspelt, or nothing would be drawn in a stage.
     """
-    there = {image.source for image in dataset.images}
-    _check("data.sources", recipe.data.sources, _SOURCES)
-    _check("data.source_weights", recipe.data.source_weights, _SOURCES)
-    categories = {*RSNA_CLASSES, *SIIM_CLASSES, *(image.category for image in dataset.images)}
+    sources = {*INFOS, *dataset.sources}
+    _check("data.sources", recipe.data.sources, sources)
+    _check("data.source_weights", recipe.data.source_weights, sources)
+    categories = {image.category for image in dataset.images}
+    categories.update(*(info.categories for info in INFOS.values()))
     _check("data.category_weights", recipe.data.category_weights, categories)
     for number, stage in enumerate(recipe.stages):
-        _check(f"stages.{number}.source_weights", stage.source_weights, _SOURCES)
+        _check(f"stages.{number}.source_weights", stage.source_weights, sources)
         weights = stage.source_weights or recipe.data.source_weights
-        if all(weights.get(source, 1.0) == 0 for source in there):
+        if all(weights.get(source, 1.0) == 0 for source in dataset.sources):
             raise RecipeError(f"stages.{number}: every data set that is there has a weight of 0")
     drawn = (recipe.data.category_weights.get(image.category, 1.0) for image in dataset.images)
     if not any(drawn):

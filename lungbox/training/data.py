@@ -1,11 +1,12 @@
 """What a run learns from: images read once, and what a teacher says of them."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from lungbox import datasets
 from lungbox.datasets.cache import PreparedImages, prepare_all
+from lungbox.datasets.images import identical_files
 from lungbox.datasets.types import Dataset
-from lungbox.datasets.unlabelled import files_by_size, is_copy
 from lungbox.training.config import TrainingConfig, TrainingProgress
 from lungbox.training.distillation import Teacher
 from lungbox.training.recipe import Recipe
@@ -76,10 +77,13 @@ def _learned(
     if config.unlabelled is None:
         return chosen
     # Of the held-out fold, without their labels, they would be learned by heart all the same.
-    known = {image.identity for image in found.images}
-    files = files_by_size(image.path for image in found.images)
     more = datasets.load_unlabelled(config.unlabelled)
-    new = more.where(lambda image: image.identity not in known and not is_copy(image.path, files))
+    known = {image.identity for image in found.images}
+    files, copies = {image.path for image in found.images}, set[Path]()
+    for group in identical_files(files | {image.path for image in more.images}):
+        if not files.isdisjoint(group):
+            copies.update(group)
+    new = more.where(lambda image: image.identity not in known and image.path not in copies)
     if len(new) < len(more):
         progress.note(
             f"{config.unlabelled}: {len(more) - len(new)} of {len(more)} are in {config.data}, "
@@ -89,12 +93,12 @@ def _learned(
 
 
 def _scored(found: Dataset, recipe: Recipe, config: TrainingConfig) -> Dataset:
-    """What of the held-out fold the metric is of: RSNA's images where there are any."""
+    """The images of the held-out fold that are scored: the challenge's where there are any."""
     fold = recipe.validation.fold
     if fold is None:
         return Dataset(())
     certain = found.folds([fold]).where(lambda image: not image.uncertain)
     if not certain.images:
         raise datasets.DatasetError(f"{config.data}: no image is in validation.fold {fold}")
-    rsna = certain.of_source("rsna")
-    return rsna if rsna.images else certain
+    challenge = datasets.challenge_images(certain)
+    return challenge if challenge.images else certain

@@ -90,9 +90,9 @@ def test_a_plain_field_makes_the_difference():
 
 
 def test_boxes_of_another_number_or_none():
-    none = replace(labelled(), boxes=as_boxes([]))
+    none = replace(labelled(), boxes=as_boxes([]), labels=())
     assert none != labelled()
-    assert none == replace(labelled(), boxes=as_boxes([]))
+    assert none == replace(labelled(), boxes=as_boxes([]), labels=())
 
 
 def test_equal_numbers_of_another_type_have_the_same_hash():

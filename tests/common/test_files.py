@@ -1,4 +1,4 @@
-"""Files are replaced whole, readable by whom the user's umask allows, whatever other threads do."""
+"""Files are replaced atomically, with the user's permissions; folders are walked once."""
 
 import os
 import stat
@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from lungbox.common.files import atomic_write
+from lungbox.common.files import atomic_write, stamp, walk_files
 
 
 @pytest.fixture
@@ -63,3 +63,25 @@ def test_a_write_that_fails_leaves_the_file_before_it(tmp_path):
         write_half()
     assert path.read_bytes() == "Ä\n".encode()
     assert [item.name for item in path.parent.iterdir()] == ["a.txt"]
+
+
+def test_a_stamp_changes_with_size_and_time(tmp_path):
+    path = tmp_path / "a"
+    assert stamp(path) is None
+    path.write_text("one")
+    before = stamp(path)
+    assert before == (3, path.stat().st_mtime_ns)
+    os.utime(path, ns=(0, 7))
+    assert stamp(path) == (3, 7)
+
+
+def test_folders_behind_links_are_walked_once(tmp_path):
+    for name in ("a/1.txt", "b/c/2.txt", ".git/3.txt", "__MACOSX/4.txt", "b/.5"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "b/c/loop").symlink_to(tmp_path)
+    (tmp_path / "b/again").symlink_to(tmp_path / "a")
+    found = [path.relative_to(tmp_path).as_posix() for path in walk_files(tmp_path)]
+    assert sorted(found) == ["a/1.txt", "b/.5", "b/c/2.txt"]
+    left = walk_files(tmp_path, [(tmp_path / "b").resolve()])
+    assert [path.name for path in left] == ["1.txt"]

@@ -121,7 +121,9 @@ def test_recall_by_size_counts_boxes_of_that_size(predictions, scored):
     assert largest.images == 30
     assert largest.value == pytest.approx(scored.outcomes.recalled.sum() / 30)
     tiny = [
-        replace(image, boxes=np.concatenate([image.boxes, geometry.as_boxes([(0, 0, 2, 3)])]))
+        replace(
+            image, boxes=np.concatenate([image.boxes, geometry.as_boxes([(0, 0, 2, 3)])]), labels=()
+        )
         for image in predictions.dataset.images
     ]
     both = replace(predictions, dataset=replace(predictions.dataset, images=tuple(tiny)))

@@ -18,7 +18,7 @@ from lungbox.evaluation.operating_point import (
     mix_weights,
     patient_parts,
 )
-from lungbox.evaluation.scores import AT_MIX, VIEW_ALONE, rsna_estimates, score_predictions
+from lungbox.evaluation.scores import AT_MIX, VIEW_ALONE, dataset_estimates, score_predictions
 from lungbox.metrics import rsna_score
 from lungbox.weights.manifest import load_manifest
 from tests.conftest import ROOT
@@ -199,7 +199,7 @@ def test_the_figure_at_the_mix_has_the_mix_in_every_resample(predictions):
     positive = scored.outcomes.truths > 0
     parts = np.where(positive, 0.5, 0.0)
     scored = replace(scored, outcomes=replace(scored.outcomes, parts=parts))
-    figure = next(figure for figure in rsna_estimates(scored) if figure.name == AT_MIX)
+    figure = next(figure for figure in dataset_estimates(scored) if figure.name == AT_MIX)
     expected = 0.5 * RSNA_CLASS_MIX[RSNA_CLASSES[2]]
     assert [figure.low, figure.value, figure.high] == pytest.approx([expected] * 3)
 
@@ -208,7 +208,7 @@ def test_figures_lie_in_their_intervals(predictions):
     fitted = cross_fit(predictions, GRID)
     figures = {
         figure.name: figure
-        for figure in rsna_estimates(score_predictions(predictions, fitted.points))
+        for figure in dataset_estimates(score_predictions(predictions, fitted.points))
     }
     for figure in figures.values():
         assert 0 <= figure.low <= figure.value <= figure.high <= 1, figure.name

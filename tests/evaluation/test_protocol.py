@@ -16,7 +16,7 @@ from lungbox.evaluation.evaluator import EvaluationConfig
 from lungbox.evaluation.groups import recall_by_size
 from lungbox.evaluation.operating_point import cross_fit, image_scores, patient_parts
 from lungbox.evaluation.predictions import DatasetPredictions
-from lungbox.evaluation.scores import rsna_estimates, score_predictions
+from lungbox.evaluation.scores import dataset_estimates, score_predictions
 from lungbox.evaluation.sweep import sweeps
 from lungbox.metrics import rsna_score
 from lungbox.training import validation
@@ -66,7 +66,7 @@ def test_no_patient_is_judged_at_a_point_that_the_patient_helped_to_choose(predi
     assert metric(predictions, fitted.points) == 0
     figures = {
         figure.name: figure
-        for figure in rsna_estimates(score_predictions(predictions, fitted.points))
+        for figure in dataset_estimates(score_predictions(predictions, fitted.points))
     }
     recall = "recall of boxes (IoU >= 0.4)"
     for name in ("RSNA metric, raw", "RSNA metric, challenge's mix", recall):
@@ -97,9 +97,9 @@ def test_evaluate_judges_by_the_points_chosen_on_others(predictions, monkeypatch
     )
     monkeypatch.setattr(evaluator, "SearchGrid", lambda: DIVIDED)
     found = evaluator.evaluate_ensemble(Divided(None, 0, "default"), Console(quiet=True))
-    figures = {figure.name: figure.value for figure in rsna_estimates(found.rsna.scored)}
+    figures = {figure.name: figure.value for figure in dataset_estimates(found.challenge.scored)}
     assert figures["RSNA metric, raw"] == figures["RSNA metric, challenge's mix"] == 0
-    assert found.siim is None
+    assert found.others == {}
 
 
 def test_tune_shows_what_a_search_gives_on_others(predictions, monkeypatch):
@@ -194,7 +194,7 @@ def test_more_images_of_the_same_patients_make_no_interval_narrower(copies):
     scored = [
         score_predictions(predictions, [POINT] * len(predictions.dataset)) for predictions in copies
     ]
-    once, thrice = ([*rsna_estimates(of), *recall_by_size(of)] for of in scored)
+    once, thrice = ([*dataset_estimates(of), *recall_by_size(of)] for of in scored)
     wide = 0
     for one, three in zip(once, thrice, strict=True):
         assert (three.value, three.low, three.high) == pytest.approx(

@@ -5,12 +5,14 @@ import io
 import re
 from html.parser import HTMLParser
 
+import numpy as np
 import pytest
 from PIL import Image
 
+from lungbox.boxes import geometry
 from lungbox.cli import main
 from lungbox.common.paths import cache_folder
-from lungbox.datasets.phantom import write_rsna
+from lungbox.datasets.phantom import draw, write_rsna
 from lungbox.evaluation import evaluator, operating_point
 from lungbox.evaluation.operating_point import SearchGrid
 from lungbox.weights.manifest import Ensemble, load_manifest, register
@@ -80,6 +82,34 @@ def test_two_ensembles_side_by_side(capfd, data, tmp_path):
         line.strip("| ").split(" | ")[3] for line in itself.splitlines() if line.startswith("| ")
     ]
     assert set(differences[2:]) <= {"0.000 (0.000 to 0.000)", "–"}
+
+
+def test_other_data_sets_of_the_fold_follow(capfd, data, tmp_path):
+    """Those of a folder of one's own, too, at the point that is chosen on the challenge's."""
+    own = data / "own"
+    own.mkdir()
+    rows = ["image_id,x,y,width,height,class,fold"]
+    for number in range(6):
+        drawn = draw(96, number % 3, np.random.default_rng((8, number)))
+        Image.fromarray(drawn.pixels[:80]).save(own / f"{number}.png")
+        boxes = geometry.to_xywh(drawn.boxes).tolist()
+        rows += [f"{number},{x},{y},{w},{h},Mass,0" for x, y, w, h in boxes] or [f"{number},,,,,,0"]
+    (own / "boxes.csv").write_text("\n".join(rows) + "\n")
+    both = tmp_path / "both"
+    both.mkdir()
+    (both / "rsna").symlink_to(data)
+    (both / "own").symlink_to(own)
+    _, alone, _ = run(capfd, "evaluate", "--data", data, "--ensemble", "tiny")
+    code, out, err = run(capfd, "evaluate", "--data", both, "--ensemble", "tiny")
+    assert code == 0, err
+    headings = [line for line in out.splitlines() if line.startswith("## ")]
+    assert headings[:2] == ["## RSNA, 12 images", "## plain, 6 images"]
+    assert out.split("## plain, 6")[0] == alone.split("## At the")[0]
+    figures = out.split("## plain, 6")[1].split("## At the")[0]
+    assert "| image AUC against negative | " in figures
+    assert "| recall of images (any box on a positive) | " in figures
+    assert "normal" not in figures
+    assert "challenge's mix" not in figures
 
 
 def test_the_page_says_what_evaluate_says_and_needs_nothing_else(capfd, data, tmp_path):
@@ -213,4 +243,4 @@ def test_without_a_class_there_is_no_mix(capfd, data):
     assert "| RSNA metric, challenge's mix | – |" in out
     code, _, err = run(capfd, "tune", "--data", data, "--ensemble", "tiny")
     assert code == 2
-    assert "lacks one of RSNA's three classes" in err
+    assert "lacks one of RSNA's classes" in err

@@ -18,7 +18,7 @@ from lungbox.evaluation.evaluator import EvaluationConfig, evaluate_ensemble
 from lungbox.evaluation.held_out import held_out_images
 from lungbox.evaluation.operating_point import SearchGrid
 from lungbox.evaluation.predictions import DatasetPredictions, predict_dataset
-from lungbox.evaluation.scores import rsna_estimates
+from lungbox.evaluation.scores import dataset_estimates
 from lungbox.inference.predictor import load, open_ensemble
 from lungbox.quantization import quantize_ensemble
 from lungbox.quantization.calibration import calibration_images
@@ -130,10 +130,10 @@ def test_figures_are_what_they_are_without_them(data, without, monkeypatch, tmp_
     grid = SearchGrid(thresholds=(0.4, 0.6), min_areas=(0.001,), shrinks=(0.05,), gates=5)
     monkeypatch.setattr("lungbox.evaluation.evaluator.SearchGrid", lambda: grid)
     found, expected = (
-        rsna_estimates(
+        dataset_estimates(
             evaluate_ensemble(
                 EvaluationConfig(folder, 0, "tiny"), Console(quiet=True)
-            ).rsna.at_own_point
+            ).challenge.at_own_point
         )
         for folder in (data, without)
     )

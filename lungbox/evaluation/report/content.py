@@ -11,7 +11,7 @@ import numpy as np
 
 from lungbox import __version__
 from lungbox.boxes import OperatingPoint
-from lungbox.constants import CLASS_NAMES, OPACITY, RESEARCH_USE, RSNA_CLASSES
+from lungbox.constants import CLASS_NAMES, OPACITY, RESEARCH_USE
 from lungbox.evaluation.cases import example_cases
 from lungbox.evaluation.estimates import MetricEstimate
 from lungbox.evaluation.evaluator import (
@@ -19,13 +19,19 @@ from lungbox.evaluation.evaluator import (
     EvaluationResult,
     all_groups,
     box_estimates_at_own_point,
-    dataset_estimates,
 )
 from lungbox.evaluation.groups import Group, recall_by_size
 from lungbox.evaluation.operating_point import as_toml, in_brief
 from lungbox.evaluation.report import plots
 from lungbox.evaluation.report.plots import picture
-from lungbox.evaluation.scores import AGAINST_NORMAL, AGAINST_NOT_NORMAL, AT_MIX, RAW, VIEW_ALONE
+from lungbox.evaluation.scores import (
+    AGAINST_NORMAL,
+    AGAINST_NOT_NORMAL,
+    AT_MIX,
+    RAW,
+    VIEW_ALONE,
+    dataset_estimates,
+)
 from lungbox.evaluation.sweep import sweeps
 from lungbox.findings import Findings
 from lungbox.inference import overlay
@@ -96,15 +102,17 @@ class Content:
 
 def collect_content(found: EvaluationResult) -> Content:
     """Compute and draw all of it."""
-    tables = {name: dataset_estimates(name, part.scored) for name, part in found.parts.items()}
-    by_name = {figure.name: figure for figure in tables["RSNA"]}
+    tables = {name: dataset_estimates(part.scored) for name, part in found.parts.items()}
+    by_name = {figure.name: figure for figure in tables[found.challenge.info.title]}
     groups = all_groups(found)
     forest = picture(plots.forest, groups, size=plots.forest_size(groups))
     return Content(
         title=f"{found.ensemble} on fold {found.fold}",
         facts=_facts(found),
         warning=RESEARCH_USE,
-        headlines=[(by_name[name], by_name.get(beside)) for name, beside in _HEADLINES],
+        headlines=[
+            (by_name[name], by_name.get(beside)) for name, beside in _HEADLINES if name in by_name
+        ],
         tables=tables,
         at_own_point=box_estimates_at_own_point(found),
         own=in_brief(found.own),
@@ -166,16 +174,15 @@ def _scored(part: DatasetResult) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _roc_curves(found: EvaluationResult) -> dict[str, RocCurve]:
-    truth, scores = _scored(found.rsna)
-    category = np.array([image.category for image in found.rsna.scored.dataset.images])
+    truth, scores = _scored(found.challenge)
+    info = found.challenge.info
+    category = np.array([image.category for image in found.challenge.scored.dataset.images])
     curves = {
-        f"RSNA, against {name.lower()}": roc_curve(truth[chosen], scores[chosen])
-        for name in RSNA_CLASSES[:2]
+        f"{info.title}, against {name.lower()}": roc_curve(truth[chosen], scores[chosen])
+        for name in info.negatives.values()
         for chosen in [truth | (category == name)]
     }
-    if found.siim:
-        curves["SIIM-COVID"] = roc_curve(*_scored(found.siim))
-    return curves
+    return curves | {title: roc_curve(*_scored(part)) for title, part in found.others.items()}
 
 
 def _ungated(part: DatasetResult, point: OperatingPoint) -> DetectionCurve:
@@ -194,7 +201,7 @@ def _sweeps(found: EvaluationResult) -> list[Plot]:
     point = found.fitted.point
     return [
         Plot(picture(plots.sweep, curve, getattr(point, curve.key), size=plots.LOW), "", curve.key)
-        for curve in sweeps(found.rsna.predictions, point)
+        for curve in sweeps(found.challenge.predictions, point)
     ]
 
 
