@@ -7,9 +7,9 @@ import keras
 import numpy as np
 
 from lungbox import architecture
-from lungbox.weights.fetch import sha256
 from lungbox.weights.formats.safetensors import save_weights
 from lungbox.weights.manifest import Ensemble, Weights, register
+from lungbox.weights.store import sha256
 
 SIDE = 64
 

@@ -11,10 +11,16 @@ from numpy.typing import NDArray
 
 from lungbox.errors import LungboxError
 from lungbox.radiograph.prepare import Preparation
-from lungbox.weights.computation import Fingerprint, fingerprint, key_of
-from lungbox.weights.entries import REDUCED_PRECISIONS, Precision
-from lungbox.weights.fetch import sha256
-from lungbox.weights.manifest import Ensemble, Weights
+from lungbox.weights.manifest import (
+    REDUCED_PRECISIONS,
+    Ensemble,
+    Fingerprint,
+    Precision,
+    Weights,
+    fingerprint,
+    key_of,
+)
+from lungbox.weights.store import sha256
 
 
 @dataclass(frozen=True)

@@ -30,8 +30,8 @@ from lungbox.engines.base import (
     pad_batch,
 )
 from lungbox.engines.precision import fastest, obstacle
-from lungbox.weights.entries import REDUCED_PRECISIONS, Precision
 from lungbox.weights.formats.safetensors import WeightsError, read_tensors
+from lungbox.weights.manifest import REDUCED_PRECISIONS, Precision
 
 silence_openvino()
 import openvino  # noqa: E402

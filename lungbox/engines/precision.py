@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Literal
 
-from lungbox.weights.entries import REDUCED_PRECISIONS, Precision
+from lungbox.weights.manifest import REDUCED_PRECISIONS, Precision
 
 PrecisionName = Literal["auto", "float32", "bfloat16", "int8"]
 PRECISIONS: tuple[PrecisionName, ...] = ("auto", "float32", "bfloat16", "int8")

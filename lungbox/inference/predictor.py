@@ -31,11 +31,15 @@ from lungbox.errors import suggest
 from lungbox.findings import Findings, opacities
 from lungbox.inference.files import ImageFile
 from lungbox.radiograph import Radiograph, RadiographError, identity, prepare, read
-from lungbox.weights.entries import REDUCED_PRECISIONS, Precisions
-from lungbox.weights.fetch import Watch, fetch, fetch_all
 from lungbox.weights.formats.safetensors import WeightsError
-from lungbox.weights.manifest import DEFAULT, Manifest, load_manifest
-from lungbox.weights.terms import unshown_terms
+from lungbox.weights.manifest import (
+    DEFAULT,
+    REDUCED_PRECISIONS,
+    Manifest,
+    Precisions,
+    load_manifest,
+)
+from lungbox.weights.store import Watch, fetch, fetch_all, new_terms_of_use
 
 _log = logging.getLogger("lungbox")
 # Files that are on their way at once, so that one of seconds keeps nothing waiting: prepared they
@@ -189,7 +193,7 @@ def load(
 
 def terms(config: EngineConfig) -> list[str]:
     """The terms its weights may be used under, as far as nobody on this machine was told yet."""
-    return unshown_terms({member.name: member.weights for member in config.members})
+    return new_terms_of_use({member.name: member.weights for member in config.members})
 
 
 def open_ensemble(
@@ -204,7 +208,7 @@ def open_ensemble(
     Args:
         name: in the manifest.
         batch_size: images run at once.
-        watch: see `weights.fetch`.
+        watch: see `weights.store.fetch`.
         keep_members: whether each member's masks are wanted, too.
         precision: the type it is to compute in; `auto` leaves that to the engine, among those
             that the manifest says leave the boxes as they are.

@@ -1,4 +1,5 @@
-"""Weight files: safetensors whose keys are Keras variable paths. Never code, never pickle."""
+"""Weight files of Lungbox: safetensors with Keras variable paths as keys, without code or
+pickles."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,7 +30,7 @@ def save_weights(model: "keras.Model", path: Path, dtype: str = "float32") -> No
     Args:
         model: a built network.
         path: the `.safetensors` file to write.
-        dtype: `float16` halves the file; trained weights fit it (they are far from its limits).
+        dtype: `float32`, or `float16` for half the size.
 
     Raises:
         ValueError: another dtype, or a weight that is not finite in it.
@@ -51,8 +52,8 @@ def load_weights(model: "keras.Model", path: Path) -> None:
     """Fill every weight of `model` from `path`.
 
     Raises:
-        WeightsError: the file is no safetensors file, its tensors are not the model's (the first
-            that differs is named), or one of them is not finite.
+        WeightsError: the file is not a safetensors file, its tensors are not the model's (the first
+            mismatch is named), or one of them is not finite.
     """
     tensors = read_tensors(path)
     _check_fit(model, path, {key: tensor.shape for key, tensor in tensors.items()})
@@ -74,38 +75,38 @@ def check_weights(model: "keras.Model", path: Path) -> None:
 def read_shapes(path: Path) -> dict[str, tuple[int, ...]]:
     """The shapes of all tensors of a safetensors file, by variable path.
 
-    A file that is shorter or longer than its header says is refused.
-
     Raises:
-        WeightsError: it cannot be read as one.
+        WeightsError: it cannot be read, or is shorter or longer than its header says.
     """
-    with _sentences(path), safe_open(path, framework="numpy") as file:
+    with _weights_errors(path), safe_open(path, framework="numpy") as file:
         return {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118
 
 
 def check_all_finite(path: Path) -> None:
-    """Check that no tensor of a safetensors file holds NaN or infinity, one after the other.
+    """Check that a safetensors file is complete and holds neither NaN nor infinity, reading one
+    tensor at a time.
 
     Raises:
-        WeightsError: one does; the first is named. Or the file cannot be read.
+        WeightsError: it is shorter or longer than its header says, a value is not finite (the first
+            such tensor is named), or it cannot be read.
     """
-    with _sentences(path), safe_open(path, framework="numpy") as file:
+    with _weights_errors(path), safe_open(path, framework="numpy") as file:
         for key in file.keys():  # noqa: SIM118
             check_finite(path, key, file.get_tensor(key))
 
 
 def check_finite(path: Path, name: str, values: NDArray) -> None:
-    """Check what was read of a weight file: networks of such weights answer NaN to every image.
+    """Check the values of one tensor of a weight file.
 
     Raises:
-        WeightsError: a value is not finite as float32, which networks compute with.
+        WeightsError: a value is not finite as float32, in which networks compute.
     """
     with np.errstate(over="ignore"):
         bad = int(np.count_nonzero(~np.isfinite(values.astype(np.float32, copy=False))))
     if bad:
         raise WeightsError(
-            f"{path}: {name} holds NaN or infinity in {bad:,} of {values.size:,} places; "
-            "no network can run on such weights"
+            f"{path}: {name} holds NaN or infinity in {bad:,} of {values.size:,} values; "
+            "no network can run with such weights"
         )
 
 
@@ -113,9 +114,9 @@ def read_tensors(path: Path) -> dict[str, NDArray]:
     """All tensors of a safetensors file, by variable path.
 
     Raises:
-        WeightsError: it cannot be read as one.
+        WeightsError: it cannot be read.
     """
-    with _sentences(path):
+    with _weights_errors(path):
         return load_file(path)
 
 
@@ -131,8 +132,8 @@ def _check_fit(model: "keras.Model", path: Path, shapes: dict[str, tuple[int, ..
 
 
 @contextmanager
-def _sentences(path: Path) -> Iterator[None]:
-    """What goes wrong while a safetensors file is read, in a sentence."""
+def _weights_errors(path: Path) -> Iterator[None]:
+    """Errors while a safetensors file is read become a `WeightsError`."""
     try:
         yield
     except FileNotFoundError:
