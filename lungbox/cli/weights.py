@@ -122,15 +122,7 @@ def remove(name: Annotated[str, typer.Argument(help="Weights or an ensemble.")])
     """Remove an entry of your own, or the download and pinned hash of one of Lungbox's."""
     from lungbox.weights.collection import remove as remove_one
 
-    removed = remove_one(name)
-    done = ["entry removed"] if removed.entry else []
-    if removed.files:
-        done.append(f"{_files(len(removed.files), 'file')} removed")
-    if removed.pin:
-        done.append("pinned hash removed")
-    done += [f"{path} stays" for path in removed.kept]
-    nothing = f"nothing to remove: {name} {removed.owner}"
-    console.print(f"{name}: {', '.join(done)}" if done else nothing, markup=False)
+    console.print(f"{name}: {', '.join(remove_one(name))}", markup=False)
 
 
 @app.command()

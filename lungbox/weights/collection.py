@@ -5,8 +5,8 @@ from pathlib import Path
 
 from lungbox.common.paths import data_folder
 from lungbox.weights.formats import SUFFIXES, Format, content_error
-from lungbox.weights.formats.keras2 import check_keras2, load_keras2
-from lungbox.weights.formats.safetensors import WeightsError, check_weights, save_weights
+from lungbox.weights.formats.keras2 import load_keras2
+from lungbox.weights.formats.safetensors import WeightsError, load_weights, save_weights
 from lungbox.weights.manifest import (
     Ensemble,
     File,
@@ -190,27 +190,11 @@ def convert(file: Path, architecture: str, name: str | None = None, replace: boo
     return name
 
 
-@dataclass(frozen=True)
-class Removal:
-    """What `remove` did.
-
-    Attributes:
-        entry: whether an entry of the user's own was removed.
-        pin: whether a pinned hash was removed.
-        files: those removed.
-        kept: those that stay because they are elsewhere, for instance where `train` wrote them.
-        owner: where the entry is from, if it is not the user's own.
-    """
-
-    entry: bool
-    pin: bool
-    files: tuple[Path, ...]
-    kept: tuple[Path, ...]
-    owner: str
-
-
-def remove(name: str) -> Removal:
+def remove(name: str) -> list[str]:
     """Remove a weight file or ensemble of the user's own; or the download and pin of another.
+
+    Returns:
+        What was removed and what was not, in words.
 
     Raises:
         ManifestError: the name is unknown.
@@ -229,17 +213,20 @@ def remove(name: str) -> Removal:
         keys = [key for key, one in own.precisions.items() if one.ensemble == name]
         int8 = [own.precisions.pop(key).int8 for key in keys]
     files = [path for one in int8 if one for path in remove_files(one)]
-    kept: list[Path] = []
-    pin = False
+    done = ["entry removed"] if entry or int8 else []
+    pin, kept = None, []
     if weights:
         folder = (data_folder() / "weights").resolve()
         sources = local_sources(weights)
-        copies = {cached(name, weights), *(path for path in sources if path.parent == folder)}
-        files = [*_unlink(copies), *files]
-        kept = [path for path in sources if entry and path.is_file()]
+        files += _unlink({cached(name, weights), *(p for p in sources if p.parent == folder)})
+        kept = [f"{path} stays" for path in sources if entry and path.is_file()]
         with edit_pins() as pins:
-            pin = pins.pop(name, None) is not None
-    return Removal(entry or bool(int8), pin, tuple(files), tuple(kept), _owner(name))
+            pin = pins.pop(name, None)
+    if files:
+        done.append(f"{len(files)} file{'s' if len(files) > 1 else ''} removed")
+    if pin:
+        done.append("pinned hash removed")
+    return done + kept or [f"{_owner(name)}, nothing to remove"]
 
 
 def _check_unused(name: str, own: Manifest) -> None:
@@ -252,7 +239,7 @@ def _check_unused(name: str, own: Manifest) -> None:
 
 
 def remove_files(int8: Int8Entry) -> list[Path]:
-    """Remove the files of an INT8 model that `quantize` made; returns those removed."""
+    """Remove the files of an INT8 model that `quantize` made; returns their paths."""
     folder = (data_folder() / INT8_FOLDER).resolve()
     return _unlink({path for path in local_sources(int8) if path.parent == folder})
 
@@ -268,7 +255,7 @@ def _owner(name: str) -> str:
     shipped = read_manifest(shipped_path())
     if name in shipped.weights or name in shipped.ensembles:
         return "ships with Lungbox"
-    return "is in a bundle; remove that from LUNGBOX_BUNDLE"
+    return "is in a bundle (remove that from LUNGBOX_BUNDLE)"
 
 
 def _check_free(name: str, replace: bool) -> None:
@@ -301,7 +288,7 @@ def _check_fits(file: Path, entry: Weights) -> None:
     from lungbox import architecture as networks
 
     network = networks.build(entry.architecture, entry.image_size)
-    (check_keras2 if entry.format == "keras2" else check_weights)(network, file)
+    (load_keras2 if entry.format == "keras2" else load_weights)(network, file)
 
 
 def _register(name: str, file: Path, entry: Weights) -> None:

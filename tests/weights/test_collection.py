@@ -315,7 +315,7 @@ def test_remove(capfd, tiny, published):
     assert NAME in load_manifest().weights
     for name in ("lite0", "default"):
         said = weights(capfd, "remove", name)[1]
-        assert said == f"nothing to remove: {name} ships with Lungbox\n"
+        assert said == f"{name}: ships with Lungbox, nothing to remove\n"
     assert "here" in weights(capfd, "verify", "lite0")[1]
 
 
@@ -409,7 +409,7 @@ def test_a_second_bundle_into_the_same_folder_adds_to_it(capfd, tiny, tmp_path, 
     assert code == 0
     assert f"one: {moved}" in said
     assert f"two: {moved}" in said
-    assert weights(capfd, "remove", "one")[1].startswith("nothing to remove: one is in a bundle")
+    assert weights(capfd, "remove", "one")[1].startswith("one: is in a bundle")
 
 
 def test_a_bundles_pins_name_no_path_of_this_machine(capfd, published, tmp_path):

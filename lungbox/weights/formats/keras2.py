@@ -7,6 +7,7 @@ plugins. Only plain arrays of the expected shapes are read.
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import count, takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -54,16 +55,6 @@ def load_keras2(model: "keras.Model", path: Path) -> None:
         values = [_values(path, stored) for _, stored in pairs]
     for (variable, _), value in zip(pairs, values, strict=True):
         variable.assign(value)
-
-
-def check_keras2(model: "keras.Model", path: Path) -> None:
-    """Check that `load_keras2` can fill `model` from `path`, without reading a weight.
-
-    Raises:
-        WeightsError: as `load_keras2` does.
-    """
-    with _opened(path) as file:
-        _pairs(model, path, file)
 
 
 def check_all_finite(path: Path) -> None:
@@ -131,11 +122,23 @@ def _pairs(
         raise WeightsError(
             f"{path}: has {len(stored)} layers with weights, {model.name} has {len(layers)}"
         )
-    return [
-        pair
-        for layer, weights in zip(layers, stored, strict=True)
-        for pair in _fitting(path, layer, weights)
-    ]
+    pairs: list[tuple[keras.Variable, _Stored]] = []
+    for layer, weights in zip(layers, stored, strict=True):
+        if len(weights) != len(layer.weights):
+            raise WeightsError(
+                f"{path}: {weights[0].layer} has {len(weights)} weights, {layer.name} has "
+                f"{len(layer.weights)}"
+            )
+        pairs += zip(layer.weights, weights, strict=True)
+    for variable, one in pairs:
+        # Before it is read: a matching shape limits its size.
+        if tuple(one.array.shape) != tuple(variable.shape):
+            raise WeightsError(
+                f"{path}: {one.name} has shape {tuple(one.array.shape)}, {variable.path} needs "
+                f"{tuple(variable.shape)}"
+            )
+        _check_plain(one)
+    return pairs
 
 
 def _by_layer(file: "h5py.File") -> list[list[_Stored]]:
@@ -152,20 +155,14 @@ def _by_layer(file: "h5py.File") -> list[list[_Stored]]:
 
 def _names(attributes: Any, key: str) -> list[str]:
     """A list of names; Keras splits a long one into attributes `key0`, `key1`, ..."""
-    parts = [attributes[key]] if key in attributes else list(_numbered(attributes, key))
+    numbered = takewhile(attributes.__contains__, (f"{key}{i}" for i in count()))
+    parts = [key] if key in attributes else list(numbered)
     if not parts:
         raise ValueError(f"it has no attribute {key}")
-    names = [name for part in parts for name in np.asarray(part).ravel().tolist()]
+    names = [name for part in parts for name in np.asarray(attributes[part]).ravel().tolist()]
     if len(names) > _MAX_NAMES:
         raise ValueError(f"{key} holds {len(names)} names")
     return [name.decode("utf-8") if isinstance(name, bytes) else str(name) for name in names]
-
-
-def _numbered(attributes: Any, key: str) -> Iterator[Any]:
-    number = 0
-    while f"{key}{number}" in attributes:
-        yield attributes[f"{key}{number}"]
-        number += 1
 
 
 def _member(group: "h5py.Group", name: str) -> Any:
@@ -178,27 +175,6 @@ def _member(group: "h5py.Group", name: str) -> Any:
             raise ValueError(f"{name} is a link, or is not there")
         member = member[part]
     return member
-
-
-def _fitting(
-    path: Path, layer: "keras.Layer", weights: list[_Stored]
-) -> "list[tuple[keras.Variable, _Stored]]":
-    if len(weights) != len(layer.weights):
-        raise WeightsError(
-            f"{path}: {weights[0].layer} has {len(weights)} weights, {layer.name} has "
-            f"{len(layer.weights)}"
-        )
-    pairs = list(zip(layer.weights, weights, strict=True))
-    for variable, stored in pairs:
-        shape = tuple(stored.array.shape)
-        # Before it is read: a matching shape limits its size.
-        if shape != tuple(variable.shape):
-            raise WeightsError(
-                f"{path}: {stored.name} has shape {shape}, {variable.path} needs "
-                f"{tuple(variable.shape)}"
-            )
-        _check_plain(stored)
-    return pairs
 
 
 def _check_plain(stored: _Stored) -> None:

@@ -1,7 +1,7 @@
 """Weight files of Lungbox: safetensors with Keras variable paths as keys, without code or
 pickles."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -55,31 +55,38 @@ def load_weights(model: "keras.Model", path: Path) -> None:
         WeightsError: the file is not a safetensors file, its tensors are not the model's (the first
             mismatch is named), or one of them is not finite.
     """
+    load_variables(model.weights, path, model.name)
+
+
+def load_variables(
+    variables: "Sequence[keras.Variable]", path: Path, owner: str, subset: bool = False
+) -> None:
+    """Fill variables from `path`, matched by variable path.
+
+    Args:
+        variables: those to fill; none is changed where any does not fit.
+        path: a `.safetensors` file.
+        owner: name of the network or encoder, for messages.
+        subset: whether the file may hold other tensors, too.
+
+    Raises:
+        WeightsError: as `load_weights`.
+    """
     tensors = read_tensors(path)
-    _check_fit(model, path, {key: tensor.shape for key, tensor in tensors.items()})
-    for variable in model.weights:
-        values = tensors[variable.path].astype(np.float32)
-        check_finite(path, variable.path, values)
-        variable.assign(values)
-
-
-def check_weights(model: "keras.Model", path: Path) -> None:
-    """Check that `load_weights` can fill `model` from `path`, without reading a weight.
-
-    Raises:
-        WeightsError: as `load_weights` does.
-    """
-    _check_fit(model, path, read_shapes(path))
-
-
-def read_shapes(path: Path) -> dict[str, tuple[int, ...]]:
-    """The shapes of all tensors of a safetensors file, by variable path.
-
-    Raises:
-        WeightsError: it cannot be read, or is shorter or longer than its header says.
-    """
-    with _weights_errors(path), safe_open(path, framework="numpy") as file:
-        return {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118
+    for variable in variables:
+        key, shape = variable.path, tuple(variable.shape)
+        if key not in tensors:
+            raise WeightsError(f"{path}: has no weights for {key} of {owner}")
+        if tensors[key].shape != shape:
+            raise WeightsError(
+                f"{path}: {key} has shape {tensors[key].shape}, {owner} needs {shape}"
+            )
+        check_finite(path, key, tensors[key])
+    extra = sorted(tensors.keys() - {variable.path for variable in variables})
+    if extra and not subset:
+        raise WeightsError(f"{path}: holds {extra[0]}, which {owner} does not have")
+    for variable in variables:
+        variable.assign(tensors[variable.path].astype(np.float32))
 
 
 def check_all_finite(path: Path) -> None:
@@ -118,17 +125,6 @@ def read_tensors(path: Path) -> dict[str, NDArray]:
     """
     with _weights_errors(path):
         return load_file(path)
-
-
-def _check_fit(model: "keras.Model", path: Path, shapes: dict[str, tuple[int, ...]]) -> None:
-    expected = {variable.path: tuple(variable.shape) for variable in model.weights}
-    for key, shape in expected.items():
-        if key not in shapes:
-            raise WeightsError(f"{path}: has no weights for {key} of {model.name}")
-        if shapes[key] != shape:
-            raise WeightsError(f"{path}: {key} has shape {shapes[key]}, {model.name} needs {shape}")
-    if extra := sorted(set(shapes) - set(expected)):
-        raise WeightsError(f"{path}: holds {extra[0]}, which {model.name} does not have")
 
 
 @contextmanager
