@@ -62,6 +62,12 @@ class PrecisionCheck(Entry):
         metric_change: of the RSNA metric (unweighted), at the ensemble's own operating point.
         same_count: the share of images with as many boxes.
         images: how many there were.
+
+    Example:
+        >>> PrecisionCheck(metric_change=0.0005, same_count=0.99, images=446).passed
+        True
+        >>> PrecisionCheck(metric_change=-0.0040, same_count=0.99, images=446).passed
+        False
     """
 
     metric_change: float
@@ -250,6 +256,14 @@ class Manifest(Entry):
         weights: weight files by name.
         ensembles: by name.
         precisions: checks of ensembles in other precisions, by `key_of`.
+
+    Example:
+        >>> lite0 = Weights(architecture="unet_lite0", image_size=256, folds=(1, 2, 3, 4))
+        >>> manifest = Manifest(weights={"lite0": lite0})
+        >>> manifest.file("lite0").image_size
+        256
+        >>> sorted(manifest.training_folds("lite0"))
+        [1, 2, 3, 4]
     """
 
     weights: dict[_Name, Weights] = Field({})
@@ -299,7 +313,16 @@ def fingerprint(sha256: str, weights: Weights, weight: float) -> Fingerprint:
 
 def key_of(members: Sequence[Fingerprint], preparation: Preparation, flip: bool) -> str:
     """The key of an ensemble's `Precisions`: a hash of all its masks depend on, so that ensembles
-    that differ only in their operating point share it."""
+    that differ only in their operating point share it.
+
+    Example:
+        >>> lite0 = Weights(architecture="unet_lite0", image_size=256)
+        >>> member = fingerprint("75b1", lite0, weight=1.0)
+        >>> member
+        ['75b1', 'unet_lite0', 256, 1.0]
+        >>> key_of([member], "equalised", flip=False) == key_of([member], "equalised", flip=True)
+        False
+    """
     settings: dict[str, str | bool | int] = {"preparation": preparation, "flip": flip}
     if VERSIONS[preparation] > 1:
         settings["version"] = VERSIONS[preparation]

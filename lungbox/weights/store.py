@@ -157,7 +157,7 @@ def fetch(name: str, file: File, watch: Watch = lambda _: lambda *_: None) -> Pa
             if not reason:
                 return target
             reasons.append(f"{source}: {reason}")
-    lines = [f"could not download the weights {name}:", *(f"  {reason}" for reason in reasons)]
+    lines = [f"the weights {name} are unavailable:", *(f"  {reason}" for reason in reasons)]
     raise WeightsError("\n".join([*lines, _advice(name, file)]))
 
 
@@ -206,7 +206,7 @@ def _advice(name: str, file: File) -> str:
     """The last line of a failed download: what to do."""
     if isinstance(file, Int8Entry):
         return (
-            "Make it here: python -m lungbox quantise ENSEMBLE --data DIR; or run with "
+            "Make it here: python -m lungbox quantize ENSEMBLE --data DIR; or run with "
             "--precision float32"
         )
     add = f"python -m lungbox weights add {name} FILE"
@@ -290,7 +290,14 @@ def _candidates(name: str, file: File) -> list[tuple[Path, bool]]:
 
 
 def local_sources(file: File) -> list[Path]:
-    """The `file:` sources of an entry."""
+    """The `file:` sources of an entry.
+
+    Example:
+        >>> sources = ("file:/data/lite0.safetensors", "https://example.org/lite0.safetensors")
+        >>> lite0 = Weights(architecture="unet_lite0", image_size=256, sources=sources)
+        >>> [path.name for path in local_sources(lite0)]
+        ['lite0.safetensors']
+    """
     return [Path(s.removeprefix("file:")) for s in file.sources if s.startswith("file:")]
 
 

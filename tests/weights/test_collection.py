@@ -357,7 +357,7 @@ def test_fetch_goes_through_all(capfd, tmp_path, monkeypatch):
     assert code == 2
     assert f"zz: {path}" in said
     for name in ("reference_unet_resnet152", "reference_aspp_resnet152"):
-        assert f"could not download the weights {name}" in said
+        assert f"the weights {name} are unavailable" in said
         assert f"register it: python -m lungbox weights add {name} FILE" in said
 
 

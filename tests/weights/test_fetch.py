@@ -290,7 +290,7 @@ def test_every_source_has_its_sentence():
         with pytest.raises(WeightsError) as caught:
             fetch("w", entry)
         lines = str(caught.value).splitlines()
-        assert lines[0] == "could not download the weights w:"
+        assert lines[0] == "the weights w are unavailable:"
         assert [line.split(": ")[-1] for line in lines[1:]] == [
             "there is no such file",
             "there is no such file (HTTP 404)",
