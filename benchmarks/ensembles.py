@@ -12,9 +12,9 @@ from numpy.typing import NDArray  # noqa: E402
 
 from lungbox import architecture  # noqa: E402
 from lungbox.engines import EngineConfig, Int8, Member  # noqa: E402
-from lungbox.weights.fetch import sha256  # noqa: E402
 from lungbox.weights.formats.safetensors import save_weights  # noqa: E402
 from lungbox.weights.manifest import Weights  # noqa: E402
+from lungbox.weights.store import sha256  # noqa: E402
 
 FOUR = ("unet_resnet152", "unet_densenet121", "unet_vgg19_attention", "aspp_resnet152")
 REFERENCE = tuple(f"{name}_reference" for name in FOUR)

@@ -11,8 +11,7 @@ from benchmarks.ensembles import quantised
 from lungbox.common.paths import data_folder
 from lungbox.export.verify import radiographs
 from lungbox.inference.predictor import open_ensemble
-from lungbox.weights.entries import Int8Entry, Precisions
-from lungbox.weights.manifest import register_precisions
+from lungbox.weights.manifest import Int8Entry, Precisions, register_precisions
 
 
 def main() -> None:

@@ -11,9 +11,9 @@ import keras
 import numpy as np
 
 from lungbox import architecture
-from lungbox.weights.fetch import sha256
 from lungbox.weights.formats.safetensors import save_weights
 from lungbox.weights.manifest import Ensemble, Weights, register
+from lungbox.weights.store import sha256
 from tests.small import two_convolutions
 
 SIDE, NETWORK = 64, "two_convolutions"

@@ -9,8 +9,8 @@ from rich.console import Console
 from rich.table import Table
 
 from lungbox.common.backend import start_keras
-from lungbox.weights.fetch import local
 from lungbox.weights.manifest import Manifest, load_manifest
+from lungbox.weights.store import local
 
 if TYPE_CHECKING:
     from lungbox.architecture.plan import Part

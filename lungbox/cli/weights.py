@@ -17,14 +17,14 @@ app = typer.Typer(
 )
 
 Replace = Annotated[
-    bool, typer.Option("--replace", help="In place of a file entered under this name earlier.")
+    bool, typer.Option("--replace", help="Replace a file registered under this name.")
 ]
 Names = Annotated[list[str] | None, typer.Argument(help="Ensembles or weights; all by default.")]
 
 
 @app.command("list")
 def list_() -> None:
-    """Every known ensemble and weight file, and whether it is on this machine."""
+    """List every known ensemble and weight file, and whether it is on this machine."""
     from lungbox.cli.networks import narrow_table, widen
     from lungbox.weights.collection import statuses
     from lungbox.weights.manifest import Weights, load_manifest
@@ -38,7 +38,7 @@ def list_() -> None:
     for status in statuses():
         weights = status.weights
         size = f"{weights.bytes / 1e6:.1f}" if weights.bytes else "?"
-        about = ("8-bit integers", "")
+        about = ("INT8 model", "")
         if isinstance(weights, Weights):
             about = (weights.architecture, str(weights.image_size))
         row = (status.name, *about, size, status.state)
@@ -56,18 +56,15 @@ def list_() -> None:
 
 @app.command()
 def fetch(names: Names = None) -> None:
-    """Fetch what is not on this machine yet."""
-    from lungbox.weights.collection import members_of
-    from lungbox.weights.computation import int8_files
-    from lungbox.weights.fetch import explain_unpublished, unpublished
-    from lungbox.weights.fetch import fetch as fetch_one
+    """Download what is not on this machine yet."""
+    from lungbox.weights.collection import files_of
     from lungbox.weights.formats.safetensors import WeightsError
-    from lungbox.weights.manifest import File, load_manifest
+    from lungbox.weights.store import explain_unpublished, unpublished
+    from lungbox.weights.store import fetch as fetch_one
 
-    manifest = load_manifest()
-    wanted = members_of(names) if names else [n for n, w in manifest.weights.items() if w.sources]
-    files: dict[str, File] = {name: manifest.file(name) for name in wanted}
-    files |= int8_files(manifest, names or None)
+    files = files_of(names)
+    if not names:
+        files = {name: file for name, file in files.items() if file.sources}
     missing = unpublished(files)
     reasons = []
     with download_progress(console) as watch:
@@ -112,7 +109,7 @@ def add(
         typer.Option(help="That a new entry was trained on: 1,2,3,4, or none.", metavar="LIST"),
     ] = None,
 ) -> None:
-    """Enter a weight file that is on this machine, for instance fetched by hand."""
+    """Register a weight file that is on this machine, for instance downloaded in a browser."""
     from lungbox.weights.collection import add as add_one
 
     _start()
@@ -122,54 +119,47 @@ def add(
 
 @app.command()
 def remove(name: Annotated[str, typer.Argument(help="Weights or an ensemble.")]) -> None:
-    """Remove an entry of your own, or what was fetched and pinned for one of Lungbox's."""
+    """Remove an entry of your own, or the download and pinned hash of one of Lungbox's."""
     from lungbox.weights.collection import remove as remove_one
 
-    removed = remove_one(name)
-    done = ["entry removed"] if removed.entry else []
-    if removed.files:
-        done.append(f"{_files(len(removed.files), 'file')} removed")
-    if removed.pin:
-        done.append("pinned hash forgotten")
-    done += [f"{path} stays" for path in removed.kept]
-    said = f"{name}: {', '.join(done)}" if done else f"nothing to remove: {name} {removed.whose}"
-    console.print(said, markup=False)
+    console.print(f"{name}: {', '.join(remove_one(name))}", markup=False)
 
 
 @app.command()
 def convert(
     file: Annotated[Path, typer.Argument(help="A Keras 2 weight file, .h5.")],
     architecture: Annotated[str, typer.Option(help="The network it belongs to.")],
-    name: Annotated[str | None, typer.Option(help="Of the new entry; the file's own.")] = None,
+    name: Annotated[str | None, typer.Option(help="Of the new entry.")] = None,
     replace: Replace = False,
 ) -> None:
-    """Convert a Keras 2 weight file to safetensors and enter it."""
+    """Convert a Keras 2 weight file to safetensors and register it."""
     _start()
     from lungbox.weights.collection import convert as convert_one
 
-    entered = convert_one(file, architecture, name, replace)
-    console.print(f"Entered as {entered}: python -m lungbox predict IMAGE_DIR --ensemble {entered}")
+    name = convert_one(file, architecture, name, replace)
+    console.print(f"Registered as {name}: python -m lungbox predict IMAGE_DIR --ensemble {name}")
 
 
 @app.command()
 def bundle(
-    folder: Annotated[Path, typer.Argument(help="Is made, or added to.")],
+    folder: Annotated[Path, typer.Argument(help="Created, or added to.")],
     names: Annotated[list[str], typer.Argument(help="Ensembles or weights.")],
-    wheels: Annotated[bool, typer.Option("--wheels", help="Also what pip needs.")] = False,
+    wheels: Annotated[bool, typer.Option("--wheels", help="Also the Python packages.")] = False,
 ) -> None:
-    """Make a folder for a machine without internet, or for a Kaggle data set."""
+    """Create a folder for a machine without internet, or for a Kaggle data set."""
     from lungbox.weights.bundle import bundle as make
     from lungbox.weights.bundle import own_wheel
 
     with download_progress(console) as watch:
         files = make(folder, names, wheels, watch)
-    said = f"{_files(len(files), 'weight file')} in {folder}/. There: set LUNGBOX_BUNDLE to it"
+    message = f"{_files(len(files), 'weight file')} in {folder}/. On the other machine, set "
+    message += "LUNGBOX_BUNDLE to its path"
     if wheels:
-        said += (
+        message += (
             f", and pip install --no-index --find-links {folder.name}/wheels "
             f"-r {folder.name}/requirements.txt" + (" lungbox" if own_wheel(folder) else "")
         )
-    console.print(said, markup=False)
+    console.print(message, markup=False)
 
 
 def _files(count: int, what: str) -> str:

@@ -14,10 +14,16 @@ from lungbox.boxes import Detections, RawPrediction
 from lungbox.constants import CLASS_NAMES, OPACITY
 from lungbox.errors import LungboxError
 from lungbox.radiograph.prepare import Preparation
-from lungbox.weights.computation import Fingerprint, fingerprint, key_of
-from lungbox.weights.entries import REDUCED_PRECISIONS, Precision
-from lungbox.weights.fetch import sha256
-from lungbox.weights.manifest import Ensemble, Weights
+from lungbox.weights.manifest import (
+    REDUCED_PRECISIONS,
+    Ensemble,
+    Fingerprint,
+    Precision,
+    Weights,
+    fingerprint,
+    key_of,
+)
+from lungbox.weights.store import sha256
 
 PrecisionName = Literal["auto", "float32", "bfloat16", "int8"]
 PRECISIONS: tuple[PrecisionName, ...] = ("auto", "float32", "bfloat16", "int8")

@@ -14,7 +14,7 @@ from lungbox.engines import EngineConfig
 from lungbox.export.metadata import describe
 from lungbox.export.types import ExportError, Format, Kind, kind
 from lungbox.inference.predictor import open_ensemble
-from lungbox.weights.fetch import Watch
+from lungbox.weights.store import Watch
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ def export(
         form: the format.
         output: the file or folder to make; named after the ensemble in the working folder if None.
         batch_size: images in one batch; any number if None.
-        watch: see `weights.fetch`.
+        watch: see `weights.store.fetch`.
 
     Raises:
         ExportError: there is no such format, it cannot be written here, something is there

@@ -32,11 +32,16 @@ from lungbox.errors import suggest
 from lungbox.findings import Findings
 from lungbox.inference.files import ImageFile
 from lungbox.radiograph import Radiograph, RadiographError, identity, prepare, read
-from lungbox.weights.entries import REDUCED_PRECISIONS, Precisions
-from lungbox.weights.fetch import Watch, fetch, fetch_all
 from lungbox.weights.formats.safetensors import WeightsError
-from lungbox.weights.manifest import DEFAULT, Calibration, Manifest, load_manifest
-from lungbox.weights.terms import unshown_terms
+from lungbox.weights.manifest import (
+    DEFAULT,
+    REDUCED_PRECISIONS,
+    Calibration,
+    Manifest,
+    Precisions,
+    load_manifest,
+)
+from lungbox.weights.store import Watch, fetch, fetch_all, new_terms_of_use
 
 _log = logging.getLogger("lungbox")
 # Files that are on their way at once, so that one of seconds keeps nothing waiting: prepared they
@@ -214,7 +219,7 @@ def load(
 
 def terms(config: EngineConfig) -> list[str]:
     """The terms of use of its weights that were not shown on this machine yet."""
-    return unshown_terms({member.name: member.weights for member in config.members})
+    return new_terms_of_use({member.name: member.weights for member in config.members})
 
 
 class OpenedEnsemble(NamedTuple):
@@ -253,7 +258,7 @@ def open_ensemble(
     Args:
         name: in the manifest.
         batch_size: images predicted at once.
-        watch: see `weights.fetch`.
+        watch: see `weights.store.fetch`.
         keep_members: whether each member's masks are requested, too.
         precision: the type it is to compute in; `auto` leaves that to the engine, among those
             that have passed their check.

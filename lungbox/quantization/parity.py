@@ -13,7 +13,7 @@ from lungbox.engines import Engine
 from lungbox.evaluation.evaluator import predict_with_progress
 from lungbox.evaluation.predictions import DatasetPredictions
 from lungbox.evaluation.scores import ScoredPredictions, score_predictions
-from lungbox.weights.entries import Precision, PrecisionCheck
+from lungbox.weights.manifest import Precision, PrecisionCheck
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,8 @@ from lungbox.training.distillation import training_folds_of
 from lungbox.training.loggers import EpochMetrics, WeightsAndBiases, read_log
 from lungbox.training.out_of_fold import save_out_of_fold_predictions
 from lungbox.training.recipe import Recipe, RecipeError, load_recipe
-from lungbox.weights.fetch import sha256
 from lungbox.weights.manifest import Ensemble, Weights, register, register_ensemble
+from lungbox.weights.store import sha256
 
 # An untuned operating point: the larger channel decides, and 0.5 % of the image is enough.
 _UNTUNED = "not tuned: run `python -m lungbox tune` on a fold it was not trained on"

@@ -1,18 +1,23 @@
-"""The manifest: every known weight file, and the ensembles they make.
+"""The manifest: every known weight file, and the ensembles they form.
 
-Two are read as one: the manifest that comes with Lungbox, and the user's own, which `train`
-enters its results into. A name stands in one of them only.
+The manifest shipped with Lungbox, the user's own, where `train` registers its results, and those of
+bundles are read as one. A name is in one of them only.
 """
 
+import hashlib
+import json
 import math
 import re
 import tomllib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 import tomli_w
-from pydantic import Field, ValidationError, model_validator
+from filelock import FileLock
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from lungbox.boxes import OperatingPoint
 from lungbox.common.files import atomic_write
@@ -25,10 +30,8 @@ from lungbox.constants import (
     RSNA_SIZE,
 )
 from lungbox.errors import LungboxError, suggest
-from lungbox.radiograph.prepare import Preparation
-from lungbox.weights.content import Format
-from lungbox.weights.entries import Entry, Int8Entry, Precisions, Source
-from lungbox.weights.locks import locked
+from lungbox.radiograph.prepare import VERSIONS, Preparation
+from lungbox.weights.formats import Format
 
 NAME = "manifest.toml"
 # Names become names of files and folders.
@@ -36,10 +39,112 @@ NAMED = r"^[A-Za-z0-9_-][A-Za-z0-9._-]*$"
 _Name = Annotated[str, Field(pattern=NAMED)]
 DEFAULT = "default"
 _NAMES_ARE = "a name is letters, digits, '-', '_' and '.', and does not begin with '.'"
+_IS_SHIPPED = "is a name of Lungbox's own"
+
+# The type a network computes in; weights are float32.
+Precision = Literal["float32", "bfloat16", "int8"]
+# Those that are faster than float32 on processors that have them, the fastest first.
+REDUCED_PRECISIONS: tuple[Precision, ...] = ("int8", "bfloat16")
+# The largest change of the RSNA metric with which another precision is chosen automatically.
+MAX_METRIC_CHANGE = 0.003
+# The smallest share of images that keep their number of boxes, and the fewest images to check.
+MIN_SAME_COUNT, MIN_IMAGES = 0.95, 100
+Source = Annotated[str, Field(pattern=r"^(file|https?|gdrive|hf|kaggle):.")]
 
 
 class ManifestError(LungboxError):
-    """The manifest is wrong, or does not know a name; the message says which and what to do."""
+    """The manifest is invalid, or does not know a name; the message says which and what to do."""
+
+
+class Entry(BaseModel):
+    """Base of the manifest's tables: unknown keys are refused, values immutable."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class PrecisionCheck(Entry):
+    """How another precision changes an ensemble's boxes, on held-out images.
+
+    Attributes:
+        metric_change: of the RSNA metric (unweighted), at the ensemble's own operating point.
+        same_count: the share of images with as many boxes.
+        images: how many there were.
+
+    Example:
+        >>> PrecisionCheck(metric_change=0.0005, same_count=0.99, images=446).passed
+        True
+        >>> PrecisionCheck(metric_change=-0.0040, same_count=0.99, images=446).passed
+        False
+    """
+
+    metric_change: float
+    same_count: float = Field(ge=0, le=1)
+    images: int = Field(ge=0)
+
+    @property
+    def passed(self) -> bool:
+        """Whether it may be chosen automatically."""
+        return (
+            abs(self.metric_change) <= MAX_METRIC_CHANGE
+            and self.same_count >= MIN_SAME_COUNT
+            and self.images >= MIN_IMAGES
+        )
+
+
+class Int8Entry(PrecisionCheck):
+    """An ensemble's INT8 model, a file of its own.
+
+    Attributes:
+        sha256: of the file.
+        bytes: its size.
+        sources: see `Weights`.
+        calibrated_on: the images its activation ranges come from, in words.
+        in_float32: the types of operations that are not quantised.
+    """
+
+    # As `Weights` has them.
+    format: ClassVar[Format] = "safetensors"
+    recipe: ClassVar[str] = ""
+
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    bytes: int = Field(gt=0)
+    sources: tuple[Source, ...]
+    calibrated_on: str = ""
+    in_float32: tuple[str, ...] = ()
+
+
+class Precisions(Entry):
+    """Checks of an ensemble in other precisions than float32.
+
+    Attributes:
+        ensemble: its name when it was checked.
+        checked_on: the images, in words.
+        checked_at: the operating point of the check; None where it was not recorded.
+        bfloat16: None where it was not checked.
+        int8: None where there is no INT8 model.
+    """
+
+    ensemble: str
+    checked_on: str = ""
+    checked_at: OperatingPoint | None = None
+    bfloat16: PrecisionCheck | None = None
+    int8: Int8Entry | None = None
+
+    @property
+    def int8_name(self) -> str:
+        """Name of its INT8 model."""
+        return f"{self.ensemble}-int8" + (f"-{self.int8.sha256[:8]}" if self.int8 else "")
+
+    def passed(self) -> tuple[Precision, ...]:
+        """Precisions that may be chosen automatically, the fastest first; float32 always."""
+        return (
+            *(name for name in REDUCED_PRECISIONS if (found := self.of(name)) and found.passed),
+            "float32",
+        )
+
+    def of(self, precision: Precision) -> PrecisionCheck | None:
+        """The check of a precision, where there was one."""
+        return {"int8": self.int8, "bfloat16": self.bfloat16, "float32": None}[precision]
 
 
 class Weights(Entry):
@@ -48,20 +153,19 @@ class Weights(Entry):
     Attributes:
         architecture: the registered network it belongs to.
         image_size: side of the square the network was trained on, in pixels.
-        sha256: of the file, in hexadecimal; empty where it is not known, and then pinned when
-            the file first comes.
-        bytes: its size; 0 where it is not known.
+        sha256: of the file, in hexadecimal; where it is empty, that of the first download is
+            pinned.
+        bytes: its size; 0 where it is unknown.
         format: `safetensors`, or `keras2` for a published `.h5` file.
-        sources: where to get it, in order of preference. `file:NAME` is beside the manifest.
-        recipe: the training recipe, and what is set on top of it.
-        trained_on: data and folds it has seen, in words.
-        folds: those folds, by number; what else is in the data was never trained on. None where
-            it is not known.
-        selected_on: the fold whose score chose among the run's epochs, where one did.
+        sources: where to download it, in order of preference. `file:NAME` is beside the manifest.
+        recipe: the training recipe, and options of `train` that override it.
+        trained_on: training data and folds, in words.
+        folds: the training folds, by number; None where they are unknown.
+        selected_on: the fold on which the run's best epoch was selected, where there was one.
         kind: of the network.
         class_names: of its boxes, mask channels after the background, or image-level
             probabilities, in their order.
-        licence: the terms it may be used under.
+        licence: the terms of use.
     """
 
     architecture: str
@@ -216,8 +320,9 @@ class Ensemble(PointEntry):
         return self.operating_points[name].point
 
 
-# What can be fetched.
+# A file with sources and a hash.
 File = Weights | Int8Entry
+_F = TypeVar("_F", Weights, Int8Entry)
 
 
 class Manifest(Entry):
@@ -226,8 +331,15 @@ class Manifest(Entry):
     Attributes:
         weights: weight files by name.
         ensembles: by name.
-        precisions: what is known of ensembles in other precisions, by what they compute, see
-            `weights.computation`. The user's own go before Lungbox's.
+        precisions: checks of ensembles in other precisions, by `key_of`.
+
+    Example:
+        >>> lite0 = Weights(architecture="unet_lite0", image_size=256, folds=(1, 2, 3, 4))
+        >>> manifest = Manifest(weights={"lite0": lite0})
+        >>> manifest.file("lite0").image_size
+        256
+        >>> sorted(manifest.training_folds("lite0"))
+        [1, 2, 3, 4]
     """
 
     weights: dict[_Name, Weights] = Field({})
@@ -238,86 +350,119 @@ class Manifest(Entry):
         """The weight file called `name`.
 
         Raises:
-            ManifestError: there is none; the nearest is named.
+            ManifestError: there is none; the nearest name is suggested.
         """
         if name not in self.weights:
             raise ManifestError(f"no weights are called {name}; {suggest(name, self.weights)}")
         return self.weights[name]
 
     def training_folds(self, name: str) -> frozenset[int] | None:
-        """The folds that the weight file called `name` was trained on or chosen by; None where
-        nobody has said so of it, nor of the same file under another name."""
+        """The folds that a weight file was trained or selected on; None where they are recorded
+        neither for it nor for the same file under another name."""
         weights = self.file(name)
         twins = [other for other in self.weights.values() if other.sha256 == weights.sha256 != ""]
         known = [other for other in (weights, *twins) if other.folds is not None]
-        chosen = {other.selected_on for other in known} - {None}
+        selected = {other.selected_on for other in known if other.selected_on is not None}
         folds = {fold for other in known for fold in other.folds or ()}
-        return frozenset(folds | {fold for fold in chosen if fold is not None}) if known else None
+        return frozenset(folds | selected) if known else None
 
     def ensemble(self, name: str) -> Ensemble:
         """The ensemble called `name`.
 
         Raises:
-            ManifestError: there is none; the nearest is named.
+            ManifestError: there is none; the nearest name is suggested.
         """
         if name not in self.ensembles:
             raise ManifestError(f"no ensemble is called {name}; {suggest(name, self.ensembles)}")
         return self.ensembles[name]
 
 
+# The properties of an ensemble's member that its masks and scores depend on.
+Fingerprint = list[str | int | float]
+
+
+def fingerprint(sha256: str, weights: Weights, weight: float) -> Fingerprint:
+    """What an ensemble's masks depend on in one member: its file, network, input size and weight
+    in the average."""
+    return [sha256, weights.architecture, weights.image_size, round(weight, 6)]
+
+
+def key_of(members: Sequence[Fingerprint], preparation: Preparation, flip: bool) -> str:
+    """The key of an ensemble's `Precisions`: a hash of all its masks depend on, so that ensembles
+    that differ only in their operating point share it.
+
+    Example:
+        >>> lite0 = Weights(architecture="unet_lite0", image_size=256)
+        >>> member = fingerprint("75b1", lite0, weight=1.0)
+        >>> member
+        ['75b1', 'unet_lite0', 256, 1.0]
+        >>> key_of([member], "equalised", flip=False) == key_of([member], "equalised", flip=True)
+        False
+    """
+    settings: dict[str, str | bool | int] = {"preparation": preparation, "flip": flip}
+    if VERSIONS[preparation] > 1:
+        settings["version"] = VERSIONS[preparation]
+    text = json.dumps([list(members), settings], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:24]
+
+
 def load_manifest() -> Manifest:
     """The shipped manifest, the user's own and those of bundles, as one.
 
-    `file:` sources are made absolute. What stands in the user's own goes before a bundle's.
+    `file:` sources are made absolute. The user's own entries take precedence over a bundle's.
 
     Raises:
-        ManifestError: one of them is wrong, takes a name of Lungbox's own, or has an ensemble
-            whose members are nowhere entered; or a bundle is not there.
+        ManifestError: one of them is invalid, uses a name of a shipped entry, or has an ensemble
+            with an unregistered member; or a bundle is missing.
     """
     shipped = read_manifest(shipped_path())
-    weights, ensembles = dict(shipped.weights), dict(shipped.ensembles)
-    precisions: dict[str, Precisions] = {}
+    merged = Manifest(weights=dict(shipped.weights), ensembles=dict(shipped.ensembles))
     for path in (own_path(), *_bundled()):
         other = read_manifest(path)
-        taken = (set(shipped.weights) & set(other.weights)) | (
-            set(shipped.ensembles) & set(other.ensembles)
+        taken = (shipped.weights.keys() & other.weights) | (
+            shipped.ensembles.keys() & other.ensembles
         )
         if taken:
-            raise ManifestError(
-                f"{path}: {min(taken)} is a name of Lungbox's own; rename that entry"
-            )
-        weights = other.weights | weights
-        ensembles = other.ensembles | ensembles
-        precisions = other.precisions | precisions
-    for name, ensemble in ensembles.items():
+            raise ManifestError(f"{path}: {min(taken)} {_IS_SHIPPED}; rename that entry")
+        merged = _merge(other, merged)
+    for name, ensemble in merged.ensembles.items():
         for member in ensemble.members:
-            if member not in weights:
+            if member not in merged.weights:
                 raise ManifestError(
-                    f"the ensemble {name} has a member {member}, which is not entered; enter it: "
-                    f"python -m lungbox weights add {member} FILE --architecture NETWORK, or "
+                    f"the ensemble {name} has a member {member}, which is not registered; register "
+                    f"it: python -m lungbox weights add {member} FILE --architecture NETWORK, or "
                     f"remove the ensemble: python -m lungbox weights remove {name}"
                 )
-    precisions = shipped.precisions | precisions
-    return Manifest(weights=weights, ensembles=ensembles, precisions=precisions)
+    # Checks of the user's own take precedence over shipped ones.
+    return _merge(Manifest(precisions=shipped.precisions), merged)
+
+
+def _merge(first: Manifest, second: Manifest) -> Manifest:
+    """Both; the second takes precedence."""
+    return Manifest(
+        weights=first.weights | second.weights,
+        ensembles=first.ensembles | second.ensembles,
+        precisions=first.precisions | second.precisions,
+    )
 
 
 def read_manifest(path: Path) -> Manifest:
     """Read one manifest file, its `file:` sources made absolute; an empty one where there is none.
 
     Raises:
-        ManifestError: it is not TOML, or an entry is wrong.
+        ManifestError: it is not TOML, or an entry is invalid.
     """
     manifest = read_as_written(path)
-    placed = {
-        name: entry.model_copy(update={"sources": _placed(entry.sources, path.parent)})
-        for name, entry in manifest.weights.items()
+    weights = {name: _absolute(entry, path.parent) for name, entry in manifest.weights.items()}
+    precisions = {
+        key: entry.model_copy(update={"int8": entry.int8 and _absolute(entry.int8, path.parent)})
+        for key, entry in manifest.precisions.items()
     }
-    known = {name: _placed_int8(entry, path.parent) for name, entry in manifest.precisions.items()}
-    return manifest.model_copy(update={"weights": placed, "precisions": known})
+    return manifest.model_copy(update={"weights": weights, "precisions": precisions})
 
 
 def read_as_written(path: Path) -> Manifest:
-    """As `read_manifest`, but with sources as they stand in the file."""
+    """As `read_manifest`, but `file:` sources stay relative."""
     try:
         return Manifest.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError:
@@ -327,70 +472,71 @@ def read_as_written(path: Path) -> Manifest:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
-        fault = _NAMES_ARE if "[key]" in where else first["msg"]
-        raise ManifestError(f"{path}: {where.removesuffix('.[key]')}: {fault}") from error
+        reason = _NAMES_ARE if "[key]" in where else first["msg"]
+        raise ManifestError(f"{path}: {where.removesuffix('.[key]')}: {reason}") from error
+
+
+def _absolute(file: _F, folder: Path) -> _F:
+    sources = tuple(
+        f"file:{(folder / source.removeprefix('file:')).resolve()}"
+        if source.startswith("file:")
+        else source
+        for source in file.sources
+    )
+    return file.model_copy(update={"sources": sources})
 
 
 def check_name(name: str) -> None:
-    """Check that an entry of the user's own can have this name.
+    """Check that the user may register an entry under this name.
 
     Raises:
-        ManifestError: it cannot be a name, or is one of Lungbox's own.
+        ManifestError: it is not a valid name, or that of a shipped entry.
     """
     if not re.fullmatch(NAMED, name) or name.endswith("\n"):
         raise ManifestError(f"{name!r} cannot be the name of an entry: {_NAMES_ARE}")
     shipped = read_manifest(shipped_path())
     if name in shipped.weights or name in shipped.ensembles:
-        raise ManifestError(f"{name} is a name of Lungbox's own; choose another")
+        raise ManifestError(f"{name} {_IS_SHIPPED}; choose another")
 
 
 def register(name: str, weights: Weights, ensemble: Ensemble) -> None:
-    """Enter a weight file, and an ensemble of the same name, into the user's own manifest.
+    """Register a weight file and an ensemble of the same name in the user's own manifest.
 
     Raises:
-        ManifestError: the name is one of Lungbox's own, or cannot be one.
+        ManifestError: the name is invalid, or that of a shipped entry.
     """
-    _add(name, {name: weights}, ensemble)
+    check_name(name)
+    with edit_own_manifest() as own:
+        own.weights[name], own.ensembles[name] = weights, ensemble
 
 
 def register_ensemble(name: str, ensemble: Ensemble) -> None:
-    """Enter an ensemble of known weights into the user's own manifest, or replace it there.
+    """Register an ensemble of known weights in the user's own manifest, or replace it there.
 
     Raises:
-        ManifestError: the name is one of Lungbox's own, or cannot be one.
+        ManifestError: the name is invalid, or that of a shipped entry.
     """
-    _add(name, {}, ensemble)
+    check_name(name)
+    with edit_own_manifest() as own:
+        own.ensembles[name] = ensemble
 
 
 def register_precisions(key: str, precisions: Precisions) -> None:
-    """Enter what is known of an ensemble, one of Lungbox's own or not, into the user's own
-    manifest, or replace it there."""
+    """Register checks of an ensemble, shipped or not, in the user's own manifest, or replace them
+    there."""
+    with edit_own_manifest() as own:
+        own.precisions[key] = precisions
+
+
+@contextmanager
+def edit_own_manifest() -> Iterator[Manifest]:
+    """The user's own manifest, locked, to be changed in its tables; written at the end."""
     with locked(own_path()):
         own = read_manifest(own_path())
-        known = own.precisions | {key: precisions}
-        write_manifest(own.model_copy(update={"precisions": known}))
-
-
-def remove_precisions(ensemble: str) -> list[Precisions]:
-    """Remove from the user's own manifest what is known of an ensemble; gives what that was."""
-    with locked(own_path()):
-        own = read_manifest(own_path())
-        going = {key: one for key, one in own.precisions.items() if one.ensemble == ensemble}
-        if going:
-            staying = {key: one for key, one in own.precisions.items() if key not in going}
-            write_manifest(own.model_copy(update={"precisions": staying}))
-    return list(going.values())
-
-
-def _add(name: str, weights: dict[str, Weights], ensemble: Ensemble) -> None:
-    check_name(name)
-    with locked(own_path()):
-        own = read_manifest(own_path())
-        entered = {
-            "weights": own.weights | weights,
-            "ensembles": own.ensembles | {name: ensemble},
-        }
-        write_manifest(own.model_copy(update=entered))
+        before = own.model_copy(deep=True)
+        yield own
+        if own != before:
+            write_manifest(own)
 
 
 def write_manifest(manifest: Manifest, path: Path | None = None) -> None:
@@ -399,8 +545,14 @@ def write_manifest(manifest: Manifest, path: Path | None = None) -> None:
         tomli_w.dump(manifest.model_dump(mode="json", exclude_defaults=True), file)
 
 
+def locked(path: Path) -> FileLock:
+    """The lock of a file that several processes read, change and write."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return FileLock(path.with_name(f".{path.name}.lock"))
+
+
 def shipped_path() -> Path:
-    """The manifest that comes with Lungbox."""
+    """The manifest shipped with Lungbox."""
     return shipped_checkpoints() / NAME
 
 
@@ -415,20 +567,3 @@ def _bundled() -> list[Path]:
         if not folder.is_dir():
             raise ManifestError(f"LUNGBOX_BUNDLE names {folder}, and there is no such folder")
     return [folder / NAME for folder in bundle_folders()]
-
-
-def _placed_int8(entry: Precisions, folder: Path) -> Precisions:
-    if entry.int8 is None:
-        return entry
-    int8 = entry.int8.model_copy(update={"sources": _placed(entry.int8.sources, folder)})
-    return entry.model_copy(update={"int8": int8})
-
-
-def _placed(sources: tuple[str, ...], folder: Path) -> tuple[str, ...]:
-    """`file:` sources are beside their manifest."""
-    return tuple(
-        f"file:{(folder / source.removeprefix('file:')).resolve()}"
-        if source.startswith("file:")
-        else source
-        for source in sources
-    )

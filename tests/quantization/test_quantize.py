@@ -28,9 +28,9 @@ from lungbox.inference.predictor import load, open_ensemble
 from lungbox.quantization.model import agreement, quantize
 from lungbox.quantization.parity import box_changes
 from lungbox.weights.collection import INT8_FOLDER
-from lungbox.weights.entries import PrecisionCheck
 from lungbox.weights.manifest import (
     Ensemble,
+    PrecisionCheck,
     load_manifest,
     own_path,
     read_manifest,

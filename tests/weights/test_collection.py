@@ -15,18 +15,19 @@ from safetensors.numpy import load_file, save_file
 
 from lungbox import architecture
 from lungbox.cli import main
-from lungbox.weights.entries import PrecisionCheck, Precisions
-from lungbox.weights.fetch import cached, sha256
 from lungbox.weights.formats.safetensors import load_weights
 from lungbox.weights.manifest import (
     Ensemble,
     Manifest,
+    PrecisionCheck,
+    Precisions,
     load_manifest,
     own_path,
     read_manifest,
     register_precisions,
     write_manifest,
 )
+from lungbox.weights.store import cached, sha256
 from tests import reference
 from tests.conftest import ROOT
 from tests.tiny import enter_tiny, save_tiny
@@ -53,7 +54,7 @@ def _own(own_home, tmp_path, monkeypatch):
 
 
 def weights(capfd, *arguments: object) -> tuple[int, str]:
-    """Exit code and what was said of `lungbox weights ARGUMENTS`."""
+    """Exit code and output of `lungbox weights ARGUMENTS`."""
     with pytest.raises(SystemExit) as ended:
         main.main(["weights", *map(str, arguments)])
     said = capfd.readouterr()
@@ -65,7 +66,7 @@ def test_list_says_what_is_here(capfd):
     assert code == 0
     rows = {words[0]: line for line in said.splitlines() if (words := line.split())}
     assert rows["lite0"].split()[-1] == "here"
-    assert "fetched" in said
+    assert "downloaded" in said
     assert "published" in said
 
 
@@ -129,7 +130,7 @@ def test_weights_of_the_references_networks_get_its_preparation_and_box_rule(cap
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (("new", "tiny"), "say which network it is, with --architecture"),
+        (("new", "tiny"), "name its network with --architecture"),
         (("new", "absent", "--architecture", "unet_lite0"), "there is no such weight file"),
         (("new", "page", "--architecture", "unet_lite0"), "web page"),
         (("new", "tiny", "--architecture", "unet_lite1"), "did you mean unet_lite0"),
@@ -137,7 +138,7 @@ def test_weights_of_the_references_networks_get_its_preparation_and_box_rule(cap
         (("lite0", "tiny"), "bytes instead of"),
         (("lite0", "tiny", "--replace"), "bytes instead of"),
         (("new", "tiny", "--architecture", "unet_densenet121"), "of unet_densenet121"),
-        (("new", "cut", "--architecture", "unet_lite0"), "is not whole"),
+        (("new", "cut", "--architecture", "unet_lite0"), "not a readable safetensors"),
         ((NAME, "tiny"), "not an HDF5 file"),
         ((NAME, "keras"), "layers with weights"),
         (("new", "keras", "--architecture", "unet_lite0"), "layers with weights"),
@@ -216,7 +217,7 @@ def test_a_wrong_pin_is_undone(capfd, published, tmp_path):
     assert weights(capfd, "add", NAME, published, "--replace")[0] == 0
     assert sha256(cached(NAME, load_manifest().file(NAME))) == sha256(published)
     code, said = weights(capfd, "remove", NAME)
-    assert (code, said) == (0, f"{NAME}: 1 file removed, pinned hash forgotten\n")
+    assert (code, said) == (0, f"{NAME}: 1 file removed, pinned hash removed\n")
     assert weights(capfd, "add", NAME, other)[0] == 0
 
 
@@ -314,7 +315,7 @@ def test_remove(capfd, tiny, published):
     assert NAME in load_manifest().weights
     for name in ("lite0", "default"):
         said = weights(capfd, "remove", name)[1]
-        assert said == f"nothing to remove: {name} ships with Lungbox\n"
+        assert said == f"{name}: ships with Lungbox, nothing to remove\n"
     assert "here" in weights(capfd, "verify", "lite0")[1]
 
 
@@ -356,8 +357,8 @@ def test_fetch_goes_through_all(capfd, tmp_path, monkeypatch):
     assert code == 2
     assert f"zz: {path}" in said
     for name in ("reference_unet_resnet152", "reference_aspp_resnet152"):
-        assert f"the weights {name} cannot be had" in said
-        assert f"fetch it by hand and enter it: python -m lungbox weights add {name} FILE" in said
+        assert f"the weights {name} are unavailable" in said
+        assert f"register it: python -m lungbox weights add {name} FILE" in said
 
 
 def test_no_sentence_names_a_command_that_is_not_installed():
@@ -408,7 +409,7 @@ def test_a_second_bundle_into_the_same_folder_adds_to_it(capfd, tiny, tmp_path, 
     assert code == 0
     assert f"one: {moved}" in said
     assert f"two: {moved}" in said
-    assert weights(capfd, "remove", "one")[1].startswith("nothing to remove: one is of a bundle")
+    assert weights(capfd, "remove", "one")[1].startswith("one: is in a bundle")
 
 
 def test_a_bundles_pins_name_no_path_of_this_machine(capfd, published, tmp_path):
@@ -423,7 +424,7 @@ def test_a_folder_that_is_no_bundle_is_left_alone(capfd, tmp_path):
     (tmp_path / "photos/one.png").write_bytes(b"x")
     code, said = weights(capfd, "bundle", tmp_path / "photos", "default")
     assert code == 2
-    assert "is not empty and no bundle" in said
+    assert "is neither empty nor a bundle" in said
     assert [path.name for path in (tmp_path / "photos").iterdir()] == ["one.png"]
 
 

@@ -3,19 +3,23 @@
 import pytest
 
 from lungbox import architecture
+from lungbox.datasets.store import Store
+from lungbox.radiograph.prepare import VERSIONS
 from lungbox.weights.collection import add
-from lungbox.weights.fetch import fetch, sha256
 from lungbox.weights.formats.safetensors import WeightsError, save_weights
 from lungbox.weights.manifest import (
     Ensemble,
     ManifestError,
     Weights,
+    fingerprint,
+    key_of,
     load_manifest,
     own_path,
     read_manifest,
     register,
     shipped_path,
 )
+from lungbox.weights.store import fetch, sha256
 
 # Begins as a safetensors file does.
 _BYTES = (16).to_bytes(8, "little") + b'{"a": [1, 2, 3]}'
@@ -161,3 +165,19 @@ def test_all_that_is_not_published_is_explained_at_once(own_home, tmp_path, monk
         assert said.count(f"recipes/four.toml --set architecture={network} --data DIR") == 1
         entering = f"weights add four_{network} runs/four-{network}/weights.safetensors"
         assert said.count(f"python -m lungbox {entering}") == 1
+
+
+WEIGHTS = Weights(architecture="unet_lite0", image_size=64)
+
+
+def test_a_preparation_that_computes_something_else_voids_what_was_kept(monkeypatch, tmp_path):
+    members = [fingerprint("a" * 64, WEIGHTS, 1.0)]
+
+    def keys():
+        found = [key_of(members, preparation, flip=False) for preparation in VERSIONS]
+        return found + [Store(tmp_path, 64, preparation).folder for preparation in VERSIONS]
+
+    before = keys()
+    monkeypatch.setitem(VERSIONS, "nearest", VERSIONS["nearest"] + 1)
+    same = [one == other for one, other in zip(before, keys(), strict=True)]
+    assert same == [preparation != "nearest" for preparation in VERSIONS] * 2

@@ -72,7 +72,7 @@ def test_weights_that_are_not_finite_are_refused(tmp_path, bad):
     tensors = load_file(path)
     tensors["second/kernel"][1, 0] = bad
     save_file(tensors, path)
-    sentence = "w.safetensors: second/kernel holds NaN or infinity in 1 of 3 places"
+    sentence = "w.safetensors: second/kernel holds NaN or infinity in 1 of 3 values"
     for refuse in (check_all_finite, lambda path: load_weights(network(), path)):
         with pytest.raises(WeightsError, match=sentence):
             refuse(path)

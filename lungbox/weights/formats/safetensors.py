@@ -1,6 +1,7 @@
-"""Weight files: safetensors whose keys are Keras variable paths. Never code, never pickle."""
+"""Weight files of Lungbox: safetensors with Keras variable paths as keys, without code or
+pickles."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,7 +30,7 @@ def save_weights(model: "keras.Model", path: Path, dtype: str = "float32") -> No
     Args:
         model: a built network.
         path: the `.safetensors` file to write.
-        dtype: `float16` halves the file; trained weights fit it (they are far from its limits).
+        dtype: `float32`, or `float16` for half the size.
 
     Raises:
         ValueError: another dtype, or a weight that is not finite in it.
@@ -51,61 +52,68 @@ def load_weights(model: "keras.Model", path: Path) -> None:
     """Fill every weight of `model` from `path`.
 
     Raises:
-        WeightsError: the file is no safetensors file, its tensors are not the model's (the first
-            that differs is named), or one of them is not finite.
+        WeightsError: the file is not a safetensors file, its tensors are not the model's (the first
+            mismatch is named), or one of them is not finite.
+    """
+    load_variables(model.weights, path, model.name)
+
+
+def load_variables(
+    variables: "Sequence[keras.Variable]", path: Path, owner: str, subset: bool = False
+) -> None:
+    """Fill variables from `path`, matched by variable path.
+
+    Args:
+        variables: those to fill; none is changed where any does not fit.
+        path: a `.safetensors` file.
+        owner: name of the network or encoder, for messages.
+        subset: whether the file may hold other tensors, too.
+
+    Raises:
+        WeightsError: as `load_weights`.
     """
     tensors = read_tensors(path)
-    _check_fit(model, path, {key: tensor.shape for key, tensor in tensors.items()})
-    for variable in model.weights:
-        values = tensors[variable.path].astype(np.float32)
-        check_finite(path, variable.path, values)
-        variable.assign(values)
-
-
-def check_weights(model: "keras.Model", path: Path) -> None:
-    """Check that `load_weights` can fill `model` from `path`, without reading a weight.
-
-    Raises:
-        WeightsError: as `load_weights` does.
-    """
-    _check_fit(model, path, read_shapes(path))
-
-
-def read_shapes(path: Path) -> dict[str, tuple[int, ...]]:
-    """The shapes of all tensors of a safetensors file, by variable path.
-
-    A file that is shorter or longer than its header says is refused.
-
-    Raises:
-        WeightsError: it cannot be read as one.
-    """
-    with _sentences(path), safe_open(path, framework="numpy") as file:
-        return {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118
+    for variable in variables:
+        key, shape = variable.path, tuple(variable.shape)
+        if key not in tensors:
+            raise WeightsError(f"{path}: has no weights for {key} of {owner}")
+        if tensors[key].shape != shape:
+            raise WeightsError(
+                f"{path}: {key} has shape {tensors[key].shape}, {owner} needs {shape}"
+            )
+        check_finite(path, key, tensors[key])
+    extra = sorted(tensors.keys() - {variable.path for variable in variables})
+    if extra and not subset:
+        raise WeightsError(f"{path}: holds {extra[0]}, which {owner} does not have")
+    for variable in variables:
+        variable.assign(tensors[variable.path].astype(np.float32))
 
 
 def check_all_finite(path: Path) -> None:
-    """Check that no tensor of a safetensors file holds NaN or infinity, one after the other.
+    """Check that a safetensors file is complete and holds neither NaN nor infinity, reading one
+    tensor at a time.
 
     Raises:
-        WeightsError: one does; the first is named. Or the file cannot be read.
+        WeightsError: it is shorter or longer than its header says, a value is not finite (the first
+            such tensor is named), or it cannot be read.
     """
-    with _sentences(path), safe_open(path, framework="numpy") as file:
+    with _weights_errors(path), safe_open(path, framework="numpy") as file:
         for key in file.keys():  # noqa: SIM118
             check_finite(path, key, file.get_tensor(key))
 
 
 def check_finite(path: Path, name: str, values: NDArray) -> None:
-    """Check what was read of a weight file: networks of such weights answer NaN to every image.
+    """Check the values of one tensor of a weight file.
 
     Raises:
-        WeightsError: a value is not finite as float32, which networks compute with.
+        WeightsError: a value is not finite as float32, in which networks compute.
     """
     with np.errstate(over="ignore"):
         bad = int(np.count_nonzero(~np.isfinite(values.astype(np.float32, copy=False))))
     if bad:
         raise WeightsError(
-            f"{path}: {name} holds NaN or infinity in {bad:,} of {values.size:,} places; "
-            "no network can run on such weights"
+            f"{path}: {name} holds NaN or infinity in {bad:,} of {values.size:,} values; "
+            "no network can run with such weights"
         )
 
 
@@ -113,26 +121,15 @@ def read_tensors(path: Path) -> dict[str, NDArray]:
     """All tensors of a safetensors file, by variable path.
 
     Raises:
-        WeightsError: it cannot be read as one.
+        WeightsError: it cannot be read.
     """
-    with _sentences(path):
+    with _weights_errors(path):
         return load_file(path)
 
 
-def _check_fit(model: "keras.Model", path: Path, shapes: dict[str, tuple[int, ...]]) -> None:
-    expected = {variable.path: tuple(variable.shape) for variable in model.weights}
-    for key, shape in expected.items():
-        if key not in shapes:
-            raise WeightsError(f"{path}: has no weights for {key} of {model.name}")
-        if shapes[key] != shape:
-            raise WeightsError(f"{path}: {key} has shape {shapes[key]}, {model.name} needs {shape}")
-    if extra := sorted(set(shapes) - set(expected)):
-        raise WeightsError(f"{path}: holds {extra[0]}, which {model.name} does not have")
-
-
 @contextmanager
-def _sentences(path: Path) -> Iterator[None]:
-    """What goes wrong while a safetensors file is read, in a sentence."""
+def _weights_errors(path: Path) -> Iterator[None]:
+    """Errors while a safetensors file is read become a `WeightsError`."""
     try:
         yield
     except FileNotFoundError:

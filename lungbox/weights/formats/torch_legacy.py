@@ -1,8 +1,9 @@
-"""Reads a PyTorch checkpoint of before 2020 without PyTorch, and without running what is in it.
+"""Reads a PyTorch checkpoint of the format before version 1.6, without PyTorch and without running
+code in it.
 
-Such a file is five pickles (magic number, protocol, system, the state dictionary, storage keys)
-and then the raw storages. Unpickling runs whatever the file names, so this unpickler knows
-exactly the four names a state dictionary of float tensors needs and refuses every other.
+Such a file is five pickles (magic number, protocol, system, state dictionary, storage keys), then
+the raw storages. Unpickling can call any function, so this unpickler allows only the four names
+that a state dictionary of float tensors needs.
 """
 
 import pickle
@@ -36,7 +37,7 @@ class _Unpickler(pickle.Unpickler):
             return _Tensor
         if module == "torch" and name in _STORAGES:
             return _STORAGES[name]
-        raise pickle.UnpicklingError(f"it names {module}.{name}, which no weights need")
+        raise pickle.UnpicklingError(f"it names {module}.{name}, which weights do not need")
 
     def persistent_load(self, saved: tuple) -> tuple[str, np.dtype]:
         _, dtype, key, *_ = saved
@@ -71,7 +72,7 @@ def _read_storage(file: BinaryIO, dtype: np.dtype) -> NDArray:
 
 
 def _view(tensor: _Tensor, storage: NDArray) -> NDArray:
-    """The tensor's elements in its own strides, which must stay inside the storage."""
+    """The tensor with its own strides, which must stay inside the storage."""
     steps = zip(tensor.shape, tensor.stride, strict=True)
     last = tensor.offset + sum((size - 1) * step for size, step in steps)
     if min((0, tensor.offset, *tensor.stride)) < 0 or last >= storage.size:
