@@ -6,6 +6,7 @@ uninterrupted one would have seen.
 
 from collections import Counter
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import keras
@@ -13,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lungbox.boxes import geometry
+from lungbox.common.backend import devices_in_step
 from lungbox.datasets.cache import PreparedImages
 from lungbox.datasets.types import Dataset, LabelledRadiograph
 from lungbox.radiograph import resize_area
@@ -85,7 +87,14 @@ class Batches(keras.utils.PyDataset):
         teacher: Teacher | None = None,
         workers: int = 2,
     ) -> None:
-        super().__init__(workers=workers, use_multiprocessing=False, max_queue_size=8)
+        # Under a TensorFlow strategy the threads of Keras 3.15 begin an epoch with batches left
+        # over from a trial batch or from the epoch before. There it has none, and a batch's images
+        # are made in parallel instead.
+        shared = devices_in_step() > 1
+        super().__init__(
+            workers=1 if shared else workers, use_multiprocessing=False, max_queue_size=8
+        )
+        self._map = ThreadPoolExecutor(workers).map if shared else map
         self._images, self._recipe, self._stage = images, recipe, stage
         self._outputs, self._heads = dict(outputs), heads_for(outputs)
         self._teacher = teacher
@@ -121,7 +130,7 @@ class Batches(keras.utils.PyDataset):
         size = self._recipe.batch_size
         first = step * size
         rows = self.rows[first : first + size]
-        pairs = [self._one(first + offset, int(row)) for offset, row in enumerate(rows)]
+        pairs = list(self._map(self._one, range(first, first + size), rows.tolist()))
         padding = size - len(pairs)
         images, targets = zip(*pairs, *pairs[:1] * padding, strict=True)
         batch = np.stack(images)[..., None].astype(np.float32)

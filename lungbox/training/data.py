@@ -46,8 +46,8 @@ def load_training_data(
     held_out = None
     if len(scored_on):
         held_out = prepare_all(scored_on, size, config.cache, reading, preparation)
-    for prepared in filter(None, (images, held_out)):
-        if not len(prepared):
+    for prepared in (images, held_out):
+        if prepared is not None and not len(prepared):
             path, reason = prepared.failed[0]
             raise datasets.DatasetError(
                 f"{config.data}: no image could be read; the first, {path}: {reason}"

@@ -11,6 +11,7 @@ from typing import Any
 
 import keras
 
+from lungbox.common.backend import devices_in_step
 from lungbox.training.recipe import Recipe, RecipeError
 
 
@@ -56,6 +57,17 @@ def _devices() -> list[str]:
         kind = "GPU" if tf.config.list_logical_devices("GPU") else "CPU"
         return [device.name for device in tf.config.list_logical_devices(kind)]
     return keras.distribution.list_devices()
+
+
+def gather(outputs: Any) -> Any:
+    """Within a step: the outputs `(B, ...)` of the complete batch, of which each device of a
+    TensorFlow strategy has computed a part. Elsewhere `outputs` is complete already."""
+    if devices_in_step() == 1:
+        return outputs
+    import tensorflow as tf
+
+    replica = tf.distribute.get_replica_context()
+    return outputs if replica is None else replica.all_gather(outputs, axis=0)
 
 
 def fuse_batch_norm(model: keras.Model) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 
 from lungbox import architecture
 from lungbox.common.backend import compile_choice, dtype_policy
-from lungbox.training.devices import fuse_batch_norm
+from lungbox.training.devices import fuse_batch_norm, gather
 from lungbox.training.heads import HEADS, heads_for
 from lungbox.training.optimizer import EncoderAdamW, build_optimizer
 from lungbox.training.recipe import Recipe, RecipeError, check_known
@@ -139,8 +139,6 @@ class EvaluationModel(keras.Model):
     def of(cls, network: TrainableNetwork, settings: Loss) -> "EvaluationModel":
         """The training model's layers, compiled for evaluation."""
         model = cls(network.training_model.input, network.training_model.output)
-        # TensorFlow's strategies would report the mean over devices of what each one predicts.
-        model.distribute_reduction_method = "concat"
         compile_model(model, settings, optimizer=None)
         return model
 
@@ -148,7 +146,8 @@ class EvaluationModel(keras.Model):
         self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None
     ) -> dict[str, Any]:
         metrics = super().compute_metrics(x, y, y_pred, sample_weight)
-        return metrics | {f"output_{name}": output for name, output in y_pred.items()}
+        # Gathered, because Keras reports the mean over devices of what each one returns.
+        return metrics | {f"output_{name}": gather(output) for name, output in y_pred.items()}
 
 
 def _build_losses_and_metrics(model: keras.Model) -> None:

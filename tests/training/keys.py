@@ -103,7 +103,7 @@ def cache_of(*images: LabelledRadiograph, side: int = SIDE) -> PreparedImages:
 
 def outputs_of(side: int, heads=("mask", "image")) -> dict[str, tuple[int, ...]]:
     """The shapes of outputs whose maps have so many pixels on a side."""
-    shapes = {"mask": (side, side, 2), "image": (1,), "edges": (side, side, 4)}
+    shapes = {"mask": (side, side, 2), "image": (1,), "edges": (side, side, 4), "count": (2,)}
     return {head: shapes[head] for head in heads}
 
 

@@ -7,8 +7,7 @@ import pytest
 from lungbox.architecture.ensemble import average
 from lungbox.evaluation.predictions import to_uint8
 from lungbox.radiograph import resize_area
-from lungbox.training.loop import ValidationScorer
-from lungbox.training.validation import Score
+from lungbox.training.validation import Score, ValidationScorer
 from lungbox.weights.formats.safetensors import load_weights
 from tests.training.keys import cache_of, labelled, scoring_of, trainee_of
 from tests.training.runs import train, written

@@ -51,6 +51,32 @@ print(json.dumps([count, recorder.losses]))
 """
 
 
+# A run, and the same interrupted in its second epoch and resumed, on two devices.
+RESUMED = """
+import json, sys
+from pathlib import Path
+import tensorflow as tf
+(processor,) = tf.config.list_physical_devices("CPU")
+two = [tf.config.LogicalDeviceConfiguration()] * 2
+tf.config.set_logical_device_configuration(processor, two)
+tf.config.experimental.enable_op_determinism()
+from tests.training.runs import Recorder, train
+from tests.training.small import registered
+folder, losses = Path(sys.argv[1]), []
+changes = ["devices=all", "data={ samples_per_epoch = 20 }", "augmentation.enabled=true",
+           "stages=[{ epochs = 2, image_size = 32 }]"]
+with registered():
+    for name, stop_after in (("whole", 9), ("stopped", 1), ("stopped", 9)):
+        recorder = Recorder(stop_after)
+        try:
+            train(folder, name, *changes, progress=recorder)
+        except KeyboardInterrupt:
+            continue
+        losses.append(recorder.losses)
+print(json.dumps(losses))
+"""
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     # Folds 1-4 hold 13 images: the last batch has one.
@@ -58,6 +84,10 @@ def folder(tmp_path_factory):
 
 
 def losses(backend, devices, folder):
+    return printed(RUN, backend, devices, folder, backend=backend)
+
+
+def printed(code, *arguments, backend="tensorflow"):
     environment = os.environ | {
         "KERAS_BACKEND": backend,
         "JAX_PLATFORMS": "cpu",
@@ -65,7 +95,7 @@ def losses(backend, devices, folder):
         "PYTHONPATH": str(ROOT),
     }
     done = subprocess.run(
-        [sys.executable, "-c", RUN, backend, devices, folder],
+        [sys.executable, "-c", code, *arguments],
         capture_output=True,
         text=True,
         timeout=280,
@@ -86,6 +116,14 @@ def test_two_devices_follow_one(folder, backend):
     tolerance = 1e-5 if backend == "jax" else 0.3
     assert shared == pytest.approx(alone, abs=tolerance)
     assert shared[-1] < shared[0]
+
+
+@pytest.mark.slow
+def test_a_resumed_run_on_two_devices_continues_the_uninterrupted_one(folder):
+    """So its second epoch has the same batches in the same order, however far Keras reads ahead."""
+    whole, resumed = printed(RESUMED, folder)
+    assert len(whole) == 2 * 5
+    assert resumed == pytest.approx(whole[5:], abs=1e-6)
 
 
 @pytest.mark.slow

@@ -6,10 +6,9 @@ from rich.console import Console
 
 from lungbox.datasets import load
 from lungbox.radiograph import prepare, read
-from lungbox.training import run
-from lungbox.training.loop import ValidationScorer
 from lungbox.training.recipe import Recipe
-from lungbox.training.validation import Score
+from lungbox.training.run import run
+from lungbox.training.validation import Score, ValidationScorer
 from lungbox.weights.formats.safetensors import load_weights
 from lungbox.weights.manifest import load_manifest
 from tests.training import test_keys_augmentation, test_keys_data, test_keys_loss
