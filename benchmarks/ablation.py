@@ -72,11 +72,12 @@ def main() -> None:
 
 
 def _runs(data: Path, folder: Path, console: Console) -> Iterator[tuple[str, ScoredPredictions]]:
-    from lungbox.training.run import TrainRequest, run
+    from lungbox.training.recipe import TrainingConfig
+    from lungbox.training.run import run
 
     for place, (name, changes) in enumerate(WITHOUT.items()):
         named = (f"name=ablation-{place}", *SHORT, *changes)
-        entered = run(TrainRequest(RECIPE, data, folder / str(place), named), console)
+        entered = run(TrainingConfig(RECIPE, data, folder / str(place), named), console)
         subject = EvaluationConfig(data, 0, entered)
         images = challenge_images(subject.images())
         maps = predict_with_progress(images, subject.start(console), console)
