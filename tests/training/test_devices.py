@@ -102,18 +102,13 @@ def on_two_processors(code, folder):
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def on_jax(folder, other_backend):
-    return [other_backend.call(losses, devices, folder) for devices in ("one", "all")]
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("backend", ["jax", "tensorflow"])
 def test_two_devices_follow_one(folder, backend, other_backend):
-    found = (
-        on_jax(folder, other_backend)
-        if backend == "jax"
-        else on_two_processors(TWO_PROCESSORS, folder)
-    )
+    if backend == "jax":
+        found = [other_backend.call(losses, devices, folder) for devices in ("one", "all")]
+    else:
+        found = on_two_processors(TWO_PROCESSORS, folder)
     (one, alone), (two, shared) = found
     assert (one, two) == (1, 2)
     assert len(alone) == len(shared) == 3 * 4
