@@ -344,14 +344,7 @@ class Printed(TrainingProgress):
         print("step", flush=True)
     def epoch(self, epoch):
         print("epoch", flush=True)
-<<<<<<< HEAD
-folder, name = Path(sys.argv[1]), sys.argv[2]
-config = TrainingConfig(folder / "recipe.toml", folder / "data", folder / name, folder / "cache",
-          ["options={ dropout = 0.3 }", "validation={ fold = 0, every = 1 }"])
-from tests.small import registered
-=======
 changes = ["options={ dropout = 0.3 }", "validation={ fold = 0, every = 1 }"]
->>>>>>> helper-h5
 with registered():
     train(Path(sys.argv[1]), sys.argv[2], *changes, progress=Printed())
 """
