@@ -71,6 +71,7 @@ def test_a_table_without_header(tmp_path, content):
         ("\ufeffid,x\nMüller,1\n", "t.csv"),
         (gzip.compress("id,x\r\nMüller,1\r\n".encode()), "t.csv.gz"),
     ],
+    ids=["mark", "gzip"],
 )
 def test_byte_order_marks_and_gzip(tmp_path, content, name):
     table = read_table(write(tmp_path, content, name))

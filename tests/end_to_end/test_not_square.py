@@ -263,7 +263,7 @@ def test_what_is_evaluated_has_the_same_boxes(home, files, tmp_path):
     config, point, _ = open_ensemble("both", 2, precision="float32")
     maps = predict_dataset(Dataset(tuple(images)), start("openvino", config), tmp_path)
     for row, image in enumerate(images):
-        boxes, _ = maps.boxes(row, point)
+        boxes, *_ = maps.boxes(row, point)
         assert boxes.tolist() == image.boxes.tolist()
 
 

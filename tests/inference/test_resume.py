@@ -182,8 +182,8 @@ def test_two_runs_in_one_folder(tmp_path):
 
 def test_another_process_is_kept_out_until_this_one_dies(tmp_path):
     program = (
-        "import sys; from pathlib import Path; from lungbox.inference.resume import Journal\n"
-        "with Journal(Path(sys.argv[1]), {}):\n"
+        "import sys; from pathlib import Path; from lungbox.inference.resume import ResumeLog\n"
+        "with ResumeLog(Path(sys.argv[1]), {}):\n"
         "    print('in', flush=True); sys.stdin.read()"
     )
     command = [sys.executable, "-c", program, str(tmp_path)]
@@ -204,13 +204,13 @@ def test_another_process_is_kept_out_until_this_one_dies(tmp_path):
 _ENTERING = """
 import os, sys, time
 from pathlib import Path
-from lungbox.inference.resume import BusyError, Journal
+from lungbox.inference.resume import BusyError, ResumeLog
 folder, inside = Path(sys.argv[1]), Path(sys.argv[2])
 sys.stdin.readline()  # all begin together
 entered = overlaps = 0
 while entered < 100:
     try:
-        with Journal(folder, {}):
+        with ResumeLog(folder, {}):
             entered += 1
             try:
                 os.close(os.open(inside, os.O_CREAT | os.O_EXCL))

@@ -19,9 +19,9 @@ from lungbox.engines import (
     Int8,
     Member,
     describe_precision,
-    precision,
     start,
 )
+from lungbox.engines import openvino as openvino_engine
 from lungbox.engines.openvino import converted, openvino
 from lungbox.errors import LungboxError
 from lungbox.inference.predictor import load, open_ensemble
@@ -100,7 +100,7 @@ def change(entered, home):
 def vnni(tmp_path, monkeypatch):
     """A processor that adds up products of 8-bit integers exactly, and multiplies bfloat16."""
     cpu = tmp_path / "cpuinfo"
-    monkeypatch.setattr(precision, "_CPU", cpu)
+    monkeypatch.setattr(openvino_engine, "_CPU_INFO", cpu)
 
     def write(instructions):
         cpu.write_text(f"flags\t\t: fpu avx512_bf16 {instructions}\n")
@@ -210,7 +210,7 @@ def test_engines_take_it_when_they_are_asked(entered):
     assert np.abs(ours.masks - theirs.masks).max() > 0
     pairs = zip(ours.masks[..., 1], theirs.masks[..., 1], strict=True)
     assert np.mean([agreement(one, other) for one, other in pairs]) > 0.8
-    with pytest.raises(EngineError, match="8-bit integers run in OpenVINO alone"):
+    with pytest.raises(EngineError, match="INT8 models run in OpenVINO only"):
         start("keras", config)
 
 
@@ -233,7 +233,7 @@ def test_auto_takes_the_fastest_that_passed(entered, change, vnni, int8, bfloat1
     checked = PrecisionCheck(metric_change=0.0, same_count=1.0, images=364)
     change(int8=passing(entered.int8, **int8), bfloat16=passing(checked, **bfloat16))
     config, *_ = open_ensemble("tiny", 4)
-    assert precision.fastest(config.precisions) == expected
+    assert openvino_engine.fastest(config.precisions) == expected
 
 
 @pytest.mark.parametrize(
@@ -319,7 +319,7 @@ def test_it_is_carried_along_by_that_ensemble(entered, capfd, tmp_path, monkeypa
 
 def test_a_detector_says_it(entered):
     detector = load("tiny", "openvino", precision="float32")
-    assert detector.describe_precision == "Computed in float32 by OpenVINO."
+    assert detector.precision_note == "Computed in float32 by OpenVINO."
 
 
 def test_the_default_with_another_gate_keeps_the_shipped_network(vnni, own_home):
@@ -335,9 +335,9 @@ def test_everything_that_is_computed_decides_the_key(entered):
     config, *_ = open_ensemble("tiny", 4)
     (member,) = config.members
 
-    def of(share: float = 1.0, **facts: object) -> EngineConfig:
-        weights = member.weights.model_copy(update=facts)
-        return replace(config, members=(Member("tiny", weights, member.path, share),))
+    def of(weight: float = 1.0, **changes: object) -> EngineConfig:
+        weights = member.weights.model_copy(update=changes)
+        return replace(config, members=(Member("tiny", weights, member.path, weight),))
 
     same = [replace(config, batch_size=1), replace(config, ensemble="other"), of()]
     assert {one.key for one in same} == {config.key}
@@ -417,7 +417,7 @@ def test_why_nothing_faster_is_said_of_what_nobody_has_checked(entered):
 def test_an_ensemble_nobody_has_quantised(entered):
     register_ensemble("twin", Ensemble(members=("tiny", "tiny"), min_area=0.0))
     assert open_ensemble("twin", 1)[0].precisions == ("float32",)
-    with pytest.raises(LungboxError, match="twin as it is now is not there in 8-bit integers"):
+    with pytest.raises(LungboxError, match="twin as it is now has no INT8 model"):
         open_ensemble("twin", 1, precision="int8")
 
 

@@ -277,7 +277,9 @@ def test_a_file_object_that_fails():
         read(Broken())
 
 
-@pytest.mark.parametrize("source", [None, 3, [1, 2], io.StringIO("text")], ids=str)
+@pytest.mark.parametrize(
+    "source", [None, 3, [1, 2], io.StringIO("text")], ids=["none", "number", "list", "text"]
+)
 def test_what_is_no_source(source):
     for look in (read, size, read_metadata):
         with pytest.raises(TypeError):
