@@ -218,8 +218,10 @@ def test_an_interrupted_read_leaves_no_answer_to_the_next_file(tmp_path, times):
         interrupter = threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT))
         with pytest.raises(KeyboardInterrupt):  # noqa: PT012
             interrupter.start()  # here, for it may come early
-            read(second)
-        interrupter.join()
+            try:
+                read(second)
+            finally:
+                interrupter.join()  # and not late, outside
         with suppress(ProcessLookupError):
             os.kill(process.pid, signal.SIGCONT)
         for path, pixels in files.items():
