@@ -27,8 +27,8 @@ def show(console: Console) -> None:
     table = narrow_table()
     for column in COLUMNS:
         table.add_column(column, overflow="fold")
-    for column in table.columns[2:4]:
-        column.justify, column.no_wrap = "right", True
+    for figures in table.columns[2:4]:
+        figures.justify, figures.no_wrap = "right", True
     for name in architecture.names():
         with console.status(f"building {name}"):
             table.add_row(*row(name))
