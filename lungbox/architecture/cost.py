@@ -24,7 +24,13 @@ def macs(model: keras.Model) -> int:
 
 
 def gflops(model: keras.Model) -> float:
-    """Floating-point operations for one image in 1e9, two for each multiply-accumulate."""
+    """Floating-point operations for one image in 1e9, two for each multiply-accumulate.
+
+    Example:
+        >>> inputs = keras.Input((100, 50, 3))
+        >>> gflops(keras.Model(inputs, layers.Conv2D(8, 1)(inputs)))  # 2 * 100 * 50 * 3 * 8 / 1e9
+        0.00024
+    """
     return 2 * macs(model) / 1e9
 
 

@@ -134,6 +134,10 @@ def build(name: str, image_size: int | None = None, **options: object) -> keras.
     Raises:
         NetworkError: no network has this name, the size is not a multiple of the network's, or
             the outputs do not fit its kind.
+
+    Example:
+        >>> build("unet_lite0", image_size=64).output["mask"].shape
+        (None, 16, 16, 2)
     """
     entry = describe(name)
     size = entry.image_size if image_size is None else image_size
@@ -157,8 +161,9 @@ def check_outputs(entry: Network, model: keras.Model) -> None:
     expected = _expected(entry, model.input_shape[1], found.get("boxes", ()))
     if found != expected:
         raise NetworkError(
-            f"{entry.name} is a {entry.kind} network of {len(entry.class_names)} classes: its "
-            f"outputs must be {_listed(expected)}, not {_listed(found) or 'without names'}"
+            f"{entry.name}, registered as a {entry.kind} network for "
+            f"{', '.join(entry.class_names)}, must have the outputs {_listed(expected)}, not "
+            f"{_listed(found) or 'outputs without names'}"
         )
 
 

@@ -81,14 +81,15 @@ def test_networks_of_every_kind_are_built():
         ("detects", {"image": True}, r"scores \(B, 6, 2\), not .*, image \(B, 1\)"),
         ("classifies", {"classes": 1}, r"classes \(B, 2\), image .* not classes \(B, 1\)"),
         ("classifies", {"image": 2}, r"not classes \(B, 2\), image \(B, 2\)"),
-        ("classifies", {"named": False}, "not without names"),
+        ("classifies", {"named": False}, "not outputs without names"),
     ],
 )
 def test_outputs_that_do_not_fit_the_kind(name, options, sentence):
     with pytest.raises(NetworkError, match=sentence) as error:
         architecture.build(name, **options)
     kind = architecture.describe(name).kind
-    assert str(error.value).startswith(f"{name} is a {kind} network of 2 classes: its outputs must")
+    registered_as = f"{name}, registered as a {kind} network for lung opacity, nodule, must have"
+    assert str(error.value).startswith(registered_as)
 
 
 @pytest.mark.parametrize(
