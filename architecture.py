@@ -1,4 +1,4 @@
-"""The networks, by name: python architecture.py prints them.
+"""The networks by name; python architecture.py [NAME] prints them.
 
 from architecture import build
 network = build("unet_lite0")
@@ -11,7 +11,7 @@ from lungbox.cli.main import main
 
 
 def __getattr__(name: str) -> Any:
-    # Keras is imported when a network is asked for, and not before.
+    # Keras is imported when a network is requested, and not before.
     from lungbox import architecture
 
     return getattr(architecture, name)

@@ -36,8 +36,13 @@ def registered(*builds):
     known = dict(registry._NETWORKS)
     ours = (two_convolutions, only_a_mask, like_the_reference)
     for build in builds or ours:
-        reference = build is like_the_reference
-        registry.network(encoder="none", stride=4, image_size=64, reference=reference)(build)
+        reference, head = (
+            build is like_the_reference,
+            build not in (only_a_mask, like_the_reference),
+        )
+        registry.network(
+            encoder="none", stride=4, image_size=64, image_head=head, reference=reference
+        )(build)
     try:
         yield
     finally:

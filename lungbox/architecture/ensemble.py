@@ -1,4 +1,4 @@
-"""Several networks combined into one: masks and scores averaged, boxes side by side."""
+"""Ensembles: several networks as one, their masks and scores averaged, their boxes kept apart."""
 
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
@@ -16,22 +16,21 @@ def average(
     keep_members: bool = False,
     gates: Collection[int] = (),
 ) -> keras.Model:
-    """Combine networks of any kind into one, its outputs named.
+    """Combine networks of any kind into one with named outputs.
 
     Args:
-        members: networks of `(B, S, S, 1)` gray 0-255 and their weights, which sum to 1. Their
-            input sizes may differ: the ensemble takes the largest, and the others are computed
-            from the image resized to theirs.
-        keep_members: whether the masks of the segmentation networks are an output, too.
-        gates: places of the members whose image scores are averaged; all where empty.
+        members: networks of `(B, S, S, 1)` gray 0-255 and their weights, which sum to 1. The
+            ensemble's input size is the largest of theirs; the image is downsampled for others.
+        keep_members: whether each segmentation network's own mask is also an output.
+        gates: indices of the members whose image scores are averaged; all where empty.
 
     Returns:
-        A network of `(B, S, S, 1)`, S the largest of its members' sizes. Its outputs: `image`
-        `(B, 1)`, the weighted mean of image scores; `mask` `(B, h, w, 1 + C)`, the weighted mean
-        of the segmentation networks' masks, h and w the largest of theirs, and with
-        `keep_members` also `members` `(B, M, h, w, 1 + C)`; `boxes_I` `(B, K, 4)` and `scores_I`
-        `(B, K, C)` of each detection network, I its place among the members; `classes` `(B, L)`,
-        the weighted mean of the classification networks.
+        A network of `(B, S, S, 1)` with the outputs `image` `(B, 1)`, the weighted mean of image
+        scores; `mask` `(B, h, w, 1 + C)`, the weighted mean of the segmentation networks' masks
+        at the largest of their sizes, and with `keep_members` also `members`
+        `(B, M, h, w, 1 + C)`; `boxes_I` `(B, K, 4)` and `scores_I` `(B, K, C)` of each detection
+        network, I its index among the members; `classes` `(B, L)`, the weighted mean of the
+        classification networks.
     """
     # 1. Input
     side = max(model.input_shape[1] for model, _ in members)
@@ -65,7 +64,7 @@ def average(
 
 
 def _image_score(output: dict[str, KerasTensor], index: int) -> KerasTensor:
-    """A network's own image score; where it has no image head, that of its boxes or mask."""
+    """The output of the image head; without one, a score from the mask or the boxes."""
     if "image" in output:
         return output["image"]
     if "mask" in output:
@@ -74,8 +73,8 @@ def _image_score(output: dict[str, KerasTensor], index: int) -> KerasTensor:
 
 
 def _member(model: keras.Model, index: int) -> keras.Model:
-    """The same layers under a name of their own, for members' names have to differ; the caller's
-    network keeps its own, which is written into its weight files."""
+    """The same layers under a unique name, as the names of layers must differ; the member itself
+    keeps its name, which is written into its weight files."""
     return keras.Model(model.input, model.output, name=f"member{index}_{model.name}")
 
 
@@ -89,11 +88,11 @@ def _smaller(images: KerasTensor, side: int, index: int) -> KerasTensor:
 
 
 class AreaAverages(layers.Layer):
-    """`(B, N, N, 1)` to `(B, side, side, 1)`, each pixel the mean of the square it covers, which
-    `radiograph.resize_area` makes as well.
+    """Downsampling by area averages: `(B, N, N, 1)` to `(B, side, side, 1)`, as
+    `radiograph.resize_area`.
 
-    As two products of matrices, for Keras has no such layer, and its antialiased `Resizing` is an
-    operation of TensorFlow's that no converter knows.
+    It is two matrix products, because Keras has no such layer, and converters do not support the
+    operation of its antialiased `Resizing`.
     """
 
     def __init__(self, side: int, **kwargs: Any) -> None:
@@ -110,7 +109,7 @@ class AreaAverages(layers.Layer):
 
 
 def _area_weights(old: int, new: int) -> NDArray[np.float32]:
-    """`(new, old)`: how much of each new pixel each old one covers; rows sum to 1."""
+    """`(new, old)`: the share of each new pixel that each old one covers; rows sum to 1."""
     edges = np.arange(new + 1) * (old / new)
     pixels = np.arange(old)
     starts = np.maximum(edges[:-1, None], pixels)
@@ -127,7 +126,7 @@ def _larger(mask: KerasTensor, side: int, index: int) -> KerasTensor:
 def _weighted_mean(
     values: Mapping[int, KerasTensor], weights: Sequence[float], name: str
 ) -> KerasTensor:
-    """The weighted mean over some of the members, by their place; their weights then sum to 1."""
+    """The weighted mean over some of the members, by index, their weights normalized."""
     total = 1.0 if len(values) == len(weights) else sum(weights[index] for index in values)
     parts = [
         layers.Rescaling(weights[index] / total, name=f"{name}_share{index}", dtype="float32")(

@@ -1,4 +1,4 @@
-"""`python -m lungbox export`: an ensemble as a file that other programs run."""
+"""`python -m lungbox export`: an ensemble as a file for other programs."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -11,28 +11,29 @@ from lungbox.errors import LungboxError
 
 
 def export(
-    name: Annotated[str, typer.Argument(help="An ensemble, a name in the manifest.")],
+    name: Annotated[str, typer.Argument(help="Name of an ensemble in the manifest.")],
     form: Annotated[
         Literal["onnx", "openvino", "savedmodel", "litert"],
-        typer.Option("--format", help="What to write."),
+        typer.Option("--format", help="Output format."),
     ],
     output: Annotated[
         Path | None,
-        typer.Option(help="The file or folder to make; named after the ensemble by default."),
+        typer.Option(help="New file or folder; named after the ensemble by default."),
     ] = None,
     batch_size: Annotated[
-        str, typer.Option(help="Images in one batch: a number, or dynamic for any number.")
+        str, typer.Option(help="Images per batch: a number, or dynamic for any.")
     ] = "dynamic",
 ) -> None:
-    """Write an ensemble as one file for other programs, checked against Keras."""
+    """Export an ensemble to ONNX, OpenVINO, SavedModel or LiteRT, verified against Keras."""
     from lungbox.export import export as export_one
 
     batch = _batch(batch_size)
     with download_progress(console) as watch:
-        made = export_one(name, form, output, batch, watch)
+        result = export_one(name, form, output, batch, watch)
     console.print(
-        f"{made.path} ({made.bytes / 1e6:.1f} MB) and {made.metadata.name}; on {made.images} "
-        f"radiographs its boxes are Keras's, its probabilities within {made.difference:.1g}.",
+        f"Wrote {result.path} ({result.bytes / 1e6:.1f} MB) and {result.metadata.name}; on "
+        f"{result.images} radiographs its boxes equal Keras', its probabilities to "
+        f"{result.difference:.1g}.",
         markup=False,
     )
 
@@ -43,4 +44,4 @@ def _batch(text: str) -> int | None:
     try:
         return int(text)
     except ValueError:
-        raise LungboxError(f"--batch-size {text}: give a number, or dynamic") from None
+        raise LungboxError(f"--batch-size {text}: use a number, or dynamic") from None

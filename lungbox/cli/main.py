@@ -318,9 +318,9 @@ def score(
 
 @app.command()
 def networks(
-    name: Annotated[str | None, typer.Argument(help="One network, part by part.")] = None,
+    name: Annotated[str | None, typer.Argument(help="A network, to print its layers.")] = None,
 ) -> None:
-    """List the networks that can be trained and run, or show one of them."""
+    """List the networks that can be trained and run, or the layers of one."""
     from lungbox.cli import networks as network_table
 
     console = Console(highlight=False)

@@ -7,7 +7,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from lungbox.cli.common import console
+from lungbox.cli.common import console, narrow_table, widen
 from lungbox.common.progress import download_progress
 from lungbox.errors import LungboxError
 
@@ -25,7 +25,6 @@ Names = Annotated[list[str] | None, typer.Argument(help="Ensembles or weights; a
 @app.command("list")
 def list_() -> None:
     """List every known ensemble and weight file, and whether it is on this machine."""
-    from lungbox.cli.networks import narrow_table, widen
     from lungbox.weights.collection import statuses
     from lungbox.weights.manifest import Weights, load_manifest
 

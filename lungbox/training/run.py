@@ -127,8 +127,11 @@ def _register(recipe: Recipe, config: TrainingConfig, path: Path) -> str:
     folds = set(recipe.data.folds)
     if recipe.distillation:
         folds |= training_folds_of(recipe.distillation.teacher)
+    network = architecture.describe(recipe.architecture)
     weights = Weights(
-        architecture=recipe.architecture,
+        architecture=network.name,
+        kind=network.kind,
+        class_names=network.class_names,
         image_size=_image_size(recipe, path.parent),
         sha256=digest,
         bytes=path.stat().st_size,

@@ -317,4 +317,11 @@ def _new_entry(
             f"--image-size {size}: the side is a multiple of {network.multiple} pixels, and at "
             f"least {network.multiple}"
         )
-    return Weights(architecture=architecture, image_size=size, format=form, folds=folds)
+    return Weights(
+        architecture=architecture,
+        image_size=size,
+        format=form,
+        folds=folds,
+        kind=network.kind,
+        class_names=network.class_names,
+    )

@@ -52,11 +52,13 @@ def test_the_image_score_sees_features_the_most_certain_region_and_the_extent():
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
-@pytest.mark.parametrize(("activation", "sums"), [("softmax", 1), ("sigmoid", None)])
-def test_the_masks_channels(activation, sums):
+@pytest.mark.parametrize("classes", [1, 3])
+@pytest.mark.parametrize("activation", ["softmax", "sigmoid"])
+def test_the_masks_channels(activation, classes):
     x = np.random.default_rng(2).normal(0, 1, (1, HEIGHT, WIDTH, 3)).astype(np.float32)
     inputs = keras.Input((HEIGHT, WIDTH, 3))
-    model, found = run(inputs, heads.mask(inputs, activation), x)
+    model, found = run(inputs, heads.mask(inputs, activation, classes), x)
+    assert found.shape == (1, HEIGHT, WIDTH, 1 + classes)
     kernel, bias = model.get_layer("mask_logits").get_weights()
     logits = x @ kernel[0, 0] + bias
     if activation == "softmax":

@@ -52,8 +52,16 @@ def a_classification_network(image_size: int = SIDE) -> keras.Model:
 @contextmanager
 def registered():
     builders = (a_segmentation_network, a_detection_network, a_classification_network)
-    for builder in builders:
-        network(encoder="none", stride=4, image_size=SIDE)(builder)
+    for kind, builder in zip(KINDS, builders, strict=True):
+        classification = kind == "classification"
+        network(
+            encoder="none",
+            image_size=SIDE,
+            kind=kind,
+            class_names=LABELS if classification else CLASSES,
+            stride=4 if kind == "segmentation" else None,
+            image_head=classification,
+        )(builder)
     try:
         yield
     finally:
@@ -113,9 +121,13 @@ def test_members_of_every_kind_side_by_side(members, images, engine):
     assert found.classes == pytest.approx(expected["classification"]["classes"], abs=1e-5)
     opacity = expected["segmentation"]["mask"]
     # 0.5 % of 64 mask pixels is one.
-    top = opacity[..., 1:].max(axis=(1, 2, 3)) if opacity.shape[-1] == 2 else None
-    if top is not None:
-        assert top.shape == (3,)
+    own = (
+        opacity[..., 1:].max(axis=(1, 2, 3)),
+        expected["detection"]["scores"].max(axis=(1, 2)),
+        expected["classification"]["image"][:, 0],
+    )
+    assert found.scores == pytest.approx(np.dot((0.375, 0.25, 0.375), own), abs=1e-5)
+    assert (opacity[..., 2] > opacity[..., 1]).any()
     config = replace(config, gates=("classification",))
     gated = start(engine, config).predict(images)
     image = expected["classification"]["image"][:, 0]

@@ -1,4 +1,4 @@
-"""`lungbox export`: files that other runtimes run, and what is refused."""
+"""`lungbox export`: files that other runtimes run, and what is rejected."""
 
 import json
 import re
@@ -77,8 +77,8 @@ def exported(request, home, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def keras_says():
-    """What Keras says of one batch of the ensemble `two`, mirrored or not."""
+def keras_engine():
+    """The ensemble `two` in Keras, without test-time augmentation."""
     config, *_ = open_ensemble("two", 5)
     return start("keras", replace(config, flip=False))
 
@@ -87,13 +87,13 @@ def chests(count, side):
     return np.stack([draw(side, i % 3, np.random.default_rng(i)).pixels for i in range(count)])
 
 
-def test_members_of_different_sizes_in_one_file(exported, keras_says):
+def test_members_of_different_sizes_in_one_file(exported, keras_engine):
     form, made = exported
     assert made.images == 8
     assert 0 <= made.difference <= 1e-4
     images = chests(5, LARGE)
-    found = Runner(form, keras_says.config, open_file(form, made.path), None).predict(images)
-    expected = keras_says.predict(images)
+    found = Runner(form, keras_engine.config, open_file(form, made.path), None).predict(images)
+    expected = keras_engine.predict(images)
     assert np.abs(found.masks - expected.masks).max() < 1e-4
     assert np.abs(found.scores - expected.scores).max() < 1e-4
     assert np.ptp(expected.masks) > 0.3  # or equality would say nothing
@@ -102,7 +102,7 @@ def test_members_of_different_sizes_in_one_file(exported, keras_says):
     )
 
 
-def test_the_documents_snippet_runs_the_file(exported, keras_says, monkeypatch):
+def test_the_documents_snippet_runs_the_file(exported, keras_engine, monkeypatch):
     form, made = exported
     monkeypatch.chdir(made.path.parent)
     pixels = draw(200, 2, np.random.default_rng(0)).pixels[:, :180].copy()
@@ -112,7 +112,7 @@ def test_the_documents_snippet_runs_the_file(exported, keras_says, monkeypatch):
         assert "import lungbox" not in SNIPPETS[name]
         assert "from lungbox" not in SNIPPETS[name]
         exec(SNIPPETS[name].replace("256)", f"{LARGE})"), known)
-    expected = keras_says.predict(prepare(pixels, LARGE)[None])
+    expected = keras_engine.predict(prepare(pixels, LARGE)[None])
     assert np.abs(known["mask"] - expected.masks).max() < 1e-4
     assert np.abs(known["image"][:, 0] - expected.scores).max() < 1e-4
     assert known["metadata"] == json.loads(made.metadata.read_text())
@@ -120,26 +120,26 @@ def test_the_documents_snippet_runs_the_file(exported, keras_says, monkeypatch):
     _, point, _ = open_ensemble("two", 1)
     boxes = decide(expected.image(0), (180, 200), point).boxes
     assert len(boxes) > 0
-    assert verification.same(known["boxes"], boxes)
+    assert verification.same_boxes(known["boxes"], boxes)
     (made.path.parent / "radiograph.png").unlink()
 
 
-def test_what_the_metadata_says(exported, home):
+def test_the_metadata(exported, home):
     _, made = exported
-    said = json.loads(made.metadata.read_text())
-    assert said["name"] == "two"
-    assert said["input"]["shape"] == [None, LARGE, LARGE, 1]
-    assert said["labels"] == ["background", "lung opacity"]
-    assert said["preparation"]["name"] == "equalised"
-    assert said["preparation"]["image_size"] == LARGE
-    point = dict(said["operating_point"])
+    metadata = json.loads(made.metadata.read_text())
+    assert metadata["name"] == "two"
+    assert metadata["input"]["shape"] == [None, LARGE, LARGE, 1]
+    assert metadata["labels"] == ["background", "lung opacity"]
+    assert metadata["preparation"]["name"] == "equalised"
+    assert metadata["preparation"]["image_size"] == LARGE
+    point = dict(metadata["operating_point"])
     assert point.pop("flip") is True
     assert OperatingPoint(**point) == open_ensemble("two", 1)[1]
-    first, second = said["members"]
+    first, second = metadata["members"]
     assert (first["weights"], first["share"], first["image_size"]) == ("tiny", 0.25, SIDE)
     assert second["sha256"] == sha256(home / "two.safetensors")
     assert (second["licence"], second["trained_on"]) == ("none at all", "nothing")
-    assert "Not a medical device" in said["use"]
+    assert "Not a medical device" in metadata["use"]
 
 
 @pytest.mark.parametrize("shape", [(300, 200), (50, 200), (200, 50), (40, 30), (64, 64)])
@@ -161,7 +161,7 @@ def test_a_fixed_batch_through_the_command(tmp_path):
     session = onnxruntime.InferenceSession(str(output), providers=["CPUExecutionProvider"])
     assert session.get_inputs()[0].shape == [3, SIDE, SIDE, 1]
     assert json.loads((tmp_path / "new/tiny.onnx.json").read_text())["input"]["shape"][0] == 3
-    with pytest.raises(ExportError, match="is there already"):
+    with pytest.raises(ExportError, match="exists already"):
         export("tiny", "onnx", output)
 
 
@@ -179,9 +179,9 @@ def test_bad_requests(tmp_path, monkeypatch):
     with pytest.raises(LungboxError, match="no ensemble is called tini; did you mean tiny"):
         export("tini", "onnx", tmp_path / "x")
     done = run("tiny", "--format", "onnx", "--batch-size", "x")
-    assert "give a number, or dynamic" in str(done.exception)
+    assert "use a number, or dynamic" in str(done.exception)
     monkeypatch.setattr("lungbox.export.types.find_spec", lambda name: name != "tf2onnx" or None)
-    with pytest.raises(LungboxError, match=r"ONNX needs tf2onnx, .* install 'lungbox\[export\]'"):
+    with pytest.raises(LungboxError, match=r"ONNX needs tf2onnx: pip install 'lungbox\[export\]'"):
         export("tiny", "onnx", tmp_path / "x")
     assert not list(tmp_path.iterdir())
 
@@ -189,7 +189,7 @@ def test_bad_requests(tmp_path, monkeypatch):
 @pytest.mark.parametrize("form", ["onnx", "openvino", "litert"])
 def test_other_formats_than_savedmodel_are_refused_from_jax(form, tmp_path, monkeypatch):
     monkeypatch.setattr("keras.backend.backend", lambda: "jax")
-    with pytest.raises(ExportError, match="Keras runs on jax here"):
+    with pytest.raises(ExportError, match="Keras runs on jax"):
         export("tiny", form, tmp_path / "x")
     assert not list(tmp_path.iterdir())
 
@@ -199,7 +199,7 @@ def test_other_formats_than_savedmodel_are_refused_from_jax(form, tmp_path, monk
     [
         (lambda found: {**found, "mask": found["mask"] + 2e-4}, "masks that differ .* by 0.0002"),
         (lambda found: {**found, "mask": found["mask"] * np.nan}, "masks that differ .* by nan"),
-        (lambda found: {**found, "image": found["image"] - 1e-3}, "image scores that differ"),
+        (lambda found: {**found, "image": found["image"] - 1e-3}, "predicts scores that differ"),
         (lambda found: {**found, "mask": found["mask"][:, 1:]}, "masks of shape"),
     ],
 )
@@ -227,7 +227,7 @@ def test_a_network_no_converter_knows_gets_a_sentence(tmp_path, monkeypatch):
 
     monkeypatch.setattr("lungbox.export.convert.write", fails)
     with pytest.raises(
-        ExportError, match=r"tiny cannot be written as LiteRT \(no such operation\)"
+        ExportError, match=r"tiny cannot be exported to LiteRT \(no such operation\)"
     ):
         export("tiny", "litert", tmp_path / "tiny.tflite")
     assert not list(tmp_path.iterdir())
@@ -239,18 +239,18 @@ def test_a_file_its_runtime_cannot_run_gets_a_sentence(tmp_path, monkeypatch):
 
     monkeypatch.setattr("lungbox.export.convert.write", lambda form, n, path, *_: path.touch())
     monkeypatch.setattr("lungbox.export.runtimes.open_file", lambda *_: breaks)
-    with pytest.raises(ExportError, match=r"tiny cannot be written as ONNX \(no kernel\)"):
+    with pytest.raises(ExportError, match=r"tiny cannot be exported to ONNX \(no kernel\)"):
         export("tiny", "onnx", tmp_path / "tiny.onnx")
     assert not list(tmp_path.iterdir())
 
 
-class _Says:
+class _Engine:
     def __init__(self, masks, scores):
         self.name, self.config = "it", EngineConfig("x", (), 1)
-        self.said = (masks, scores, None)
+        self.outputs = (masks, scores, None)
 
     def predict(self, images):
-        return BatchPrediction(*self.said)
+        return BatchPrediction(*self.outputs)
 
 
 def test_other_boxes_of_nearly_the_same_masks_are_refused():
@@ -261,11 +261,13 @@ def test_other_boxes_of_nearly_the_same_masks_are_refused():
     scores, images = np.zeros(1, np.float32), np.zeros((1, 8, 8), np.uint8)
     point = OperatingPoint(gate=0.9)
     same = verification.compare(
-        _Says(masks, scores), _Says(masks.copy(), scores), images, [(80, 80)], point
+        _Engine(masks, scores), _Engine(masks.copy(), scores), images, [(80, 80)], point
     )
     assert same == 0
-    with pytest.raises(ExportError, match=r"1 boxes that are not Keras's 1 on radiograph 1"):
-        verification.compare(_Says(masks, scores), _Says(other, scores), images, [(80, 80)], point)
+    with pytest.raises(ExportError, match=r"other boxes than Keras on radiograph 1 \(1 and 1\)"):
+        verification.compare(
+            _Engine(masks, scores), _Engine(other, scores), images, [(80, 80)], point
+        )
 
 
 def test_radiographs_are_real_ones_or_drawn(monkeypatch, tmp_path):

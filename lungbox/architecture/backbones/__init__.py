@@ -1,1 +1,1 @@
-"""Encoders: a light one of our own, and those of Keras Applications, tapped for a decoder."""
+"""Encoders: EfficientNet-Lite0, and networks of Keras Applications."""

@@ -1,9 +1,8 @@
-"""Encoders: from a gray radiograph to feature maps at falling resolution.
+"""EfficientNet-Lite0 as an encoder, and the features that every encoder returns.
 
-Each takes `(B, H, W, 1)` gray 0-255 and scales it as its ImageNet weights were trained, so that
-no scaling can be forgotten outside. A pretrained stem sees the gray image as three equal
-channels; as its kernel is linear, one kernel summed over the channels computes the same for a
-third of the work.
+Encoders take `(B, H, W, 1)` gray 0-255 and scale it as their ImageNet weights need it. For a gray
+image, a stem of one channel with its kernel summed over the colours is equivalent to three equal
+channels, at a third of the operations.
 """
 
 from dataclasses import dataclass
@@ -15,8 +14,8 @@ from lungbox.architecture.blocks import conv, depthwise
 
 @dataclass(frozen=True)
 class Features:
-    """What an encoder gives: `skips` shallow to deep, `bridge` the deepest map, and `pooled`, the
-    map that the classifier it was pretrained with would average."""
+    """Feature maps of an encoder: `skips` shallow to deep, `bridge` the deepest, and `pooled`, the
+    map that its ImageNet classifier averages."""
 
     skips: tuple[KerasTensor, ...]
     bridge: KerasTensor
@@ -51,13 +50,13 @@ def efficientnet_lite0(inputs: KerasTensor, drop_connect: float = 0.0) -> Featur
     """EfficientNet-Lite0 on `(B, H, W, 1)` gray, or `(B, H, W, 3)` colour, 0-255.
 
     Args:
-        inputs: the image. With three channels it is the published classifier's own body.
+        inputs: the image; with three channels the network is the published one.
         drop_connect: probability that the last residual branch is dropped during training,
             rising linearly from 0 at the first (Huang et al., 2016, "stochastic depth").
 
     Returns:
         Skips at strides 2, 4, 8 and 16 (16, 24, 40 and 112 channels), the bridge at stride 32
-        (320) and the 1,280 channels that are averaged for classification, at stride 32.
+        (320) and the 1,280 channels that the classifier averages, at stride 32.
     """
     # 0-255 to about -1..1 as the published weights expect: (x - 127) / 128.
     x = layers.Rescaling(1 / 128, offset=-127 / 128, name="encoder_scaling")(inputs)
@@ -80,7 +79,7 @@ def efficientnet_lite0(inputs: KerasTensor, drop_connect: float = 0.0) -> Featur
 def _inverted_residual(
     inputs: KerasTensor, stage: _Stage, stride: int, drop_rate: float, name: str
 ) -> KerasTensor:
-    """Expand, filter each channel, project; the input is added where the shapes allow it."""
+    """Expand, depthwise convolution, project; with the input added where shapes are equal."""
     channels = inputs.shape[-1]
     x = inputs
     if stage.expansion != 1:

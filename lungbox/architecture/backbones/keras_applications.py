@@ -1,4 +1,4 @@
-"""Encoders that `keras.applications` has: ResNet152, DenseNet121, VGG19."""
+"""Networks of `keras.applications` as encoders: ResNet152, DenseNet121, VGG19."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,11 +14,11 @@ Scaling = Literal["own", "symmetric"]
 
 @dataclass(frozen=True)
 class Taps:
-    """The layers of a `keras.applications` network that become features.
+    """The layers of a `keras.applications` network whose outputs are the features.
 
     Attributes:
-        skips: names of layers, shallow to deep; `IMAGE` is the scaled image itself.
-        bridge: name of the deepest layer; what is beyond it is cut off.
+        skips: names of layers, shallow to deep; `IMAGE` is the scaled image.
+        bridge: name of the deepest layer; later ones are removed.
     """
 
     skips: tuple[str, ...]
@@ -30,14 +30,14 @@ IMAGE = "image"
 
 @dataclass(frozen=True)
 class _Application:
-    """A network, and the means and deviations its ImageNet weights expect taken off 0-255."""
+    """A network, and the means and standard deviations of 0-255 images for its ImageNet weights."""
 
     build: Callable[..., keras.Model]
     means: tuple[float, float, float]
     deviations: tuple[float, float, float] = (1.0, 1.0, 1.0)
 
 
-# keras.applications calls these ways of scaling `caffe` and `torch`.
+# The preprocessing modes `caffe` and `torch` of keras.applications.
 _CAFFE = (103.939, 116.779, 123.68)
 _TORCH_MEANS = (0.485 * 255, 0.456 * 255, 0.406 * 255)
 _TORCH_DEVIATIONS = (0.229 * 255, 0.224 * 255, 0.225 * 255)
@@ -56,14 +56,14 @@ def application(
 ) -> Features:
     """A `keras.applications` network as an encoder of `(B, H, W, 1)` gray 0-255.
 
-    Its weights are random. Its layers keep their names, so that weights published for it find them.
+    Its weights are random. Its layers keep their names, so that published weights can be loaded.
 
     Args:
         name: `ResNet152`, `DenseNet121` or `VGG19`.
-        inputs: the image; each of the encoder's three channels sees it.
-        taps: which layers become features.
-        scaling: `own`, as its ImageNet weights were trained; `symmetric`, -1..1, as the reference
-            system feeds all of them.
+        inputs: the image, which becomes all three channels.
+        taps: the layers of the features.
+        scaling: `own`, that of its ImageNet weights; `symmetric`, -1..1, that of the reference
+            system for all networks.
     """
     known = _APPLICATIONS[name]
     image = _three_channels(inputs, known, scaling)
