@@ -1,5 +1,6 @@
 """Starting Keras without what its backend tells the world while it loads."""
 
+import ctypes
 import os
 import sys
 from collections.abc import Iterator
@@ -48,6 +49,26 @@ def silence_openvino() -> None:
     """
     if "openvino" not in sys.modules:
         sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+
+
+class _SignalStack(ctypes.Structure):
+    """`stack_t` of `sigaltstack(2)` on Linux."""
+
+    _fields_ = (("pointer", ctypes.c_void_p), ("flags", ctypes.c_int), ("size", ctypes.c_size_t))
+
+
+_SS_DISABLE = 2
+
+
+def use_thread_stack_for_signals() -> None:
+    """Remove the separate signal stack that OpenVINO sets for the calling thread (on Linux).
+
+    It has 20 KiB. On processors with AMX, whose registers are 11 KiB, it overflows when the dynamic
+    linker saves them for a second time, so that Ctrl-C ended in a segmentation fault.
+    """
+    if sys.platform == "linux":
+        disabled = _SignalStack(None, _SS_DISABLE, 0)
+        ctypes.CDLL(None).sigaltstack(ctypes.byref(disabled), None)
 
 
 def has_gpu() -> bool:

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import save
 
-from lungbox.common.backend import silence_openvino, start_keras
+from lungbox.common.backend import silence_openvino, start_keras, use_thread_stack_for_signals
 from lungbox.common.files import atomic_write
 from lungbox.common.paths import cache_folder
 from lungbox.engines.base import (
@@ -76,6 +76,17 @@ def obstacle(precision: Precision) -> str:
     return missing if flags else "processor features are detected on Linux only"
 
 
+def compile_model(network: openvino.Model | Path, hints: dict[str, str]) -> openvino.CompiledModel:
+    """Compile a model, or the file of one, for the CPU.
+
+    Raises:
+        RuntimeError: OpenVINO cannot run it.
+    """
+    compiled = openvino.Core().compile_model(network, "CPU", hints)
+    use_thread_stack_for_signals()
+    return compiled
+
+
 class OpenVinoEngine:
     """Runs an ensemble through OpenVINO on the CPU, in float32, bfloat16 or INT8."""
 
@@ -89,7 +100,7 @@ class OpenVinoEngine:
         hint = _HINTS[self.precision]
         hints = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": hint}
         try:
-            compiled = openvino.Core().compile_model(network, "CPU", hints)
+            compiled = compile_model(network, hints)
             self._request = compiled.create_infer_request()
             self._names = [output.any_name for output in compiled.outputs]
         except RuntimeError as error:

@@ -82,11 +82,11 @@ def _onnx(path: Path) -> Run:
 
 
 def _openvino(path: Path) -> Run:
-    from lungbox.engines.openvino import openvino
+    from lungbox.engines.openvino import compile_model
 
     # Without the hint OpenVINO computes in bfloat16 where the CPU supports it.
     hints = {"INFERENCE_PRECISION_HINT": "f32"}
-    compiled = openvino.Core().compile_model(path / NETWORK_XML, "CPU", hints)
+    compiled = compile_model(path / NETWORK_XML, hints)
 
     def run(images: NDArray[np.uint8]) -> dict[str, Any]:
         outputs = compiled({INPUT: images})

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lungbox.constants import OPACITY
-from lungbox.engines.openvino import openvino
+from lungbox.engines.openvino import compile_model, openvino
 
 # Of opacity maps with those of float32, the mean over the images; see `agreement`.
 MIN_AGREEMENT = 0.96
@@ -115,7 +115,7 @@ def agreement(ours: NDArray[np.float32], theirs: NDArray[np.float32]) -> float:
 def _maps(network: openvino.Model, images: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
     """The opacity map `(h, w)` of each image."""
     hints = {"INFERENCE_PRECISION_HINT": "f32"}
-    request = openvino.Core().compile_model(network, "CPU", hints).create_infer_request()
+    request = compile_model(network, hints).create_infer_request()
     found = []
     for image in images:
         request.infer({0: _as_input(image)})

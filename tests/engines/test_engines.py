@@ -1,5 +1,6 @@
 """Engines give the same answers, whatever the batch."""
 
+import ctypes
 import os
 import subprocess
 import sys
@@ -165,3 +166,12 @@ def test_without_openvino(members, monkeypatch):
     assert start("auto", config).name == "keras"
     with pytest.raises(EngineError, match="pip install openvino"):
         start("openvino", config)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="OpenVINO sets a signal stack on Linux only")
+def test_signals_are_handled_on_the_threads_own_stack(members):
+    """Ctrl-C under OpenVINO ended in a segmentation fault where AMX units were in use."""
+    start("openvino", EngineConfig("two", members, batch_size=4))
+    stack = (ctypes.c_void_p * 3)()  # pointer, flags, size
+    assert ctypes.CDLL(None).sigaltstack(None, stack) == 0
+    assert (stack[0], stack[1]) == (None, 2)

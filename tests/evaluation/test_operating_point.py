@@ -153,11 +153,13 @@ def test_what_the_manifest_and_the_documentation_say_of_the_choice_is_what_is_do
 
 def test_points_that_say_more_are_tried_as_they_are_used(predictions):
     """The search finds regions once for many points; each row is what the point itself gives."""
-    grid = replace(GRID, shrinks=(0.0, 0.2), max_one_box_per_lung=(False, True))
+    grid = replace(
+        GRID, thresholds=(0.2, 0.5, 0.8), shrinks=(0.0, 0.2), max_one_box_per_lung=(False, True)
+    )
     some = replace(predictions, dataset=Dataset(predictions.dataset.images[:30]))
     calls = []
     search = _Search.over(some, grid, lambda: calls.append(1))
-    assert len(calls) == len(search.points) == 2 * 2 * 2 * 2
+    assert len(calls) == len(search.points) == 3 * 2 * 2 * 2
     for row in range(0, len(search.points), 3):
         expected = image_scores(some, [search.points[row]] * 30)
         assert np.allclose(search.table[row], expected, equal_nan=True)

@@ -379,7 +379,7 @@ NO_AMX = "not bfloat16: this processor has no matrix units for it (no AMX)"
             False,
             None,
             "Computed in float32 by OpenVINO; not int8: its check failed (metric -0.0103, 90.0% "
-            "with as many boxes, 364 images); not bfloat16: nobody has checked it.",
+            "with as many boxes, 364 images); not bfloat16: not checked.",
         ),
     ],
 )
@@ -394,8 +394,8 @@ def test_why_nothing_faster_is_said_by_keras(entered, change, vnni, monkeypatch)
     change(int8=passing(entered.int8), bfloat16=CHECKED)
     config, *_ = open_ensemble("tiny", 1)
     slower = (
-        "not int8: it runs in OpenVINO alone; "
-        "not bfloat16: Keras sees no GPU, and is faster so only on one."
+        "not int8: it runs in OpenVINO only; "
+        "not bfloat16: in Keras it is faster on GPUs only, and there is none."
     )
     assert describe_precision(start("keras", config)) == f"Computed in float32 by Keras; {slower}"
     monkeypatch.setattr("lungbox.engines.find_spec", lambda name: None)
