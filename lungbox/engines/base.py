@@ -22,6 +22,7 @@ from lungbox.weights.manifest import (
     Weights,
     fingerprint,
     key_of,
+    with_gates,
 )
 from lungbox.weights.store import sha256
 
@@ -112,7 +113,7 @@ class EngineConfig:
     def fingerprints(self) -> list[Fingerprint]:
         """Everything but code and engine that affects the outputs, for the keys of caches."""
         found = [member.fingerprint for member in self.members]
-        return [*found, ["gates", *self.gates]] if self.gates else found
+        return with_gates(found, self.gate_rows)
 
     @property
     def gate_rows(self) -> tuple[int, ...]:

@@ -387,6 +387,15 @@ def fingerprint(sha256: str, weights: Weights, weight: float) -> Fingerprint:
     return [sha256, weights.architecture, weights.image_size, round(weight, 6)]
 
 
+def with_gates(members: list[Fingerprint], gates: Sequence[int]) -> list[Fingerprint]:
+    """The fingerprints of an ensemble: its members', then the indices of its gates, if it has any.
+
+    >>> with_gates([["75b1", "unet_lite0", 256, 1.0]], [0])[-1]
+    ['gates', 0]
+    """
+    return [*members, ["gates", *gates]] if gates else members
+
+
 def key_of(members: Sequence[Fingerprint], preparation: Preparation, flip: bool) -> str:
     """The key of an ensemble's `Precisions`: a hash of all its masks depend on, so that ensembles
     that differ only in their operating point share it.

@@ -34,6 +34,7 @@ from lungbox.weights.manifest import (
     fingerprint,
     key_of,
     locked,
+    with_gates,
 )
 
 # Receives the number of bytes downloaded and the total, where it is known.
@@ -382,4 +383,5 @@ def _key(manifest: Manifest, ensemble: Ensemble) -> str:
         if pin is None:
             return ""
         members.append(fingerprint(pin.sha256, weights, weight))
-    return key_of(members, ensemble.preparation, ensemble.flip)
+    gates = [ensemble.members.index(name) for name in ensemble.gates]
+    return key_of(with_gates(members, gates), ensemble.preparation, ensemble.flip)

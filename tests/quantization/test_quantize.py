@@ -37,6 +37,7 @@ from lungbox.weights.manifest import (
     register_ensemble,
     register_precisions,
 )
+from lungbox.weights.store import precision_keys
 from tests.tiny import SIDE, enter_tiny
 
 
@@ -349,9 +350,20 @@ def test_everything_that_is_computed_decides_the_key(entered):
         of(image_size=2 * SIDE),
         of(architecture="unet_resnet152"),
         of(sha256="0" * 64),
+        replace(config, gates=("tiny",)),
     ]
     keys = [config.key, *(one.key for one in jobs)]
     assert len(set(keys)) == len(keys)
+
+
+@pytest.mark.parametrize("settings", [{}, {"gates": ("tiny",)}, {"flip": True}])
+def test_weights_and_engines_agree_on_the_key(entered, settings):
+    """So that `weights` finds the INT8 model which `predict` runs."""
+    register_ensemble("other", load_manifest().ensembles["tiny"].model_copy(update=settings))
+    key = open_ensemble("other", 1)[0].key
+    manifest = load_manifest()
+    manifest.precisions[key] = entered.model_copy(update={"ensemble": "others"})
+    assert precision_keys(manifest, ["other"]) == {key}
 
 
 CHECKED = PrecisionCheck(metric_change=0.0, same_count=1.0, images=364)
