@@ -73,9 +73,3 @@ def clip(boxes: Boxes, size: tuple[float, float]) -> Boxes:
 def to_xywh(boxes: Boxes) -> NDArray[np.float32]:
     """`x1, y1, x2, y2` to `x, y, width, height`."""
     return np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1)
-
-
-def from_xywh(boxes: NDArray) -> Boxes:
-    """`x, y, width, height` to `x1, y1, x2, y2`."""
-    corners = np.asarray(boxes, np.float64).reshape(-1, 4)
-    return as_boxes(np.concatenate([corners[:, :2], corners[:, :2] + corners[:, 2:]], axis=1))

@@ -74,13 +74,6 @@ class CrossFit:
     points: tuple[OperatingPoint, ...]
 
 
-# What the manifest and the documentation say of a point that was chosen here.
-HOW_CHOSEN = (
-    f"the median of the gates that are best on {RESAMPLES} resamples of the patients at the "
-    "challenge's mix of classes; the other values are those best behind it on average"
-)
-
-
 def cross_fit(
     predictions: DatasetPredictions,
     grid: SearchGrid,
@@ -89,9 +82,10 @@ def cross_fit(
 ) -> CrossFit:
     """Choose an operating point for the RSNA metric at the challenge's mix of classes.
 
-    The gate is chosen by bagging (Breiman 1996), see `HOW_CHOSEN`. A handful of hard negatives
-    carries 44 % of the mix's weight, and the best on the images as they are would follow single
-    ones.
+    The gate is chosen by bagging (Breiman 1996): the median of the best gates of 100 resamples of
+    the patients. A few hard negatives carry 44 % of the mix's weight, and the best gate of the
+    images as they are would depend on single ones. The other values are the best behind that gate
+    on average.
 
     Args:
         predictions: of RSNA images the weights were not trained on.

@@ -82,7 +82,6 @@ def predict_dataset(
     dataset: Dataset,
     engine: Engine,
     cache: Path,
-    reading: Callable[[], object] = lambda: None,
     running: Callable[[int], object] = lambda _: None,
 ) -> DatasetPredictions:
     """Predict every image of `dataset`, or read what an earlier run cached.
@@ -91,14 +90,13 @@ def predict_dataset(
         dataset: the images.
         engine: the ensemble, started.
         cache: where prepared images and predictions are cached.
-        reading: called for every image read.
         running: called with the number of images predicted.
 
     Raises:
         EngineError: a prediction is not finite, so that no metric would be.
     """
     config = engine.config
-    prepared = prepare_all(dataset, config.image_size, cache, reading, config.preparation)
+    prepared = prepare_all(dataset, config.image_size, cache, preparation=config.preparation)
     images = prepared.dataset
     if not len(images):
         return DatasetPredictions(images, np.zeros((0, 1, 1), np.uint8), np.zeros(0, np.float32))
