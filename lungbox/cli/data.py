@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from lungbox.cli.common import SOME_FAILED, DataOption, console
+from lungbox.cli import SOME_FAILED, DataOption, console
 
 
 def prepare(

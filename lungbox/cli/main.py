@@ -17,9 +17,20 @@ import typer
 from rich.console import Console
 
 from lungbox import __version__
-from lungbox.cli import data, export, quantize, weights
-from lungbox.cli.common import OK, SOME_FAILED, STOPPED, TERMINATED, WRONG_USE, DataOption, console
-from lungbox.common.extras import check_installed, explain_missing
+from lungbox.cli import (
+    OK,
+    SOME_FAILED,
+    STOPPED,
+    TERMINATED,
+    WRONG_USE,
+    DataOption,
+    console,
+    data,
+    export,
+    quantize,
+    weights,
+)
+from lungbox.common.backend import check_installed, explain_missing
 from lungbox.common.files import describe_os_error
 from lungbox.errors import LungboxError
 

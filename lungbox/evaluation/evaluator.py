@@ -10,11 +10,12 @@ from lungbox import datasets
 from lungbox.boxes import OperatingPoint
 from lungbox.common.paths import cache_folder
 from lungbox.common.progress import progress_bar
-from lungbox.datasets.types import Dataset
+from lungbox.constants import FOLDS
+from lungbox.datasets.types import Dataset, DatasetError
 from lungbox.engines import Engine, EngineName, PrecisionName, describe_precision
+from lungbox.errors import LungboxError
 from lungbox.evaluation.estimates import MetricEstimate
 from lungbox.evaluation.groups import Group, groups, whole
-from lungbox.evaluation.held_out import held_out_images
 from lungbox.evaluation.operating_point import CrossFit, SearchGrid, cross_fit
 from lungbox.evaluation.predictions import DatasetPredictions, predict_dataset
 from lungbox.evaluation.scores import (
@@ -177,3 +178,47 @@ def all_groups(found: EvaluationResult) -> list[Group]:
     wholes = [whole(part.scored, "data set", name) for name, part in found.parts.items()]
     within = [(name, group) for name, part in found.parts.items() for group in groups(part.scored)]
     return wholes + [group.under(name) for name, group in within]
+
+
+class TrainedOnError(LungboxError):
+    """The weights have seen the images they are to be scored on, or nobody knows."""
+
+
+def held_out_images(ensemble: str, data: Path, fold: int) -> Dataset:
+    """The images of a fold; those that are neither positive nor negative are left out.
+
+    Raises:
+        TrainedOnError: a member of the ensemble was trained on the fold, or chosen by it.
+        DatasetError: there are none of the challenge, or these lack their classes.
+    """
+    if not 0 <= fold < FOLDS:
+        raise DatasetError(f"fold {fold}: folds are numbered 0 to {FOLDS - 1}")
+    manifest = load_manifest()
+    for member in manifest.ensemble(ensemble).members:
+        _check_held_out(member, manifest.training_folds(member), fold)
+    images = datasets.load(data).folds([fold]).where(lambda image: not image.uncertain)
+    challenge = datasets.challenge_images(images)
+    if not challenge.images:
+        titles = " or ".join(info.title for info in datasets.INFOS.values() if info.mix)
+        raise DatasetError(f"{data}: has no {titles} image in fold {fold}, whose metric this is")
+    if not all(image.category for image in challenge.images):
+        info = datasets.info_of(challenge.images[0].source)
+        raise DatasetError(
+            f"{data}: {info.title}'s figures are by class, and {info.categories_file}, which "
+            "gives the classes, is missing or lacks images"
+        )
+    return images
+
+
+def _check_held_out(member: str, seen: frozenset[int] | None, fold: int) -> None:
+    if seen is None:
+        raise TrainedOnError(
+            f"it is not known which folds {member} was trained on, so no figure would mean "
+            "anything; enter it anew with `weights add ... --replace --folds 1,2,3,4`"
+        )
+    if fold in seen:
+        unseen = [str(other) for other in range(FOLDS) if other not in seen]
+        raise TrainedOnError(
+            f"{member} was trained on fold {fold}, or chosen by its score there; "
+            + (f"give one of {', '.join(unseen)}" if unseen else "and has seen all others")
+        )

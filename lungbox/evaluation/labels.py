@@ -19,7 +19,7 @@ from lungbox.constants import VINBIGDATA_CLASSES, VINBIGDATA_NO_FINDING
 from lungbox.datasets import LabelIssue, rsna
 from lungbox.datasets.issues import Corners, read_corners
 from lungbox.datasets.tables import Row, number, read_rows
-from lungbox.submission.errors import InvalidRowsError, RowError
+from lungbox.submission.table import InvalidRowsError, RowError
 from lungbox.submission.vinbigdata import NOTHING_BOX
 
 Challenge = Literal["RSNA", "VinBigData"]

@@ -5,7 +5,6 @@ from dataclasses import replace
 from rich.console import Console
 
 from lungbox.datasets.types import DatasetError
-from lungbox.evaluation.cases import example_cases
 from lungbox.evaluation.estimates import MetricEstimate
 from lungbox.evaluation.evaluator import (
     DatasetResult,
@@ -15,7 +14,7 @@ from lungbox.evaluation.evaluator import (
     box_estimates_at_own_point,
     evaluate_ensemble,
 )
-from lungbox.evaluation.groups import recall_by_size
+from lungbox.evaluation.groups import example_cases, recall_by_size
 from lungbox.evaluation.operating_point import CrossFit, as_toml, in_brief
 from lungbox.evaluation.scores import VIEW_ALONE, dataset_estimates
 

@@ -10,14 +10,16 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 
-from lungbox.common.extras import check_installed
-from lungbox.common.paths import data_folder
+from lungbox import datasets
+from lungbox.common.backend import check_installed
+from lungbox.common.paths import cache_folder, data_folder
 from lungbox.common.progress import download_progress
 from lungbox.datasets import challenge_images, info_of
+from lungbox.datasets.cache import prepare_all
+from lungbox.datasets.types import Dataset, DatasetError
 from lungbox.engines import Engine, EngineConfig, EngineError, Int8, start
-from lungbox.evaluation.held_out import held_out_images
+from lungbox.evaluation.evaluator import held_out_images
 from lungbox.inference.predictor import open_ensemble
-from lungbox.quantization.calibration import calibration_images
 from lungbox.quantization.parity import Parity, measure
 from lungbox.weights.collection import INT8_FOLDER, remove_files
 from lungbox.weights.manifest import (
@@ -31,6 +33,7 @@ from lungbox.weights.manifest import (
 from lungbox.weights.store import sha256
 
 _BATCH = 8
+_SEED = 2024
 
 
 def quantize_ensemble(
@@ -141,3 +144,35 @@ def _make(
         path = kept / f"{config.ensemble}-{digest[:12]}.safetensors"
         new.replace(path)
     return Int8(path.resolve(), digest), made.in_float32
+
+
+def calibration_images(
+    data: Path, fold: int, config: EngineConfig, count: int
+) -> NDArray[np.uint8]:
+    """Prepared images of other folds than `fold`, half of them with opacities.
+
+    Returns:
+        `(N, S, S)` uint8, N at most `count`, in random order, always the same.
+
+    Raises:
+        DatasetError: there are none.
+    """
+    others = datasets.load(data).where(lambda image: image.fold != fold and not image.uncertain)
+    chosen = _chosen(others, count)
+    if not chosen.images:
+        raise DatasetError(f"{data}: has no images but those of fold {fold}")
+    prepared = prepare_all(
+        chosen, config.image_size, cache_folder(), preparation=config.preparation
+    )
+    if not len(prepared):
+        raise DatasetError(f"{data}: none of the images for calibration could be read")
+    return prepared.images(slice(0, count))
+
+
+def _chosen(found: Dataset, count: int) -> Dataset:
+    random = np.random.default_rng(_SEED)
+    mixed = [found.images[row] for row in random.permutation(len(found))]
+    positive = [image for image in mixed if image.target][: (count + 1) // 2]
+    negative = [image for image in mixed if not image.target][: count - len(positive)]
+    both = [*positive, *negative]
+    return Dataset(tuple(both[row] for row in random.permutation(len(both))))

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from lungbox.boxes.geometry import Boxes
 from lungbox.constants import MAX_PIXELS
-from lungbox.submission.errors import StringError
+from lungbox.submission.table import StringError
 
 # What is written has two decimals, so that an edge may come to lie this far outside the image.
 TOLERANCE = 0.02

@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 
 from lungbox.boxes import OperatingPoint, geometry
 from lungbox.constants import RSNA_CLASSES
-from lungbox.evaluation.cases import example_cases
-from lungbox.evaluation.groups import groups, recall_by_size, whole
+from lungbox.evaluation.groups import example_cases, groups, recall_by_size, whole
 from lungbox.evaluation.operating_point import image_scores, mix_weights
 from lungbox.evaluation.scores import score_predictions
 from lungbox.evaluation.sweep import sweeps

@@ -12,7 +12,6 @@ import numpy as np
 from lungbox import __version__
 from lungbox.boxes import OperatingPoint
 from lungbox.constants import CLASS_NAMES, OPACITY, RESEARCH_USE
-from lungbox.evaluation.cases import example_cases
 from lungbox.evaluation.estimates import MetricEstimate
 from lungbox.evaluation.evaluator import (
     DatasetResult,
@@ -20,7 +19,7 @@ from lungbox.evaluation.evaluator import (
     all_groups,
     box_estimates_at_own_point,
 )
-from lungbox.evaluation.groups import Group, recall_by_size
+from lungbox.evaluation.groups import Group, example_cases, recall_by_size
 from lungbox.evaluation.operating_point import as_toml, in_brief
 from lungbox.evaluation.report import plots
 from lungbox.evaluation.report.plots import picture
