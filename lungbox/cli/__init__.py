@@ -10,8 +10,8 @@ from rich.table import Table
 
 console = Console(stderr=True, highlight=False, soft_wrap=True)
 
-# Exit codes: all read; nothing to do or wrong use; some files failed and the rest is written;
-# stopped by Ctrl-C, which is the command line library's own; stopped by SIGTERM.
+# Exit codes: success; wrong use, or nothing done; some files failed, the rest is written; stopped
+# by Ctrl-C, as click has it; stopped by SIGTERM.
 OK, WRONG_USE, SOME_FAILED, STOPPED, TERMINATED = 0, 2, 3, 130, 143
 
 DataOption = Annotated[Path, typer.Option(help="Folder of labelled radiographs.")]

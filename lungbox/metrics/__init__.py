@@ -1,4 +1,4 @@
-"""Losses and metrics. Those in Keras are imported when asked for; the others need only numpy."""
+"""Losses and metrics. Those in Keras are imported lazily; the others need only numpy."""
 
 from typing import Any
 
