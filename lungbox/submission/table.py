@@ -1,4 +1,4 @@
-"""Rows of a submission file: read once, every error collected."""
+"""Rows of a submission file, read with every error and its line."""
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class RowError:
-    """One error, and its line in the file; None where something is missing altogether."""
+    """One error, and its line in the file; None where a row or file is missing."""
 
     text: str
     line: int | None = None
@@ -150,7 +150,7 @@ def _rows(
 def arranged(
     found: Iterable[tuple[str, str]], ids: Iterable[str] | None, absent: str
 ) -> Iterator[tuple[str, str]]:
-    """Rows as they come or, where `ids` are given, exactly theirs in their order.
+    """All rows or, where `ids` are given, exactly theirs in their order.
 
     Args:
         found: identity and prediction string.
