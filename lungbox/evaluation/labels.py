@@ -71,8 +71,8 @@ def read_labels(path: Path) -> Labels:
     raise LabelsError(path, [RowError(f"has neither {expected}", 1)])
 
 
-def read_column(path: Path, column: str, ids: Sequence[str]) -> list[str]:
-    """The value of each image in `column` of another of RSNA's files.
+def values_by_image(path: Path, column: str, ids: Sequence[str]) -> list[str]:
+    """The value of each image in a column of another of RSNA's files.
 
     Raises:
         LabelsError: it cannot be read, has no such column, or no value for an image.

@@ -14,7 +14,7 @@ from lungbox.constants import RSNA_SIZE, VINBIGDATA_CLASSES
 from lungbox.datasets import rsna
 from lungbox.errors import LungboxError
 from lungbox.evaluation.estimates import MetricEstimate, Outcomes
-from lungbox.evaluation.labels import Challenge, Labels, has_column, read_column, read_labels
+from lungbox.evaluation.labels import Challenge, Labels, has_column, read_labels, values_by_image
 from lungbox.evaluation.scores import AT_MIX, RAW
 from lungbox.metrics.average_precision import VocMatches, mean_over_classes
 from lungbox.metrics.bootstrap import Draws
@@ -98,12 +98,12 @@ def _score_rsna(submission: Path, labels: Labels, patients: Path, classes: Path 
     grouped = has_column(patients, PATIENT_COLUMN)
     found = [predictions[name] for name in labels.ids]
     outcomes = Outcomes.of(
-        patients=read_column(patients, PATIENT_COLUMN, labels.ids) if grouped else labels.ids,
+        patients=values_by_image(patients, PATIENT_COLUMN, labels.ids) if grouped else labels.ids,
         truth=labels.boxes,
         predicted=[prediction.boxes for prediction in found],
         scores=[prediction.scores for prediction in found],
     )
-    category = None if classes is None else np.array(read_column(classes, "class", labels.ids))
+    category = None if classes is None else np.array(values_by_image(classes, "class", labels.ids))
     return Scored(
         challenge="RSNA",
         images=len(labels.ids),
