@@ -1,4 +1,4 @@
-"""`lungbox weights list|fetch|verify|add|remove|convert|bundle`."""
+"""`python -m lungbox weights list|fetch|verify|add|remove|convert|bundle`."""
 
 from pathlib import Path
 from typing import Annotated
