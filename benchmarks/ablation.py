@@ -1,4 +1,4 @@
-"""What a recipe's ingredients are worth: python -m benchmarks.ablation --data DIR --runs FOLDER.
+"""Ablation of a recipe: python -m benchmarks.ablation --data DIR --runs FOLDER.
 
 Short runs of the default's recipe (128 px, batches of 16, four epochs of half the images), whole
 and with one thing taken away, each scored on fold 0 by `evaluate`'s rule (cross-fitted), with lower
@@ -62,11 +62,11 @@ def main() -> None:
     console = Console(stderr=True)
     print("| without | RSNA metric, raw | difference | challenge's mix | AUC normal | not normal |")
     print("| --- | --- | --- | --- | --- | --- |")
-    whole: dict[str, MetricEstimate] = {}
-    for name, judged in _runs(arguments.data, arguments.runs, console):
-        figures = {figure.name: figure for figure in dataset_estimates(judged)}
-        whole = whole or figures
-        change = str(figures[RAW] - whole[RAW]) if figures is not whole else ""
+    complete: dict[str, MetricEstimate] = {}
+    for name, scored in _runs(arguments.data, arguments.runs, console):
+        figures = {figure.name: figure for figure in dataset_estimates(scored)}
+        complete = complete or figures
+        change = str(figures[RAW] - complete[RAW]) if figures is not complete else ""
         rest = (figures[each].rounded for each in (AT_MIX, AGAINST_NORMAL, AGAINST_NOT_NORMAL))
         print("| " + " | ".join([name, str(figures[RAW]), change, *rest]) + " |", flush=True)
 
@@ -75,13 +75,13 @@ def _runs(data: Path, folder: Path, console: Console) -> Iterator[tuple[str, Sco
     from lungbox.training.recipe import TrainingConfig
     from lungbox.training.run import run
 
-    for place, (name, changes) in enumerate(WITHOUT.items()):
-        named = (f"name=ablation-{place}", *SHORT, *changes)
-        entered = run(TrainingConfig(RECIPE, data, folder / str(place), named), console)
-        subject = EvaluationConfig(data, 0, entered)
-        images = challenge_images(subject.images())
-        maps = predict_with_progress(images, subject.start(console), console)
-        yield name, score_predictions(maps, cross_fit(maps, GRID).points)
+    for index, (name, changes) in enumerate(WITHOUT.items()):
+        named = (f"name=ablation-{index}", *SHORT, *changes)
+        ensemble = run(TrainingConfig(RECIPE, data, folder / str(index), named), console)
+        config = EvaluationConfig(data, 0, ensemble)
+        images = challenge_images(config.images())
+        predictions = predict_with_progress(images, config.start(console), console)
+        yield name, score_predictions(predictions, cross_fit(predictions, GRID).points)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,7 @@
-"""Enter an 8-bit network of an ensemble whose weights are random: python -m benchmarks.random_int8
-ENSEMBLE.
+"""Register an INT8 model with random weights: python -m benchmarks.random_int8 ENSEMBLE.
 
-`lungbox quantize` would need labelled radiographs to say what becomes of its boxes; here only its
-speed is asked. `benchmarks.process` runs it.
+`lungbox quantize` would need labelled radiographs to check its boxes; here only its speed is
+measured, by `benchmarks.process`.
 """
 
 import sys
@@ -22,7 +21,7 @@ def main() -> None:
     file = Int8Entry(
         metric_change=0.0,
         same_count=0.0,
-        images=0,  # so it is taken only when it is asked for
+        images=0,  # so it is used only when it is requested
         sha256=made.sha256,
         bytes=made.path.stat().st_size,
         sources=(f"file:{made.path}",),

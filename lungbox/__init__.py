@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def __getattr__(name: str) -> Any:
-    # Imported when asked for, so that `import lungbox` and `lungbox --help` stay quick.
+    # Imported lazily, so that `import lungbox` and `lungbox --help` stay quick.
     if name == "load":
         from lungbox.inference.predictor import load
 

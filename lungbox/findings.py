@@ -103,14 +103,14 @@ class Findings(ValueEquality):
             ValueError: it is not one.
         """
         try:
-            found = record["findings"]
+            findings = record["findings"]
             return cls(
                 identity=record["id"],
                 size=(record["width"], record["height"]),
                 image_score=record["image_score"],
-                boxes=np.array([item["box"] for item in found], np.float32).reshape(-1, 4),
-                scores=np.array([item["score"] for item in found], np.float32),
-                labels=tuple(item["label"] for item in found),
+                boxes=np.array([item["box"] for item in findings], np.float32).reshape(-1, 4),
+                scores=np.array([item["score"] for item in findings], np.float32),
+                labels=tuple(item["label"] for item in findings),
                 class_scores=tuple(record.get("class_scores", {}).items()),
                 path=record["path"],
                 flag=record["flag"],

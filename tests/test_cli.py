@@ -5,8 +5,7 @@ import signal
 import pytest
 import typer
 
-from lungbox.cli import main
-from lungbox.cli.common import TERMINATED
+from lungbox.cli import TERMINATED, main
 
 
 def test_sigterm_is_handled_while_a_command_runs_and_not_after(monkeypatch):

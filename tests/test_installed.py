@@ -10,7 +10,7 @@ from importlib.metadata import packages_distributions
 import pytest
 
 from lungbox.cli import main
-from lungbox.common.extras import EXTRAS
+from lungbox.common.backend import EXTRAS
 from lungbox.inference import predictor
 from lungbox.weights.manifest import load_manifest
 from tests.conftest import ROOT
@@ -28,7 +28,7 @@ def lacking(monkeypatch):
             monkeypatch.setitem(sys.modules, name, None)  # importing it raises
         real = sys.modules["importlib.util"].find_spec
         monkeypatch.setattr(
-            "lungbox.common.extras.find_spec", lambda name: None if name in names else real(name)
+            "lungbox.common.backend.find_spec", lambda name: None if name in names else real(name)
         )
         for name in [name for name in sys.modules if name.startswith("lungbox.training")]:
             monkeypatch.delitem(sys.modules, name)
@@ -160,6 +160,7 @@ def test_terms_of_the_default_are_said_the_first_time(capfd, examples, tmp_path,
 
 def test_terms_are_said_in_python_too(own_home, tmp_path, monkeypatch, caplog):
     monkeypatch.setenv("LUNGBOX_CACHE", str(tmp_path / "cache"))
+    caplog.set_level("WARNING", "lungbox")  # NNCF, used by other tests, raises the root's level
     enter_tiny(tmp_path)  # whose entry names no terms
     job, *_ = predictor.open_ensemble("tiny", 1)
     assert predictor.terms(job) == []

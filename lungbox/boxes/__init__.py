@@ -4,14 +4,15 @@ from lungbox.boxes import geometry
 from lungbox.boxes.decide import (
     Candidates,
     Decision,
+    Detections,
     OperatingPoint,
+    RawPrediction,
     decide,
     find_candidates,
     label_names,
     select,
 )
 from lungbox.boxes.geometry import Boxes
-from lungbox.boxes.prediction import Detections, RawPrediction
 
 __all__ = [
     "Boxes",

@@ -1,4 +1,4 @@
-"""`python -m lungbox prepare|folds|audit`: labelled data, before anything is trained on it."""
+"""`lungbox prepare|folds|audit`: labelled data before training."""
 
 import time
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from lungbox.cli.common import SOME_FAILED, DataOption, console
+from lungbox.cli import SOME_FAILED, DataOption, console
 
 
 def prepare(
@@ -25,10 +25,10 @@ def prepare(
     from lungbox.datasets.rsna import ALL_IMAGES
 
     dataset = datasets.load(data, console)
-    there = len(dataset) - missing(dataset, size, cache_folder(), preparation)
+    cached = len(dataset) - missing(dataset, size, cache_folder(), preparation)
     read = 0
     start = time.perf_counter()
-    with progress_bar(console, "Preparing", len(dataset), done=there) as progress:
+    with progress_bar(console, "Preparing", len(dataset), done=cached) as progress:
 
         def advance() -> None:
             nonlocal read

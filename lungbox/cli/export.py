@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from lungbox.cli.common import console
+from lungbox.cli import console
 from lungbox.common.progress import download_progress
 from lungbox.errors import LungboxError
 

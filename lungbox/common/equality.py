@@ -9,8 +9,7 @@ import numpy as np
 class ValueEquality:
     """Makes a frozen dataclass comparable and hashable where some of its fields are arrays.
 
-    The methods that `dataclass` writes compare arrays with `==`, which gives an array and no
-    answer, and hash them, which numpy refuses. So: `@dataclass(frozen=True, eq=False)`.
+    For `@dataclass(frozen=True, eq=False)`: the methods that `dataclass` generates fail on arrays.
 
     Two records are equal where they are of one class and all fields are equal, arrays in shape and
     in every value (whatever their dtype); equal records have the same hash.

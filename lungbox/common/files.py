@@ -1,4 +1,4 @@
-"""Files: written atomically, listed, and told apart from what they were before."""
+"""Files: atomic writing, listing, detecting changes."""
 
 import os
 import secrets
@@ -12,7 +12,7 @@ _PARTIAL = ".new-"
 
 @contextmanager
 def atomic_write(path: Path, mode: str = "w") -> Iterator[IO]:
-    """Open a file beside `path` for writing, and put it in its place when all is written.
+    """Open a temporary file for writing that replaces `path` when the block ends.
 
     Text is UTF-8, line ends as they are written. If anything is raised, `path` stays as it was.
 
@@ -38,8 +38,8 @@ def atomic_write(path: Path, mode: str = "w") -> Iterator[IO]:
 
 @contextmanager
 def named_in_errors(path: Path) -> Iterator[None]:
-    """Let an `OSError` name `path` where it names nothing, or a temporary file in its place: what
-    is written to an open file fails without its name."""
+    """Let an `OSError` name `path` where it names no file or a temporary one: a failed write to an
+    open file does not name it."""
     try:
         yield
     except OSError as error:
@@ -49,13 +49,13 @@ def named_in_errors(path: Path) -> Iterator[None]:
 
 
 def describe_os_error(error: OSError) -> str:
-    """What the operating system refused, and of which file."""
+    """The message of an operating system error, with the file's name."""
     reason = error.strerror or str(error) or type(error).__name__
     return f"{error.filename}: {reason}" if error.filename else reason
 
 
 def stamp(path: Path) -> tuple[int, int] | None:
-    """A file's size in bytes and its time of change in nanoseconds; None where it has none."""
+    """A file's size in bytes and modification time in nanoseconds; None where it is missing."""
     try:
         status = path.stat()
     except OSError:
@@ -64,7 +64,7 @@ def stamp(path: Path) -> tuple[int, int] | None:
 
 
 def walk_files(folder: Path, avoided: Collection[Path] = ()) -> Iterator[Path]:
-    """Every file in `folder` and the folders in it, and the folders that may not be entered.
+    """Every file in `folder` and its subfolders, and the folders that cannot be opened.
 
     Links to folders are followed, once each. Folders whose name starts with a dot, and
     `__MACOSX`, are left out.
@@ -89,7 +89,7 @@ def walk_files(folder: Path, avoided: Collection[Path] = ()) -> Iterator[Path]:
         seen.add(real)
         inner[:] = sorted(name for name in inner if not name.startswith(".") and name != "__MACOSX")
         if not os.access(here, os.X_OK):
-            # Its files can be named, but none can be read.
+            # Its files can be listed, but not read.
             closed.append(here)
             inner.clear()
             continue

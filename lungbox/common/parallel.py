@@ -1,8 +1,8 @@
-"""Many things through a slow machine: read ahead, run in batches, handed on in their order.
+"""A pipeline: read ahead in threads, run in batches, results in the order of the sources.
 
-Reading happens in threads, running in one of its own, and what becomes of the answers with the
-caller, all at the same time. Batches are made of whatever has been read first, so that one large
-file does not keep the others waiting; only the results do, for no more than `ahead` of them.
+Several threads read, one thread runs batches, and the caller's thread finishes results, all at the
+same time. A batch takes the items that were read first, so one large file does not delay the
+others; only results wait for their turn, at most `ahead` of them.
 """
 
 import os
@@ -14,37 +14,37 @@ from typing import Generic, TypeVar
 
 Source = TypeVar("Source")
 Item = TypeVar("Item")
-Answer = TypeVar("Answer")
+Output = TypeVar("Output")
 Result = TypeVar("Result")
 
-# Batches with the machine: one that is run, one that is next.
-_RUNNING = 2
+# Batches submitted at once: one that runs, one that is next.
+_SUBMITTED = 2
 
 
 @dataclass(frozen=True)
-class Stages(Generic[Source, Item, Answer, Result]):
-    """What is done with each.
+class Stages(Generic[Source, Item, Output, Result]):
+    """The functions of a pipeline.
 
     Attributes:
-        read: in several threads; gives an item for the machine, or a result already (`Finished`).
-        run: in one thread, a batch of items at once.
-        finish: with the caller, a batch and its answer to a result each.
+        read: a source to an item, or to a result at once (`Finished`); in several threads.
+        run: a batch of items to its outputs; in one thread.
+        finish: a batch and its outputs to a result each; in the caller's thread.
     """
 
     read: "Callable[[Source], Item | Finished[Result]]"
-    run: Callable[[list[Item]], Answer]
-    finish: Callable[[list[Item], Answer], list[Result]]
+    run: Callable[[list[Item]], Output]
+    finish: Callable[[list[Item], Output], list[Result]]
 
 
 @dataclass(frozen=True)
 class Finished(Generic[Result]):
-    """A result that needs no machine."""
+    """A result of reading, which skips the other stages."""
 
     result: Result
 
 
 def available_cpus() -> int:
-    """Processors that this process may use, which in a container are not all there are."""
+    """Number of CPUs that this process may use, in a container fewer than `os.cpu_count()`."""
     if hasattr(os, "sched_getaffinity"):  # Linux
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
@@ -52,7 +52,7 @@ def available_cpus() -> int:
 
 def run_prefetched(
     sources: Iterable[Source],
-    stages: Stages[Source, Item, Answer, Result],
+    stages: Stages[Source, Item, Output, Result],
     batch_size: int,
     ahead: int,
 ) -> Iterator[Result]:
@@ -60,34 +60,34 @@ def run_prefetched(
 
     Args:
         sources: taken only as they are needed.
-        stages: see there. What any of them raises is raised here, and ends it.
-        batch_size: items that are run at once; fewer only where nothing else is being read.
-        ahead: how many may be on their way at once, at least two batches.
+        stages: the functions. An exception of any of them is raised here, and ends the pipeline.
+        batch_size: items of a batch; fewer only where nothing else is being read.
+        ahead: sources in progress at once, at least two batches.
     """
     with (
         ThreadPoolExecutor(available_cpus(), "read") as readers,
-        ThreadPoolExecutor(1, "run") as machine,
+        ThreadPoolExecutor(1, "run") as runner,
     ):
         try:
-            yield from _Prefetcher(stages, batch_size, readers, machine).run(sources, ahead)
+            yield from _Prefetcher(stages, batch_size, readers, runner).run(sources, ahead)
         finally:
             readers.shutdown(wait=False, cancel_futures=True)
-            machine.shutdown(wait=False, cancel_futures=True)
+            runner.shutdown(wait=False, cancel_futures=True)
 
 
-class _Prefetcher(Generic[Source, Item, Answer, Result]):
-    """Each thing is being read, or waits for the machine, or is with it, or is a result."""
+class _Prefetcher(Generic[Source, Item, Output, Result]):
+    """The pipeline's state: each source is being read, waits, is being run, or has a result."""
 
     def __init__(
         self,
-        stages: Stages[Source, Item, Answer, Result],
+        stages: Stages[Source, Item, Output, Result],
         batch_size: int,
         readers: ThreadPoolExecutor,
-        machine: ThreadPoolExecutor,
+        runner: ThreadPoolExecutor,
     ) -> None:
         self._stages, self._batch_size = stages, batch_size
-        self._readers, self._machine = readers, machine
-        # What has happened: calls that take it in, put here by whichever thread has done its part.
+        self._readers, self._runner = readers, runner
+        # Calls that process a finished future, in the caller's thread.
         self._events: SimpleQueue[Callable[[], None]] = SimpleQueue()
         self._reading = self._running = 0
         self._waiting: list[tuple[int, Item]] = []
@@ -102,15 +102,14 @@ class _Prefetcher(Generic[Source, Item, Answer, Result]):
                 taken += 1
             if given == taken:
                 return
-            self._take_in(wait=given not in self._results)
+            self._process_events(wait=given not in self._results)
             self._start_running()
             if given in self._results:
                 yield self._results.pop(given)
                 given += 1
 
-    def _take_in(self, wait: bool) -> None:
-        """All that has happened meanwhile; the machine has no pause while a caller takes its time
-        with results."""
+    def _process_events(self, wait: bool) -> None:
+        """Process all finished futures."""
         while wait or not self._events.empty():
             self._events.get()()
             wait = False
@@ -121,7 +120,6 @@ class _Prefetcher(Generic[Source, Item, Answer, Result]):
         future.add_done_callback(lambda done: self._events.put(lambda: self._take(number, done)))
 
     def _take(self, number: int, future: "Future[Item | Finished[Result]]") -> None:
-        """What has been read."""
         self._reading -= 1
         item = future.result()
         if isinstance(item, Finished):
@@ -130,8 +128,8 @@ class _Prefetcher(Generic[Source, Item, Answer, Result]):
             self._waiting.append((number, item))
 
     def _start_running(self) -> None:
-        """Give the machine what there is, where it has not enough already."""
-        while self._running < _RUNNING and self._waiting:
+        """Submit waiting items in batches."""
+        while self._running < _SUBMITTED and self._waiting:
             if len(self._waiting) < self._batch_size and self._reading:
                 return
             batch = self._waiting[: self._batch_size]
@@ -140,11 +138,10 @@ class _Prefetcher(Generic[Source, Item, Answer, Result]):
 
     def _run(self, batch: list[tuple[int, Item]]) -> None:
         self._running += 1
-        future = self._machine.submit(self._stages.run, [item for _, item in batch])
+        future = self._runner.submit(self._stages.run, [item for _, item in batch])
         future.add_done_callback(lambda done: self._events.put(lambda: self._finish(batch, done)))
 
-    def _finish(self, batch: list[tuple[int, Item]], future: Future[Answer]) -> None:
-        """What the machine has answered."""
+    def _finish(self, batch: list[tuple[int, Item]], future: Future[Output]) -> None:
         self._running -= 1
         results = self._stages.finish([item for _, item in batch], future.result())
         self._results |= {

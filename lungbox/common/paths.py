@@ -1,4 +1,4 @@
-"""Where things are kept."""
+"""Locations of shipped files, caches and the user's data."""
 
 import os
 from pathlib import Path
@@ -21,7 +21,7 @@ def shipped_recipes() -> Path:
 
 
 def cache_folder() -> Path:
-    """Where what can be made again is kept: `LUNGBOX_CACHE`, or the user's cache folder."""
+    """The cache: `LUNGBOX_CACHE`, or the user's cache folder."""
     return _folder("LUNGBOX_CACHE", "XDG_CACHE_HOME", ".cache")
 
 
@@ -32,7 +32,7 @@ def requirements_file() -> Path:
 
 
 def weights_cache() -> Path:
-    """Where downloaded weight files are kept."""
+    """The cache of downloaded weight files."""
     return cache_folder() / "weights"
 
 
@@ -44,7 +44,7 @@ def bundle_folders() -> list[Path]:
 
 
 def data_folder() -> Path:
-    """Where the user's own weights are entered: `LUNGBOX_HOME`, or the user's data folder."""
+    """The user's own weights and manifest: `LUNGBOX_HOME`, or the user's data folder."""
     return _folder("LUNGBOX_HOME", "XDG_DATA_HOME", ".local/share")
 
 

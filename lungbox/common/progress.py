@@ -1,4 +1,4 @@
-"""Progress on the terminal: a bar with rate and time left; nothing where nobody watches."""
+"""Progress bars with rate and time left; silent where the console is no terminal."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -29,17 +29,17 @@ class _Rate(ProgressColumn):
 
 
 class ProgressBar:
-    """A bar that is under way."""
+    """A running progress bar."""
 
     def __init__(self, progress: Progress, task_id: TaskID) -> None:
         self._progress, self._task = progress, task_id
 
     def advance(self, count: int = 1) -> None:
-        """`count` more are done."""
+        """Count `count` more as done."""
         self._progress.advance(self._task, count)
 
     def describe(self, text: str) -> None:
-        """What stands before the bar."""
+        """Set the text before the bar."""
         self._progress.update(self._task, description=text)
 
 
@@ -48,10 +48,10 @@ def progress_bar(console: Console, text: str, total: int, done: int = 0) -> Iter
     """Show a bar on `console` while the block runs; silent where it is no terminal.
 
     Args:
-        console: where to; messages printed on it meanwhile stand above the bar.
-        text: what is being done.
-        total: how many there are.
-        done: how many an earlier run did.
+        console: where the bar is shown, below messages printed meanwhile.
+        text: before the bar.
+        total: number of items.
+        done: items finished by an earlier run.
     """
     columns = (
         SpinnerColumn(),
@@ -71,8 +71,8 @@ def download_progress(
 ) -> Iterator[Callable[[str], Callable[[int, int | None], object]]]:
     """A bar for each download while the block runs; silent where `console` is no terminal.
 
-    The block gets a function that is told a source, and gives one that is told how many bytes of
-    it are there and, where that is known, how many there will be.
+    The block gets a function from a source's name to its callback, which takes the bytes downloaded
+    and, where known, the total.
     """
     columns = (
         TextColumn("{task.description}"),

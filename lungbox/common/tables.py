@@ -21,7 +21,7 @@ _LARGEST_TABLE = 2**28
 
 
 class TableError(LungboxError):
-    """A file is not the table it should be.
+    """A CSV file cannot be read.
 
     Attributes:
         reason: the message without the file's name.
@@ -101,7 +101,7 @@ def read_column(path: Path, column: str) -> list[str]:
 
 
 def escape_formula(cell: object) -> object:
-    """A cell as it is written: text that a spreadsheet would compute gets an apostrophe before it.
+    """Escape a cell that a spreadsheet would take for a formula, with an apostrophe.
 
     >>> escape_formula("=1+1"), escape_formula("chest"), escape_formula(-1)
     ("'=1+1", 'chest', -1)
@@ -112,7 +112,7 @@ def escape_formula(cell: object) -> object:
 
 
 def unescape_formula(cell: str) -> str:
-    """What `escape_formula` was given.
+    """Undo `escape_formula`.
 
     >>> unescape_formula("'=1+1"), unescape_formula("'chest'")
     ('=1+1', "'chest'")
@@ -157,7 +157,7 @@ def _records(text: str, delimiter: str, quoting: int) -> list[tuple[str, ...]]:
                 keep_default_na=False,
                 skip_blank_lines=False,
                 engine="python",
-                # A row with more cells than the header has: all of them in the place of the first.
+                # A row with more cells than the header: all of them, as the first cell.
                 on_bad_lines=lambda cells: cast(Any, [tuple(cells)]),
             )
     except (pandas.errors.EmptyDataError, pandas.errors.ParserError):

@@ -1,4 +1,4 @@
-"""Figures of a detector on a set of images, each with its 95 % interval over patients."""
+"""Metrics of a detector on a set of images, each with its 95 % interval over patients."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -16,27 +16,22 @@ from lungbox.metrics.matching import BoxTable, matched_truths
 RECALL_IOU = 0.4
 
 
-def format_with_interval(value: float, low: float, high: float) -> str:
-    """A figure and its 95 % interval as they are printed; a dash where it is not defined."""
-    return "–" if math.isnan(value) else f"{value:.3f} ({low:.3f} to {high:.3f})"
-
-
-def _draws(patients: NDArray[np.str_]) -> Draws:
-    """The resamples of these patients: always the very same, so that figures can be compared."""
-    return _draws_of(tuple(patients.tolist()))
+def draws_of(patients: NDArray[np.str_]) -> Draws:
+    """The resamples of these patients: always the same ones, so that differences are paired."""
+    return _cached_draws(tuple(patients.tolist()))
 
 
 @lru_cache(maxsize=64)
-def _draws_of(patients: tuple[str, ...]) -> Draws:
+def _cached_draws(patients: tuple[str, ...]) -> Draws:
     return Draws.over(patients)
 
 
 @dataclass(frozen=True)
 class MetricEstimate:
-    """A figure, its 95 % interval, and the images behind it.
+    """A metric with its 95 % interval and its number of images.
 
     Attributes:
-        estimate: what it comes from, so that it can be compared; None where it is not defined.
+        estimate: its bootstrap samples, for paired differences; None where it is not defined.
     """
 
     name: str
@@ -53,14 +48,14 @@ class MetricEstimate:
 
     @classmethod
     def undefined(cls, name: str, images: int) -> "MetricEstimate":
-        """A figure that these images cannot have."""
+        """A metric that is not defined on these images."""
         return cls(name, math.nan, math.nan, math.nan, images)
 
     def __str__(self) -> str:
-        return format_with_interval(self.value, self.low, self.high)
+        return "–" if math.isnan(self.value) else f"{self.rounded} ({self.interval})"
 
     def __sub__(self, other: "MetricEstimate") -> "MetricEstimate":
-        """The paired difference from another detector's figure of the same images.
+        """The paired difference from another detector's metric on the same images.
 
         Raises:
             ValueError: they are of other patients.
@@ -71,25 +66,25 @@ class MetricEstimate:
 
     @property
     def interval(self) -> str:
-        """Its interval alone, as it is printed."""
+        """The interval alone, as it is printed."""
         return "–" if math.isnan(self.low) else f"{self.low:.3f} to {self.high:.3f}"
 
     @property
     def rounded(self) -> str:
-        """The figure alone, as it is printed."""
+        """The value alone, as it is printed."""
         return "–" if math.isnan(self.value) else f"{self.value:.3f}"
 
 
 @dataclass(frozen=True)
 class Outcomes:
-    """What boxes are worth, image by image.
+    """Predicted boxes against the truth, image by image.
 
     Attributes:
         patients: `(N,)` names; intervals are over these.
-        parts: `(N,)` each image's part in the RSNA metric, NaN where it does not count.
-        boxes: `(N,)` how many boxes it was given.
-        truths: `(N,)` how many it has.
-        recalled: `(N,)` how many of these a box of it meets with IoU >= 0.4.
+        parts: `(N,)` RSNA metric of each image, NaN where it does not count.
+        boxes: `(N,)` number of predicted boxes.
+        truths: `(N,)` number of true boxes.
+        recalled: `(N,)` number of true boxes that a predicted box meets with IoU >= 0.4.
     """
 
     patients: NDArray[np.str_]
@@ -106,7 +101,7 @@ class Outcomes:
         predicted: Sequence[Boxes],
         scores: Sequence[NDArray[np.floating]],
     ) -> "Outcomes":
-        """Judge all images.
+        """Match predicted boxes with true ones.
 
         Args:
             patients: N names.
@@ -114,14 +109,14 @@ class Outcomes:
             predicted: N times `(m, 4)`, same space.
             scores: N times `(m,)` confidences.
         """
-        true, found = BoxTable.of(truth), BoxTable.of(predicted, scores)
-        met = true.images[matched_truths(true, found, RECALL_IOU)]
+        truth_table, predicted_table = BoxTable.of(truth), BoxTable.of(predicted, scores)
+        matched = matched_truths(truth_table, predicted_table, RECALL_IOU)
         return cls(
             patients=np.array(patients),
             parts=rsna_image_scores(truth, predicted, scores),
             boxes=np.array([len(boxes) for boxes in predicted]),
             truths=np.array([len(boxes) for boxes in truth]),
-            recalled=np.bincount(met, minlength=len(truth)),
+            recalled=np.bincount(truth_table.images[matched], minlength=len(truth)),
         )
 
     def rsna_metric(self, name: str, chosen: NDArray[np.bool_] | None = None) -> MetricEstimate:
@@ -131,7 +126,7 @@ class Outcomes:
         """
         rows = np.ones(len(self.parts), bool) if chosen is None else chosen
         if not self.truths[rows].any():
-            # It could only be 0 or undefined, which would say nothing.
+            # It could only be 0 or undefined.
             return MetricEstimate.undefined(name, int(rows.sum()))
         return self._ratio(name, np.nan_to_num(self.parts), ~np.isnan(self.parts), rows)
 
@@ -146,7 +141,7 @@ class Outcomes:
         if not set(mix) <= set(categories.tolist()) or not self.truths.any():
             return MetricEstimate.undefined(name, len(self.parts))
         parts, counted = np.nan_to_num(self.parts), ~np.isnan(self.parts)
-        estimate = _draws(self.patients).mix_ratio(parts, counted, categories, mix)
+        estimate = draws_of(self.patients).mix_ratio(parts, counted, categories, mix)
         return MetricEstimate.of(name, estimate, len(parts))
 
     def recalls(self) -> list[MetricEstimate]:
@@ -173,19 +168,14 @@ class Outcomes:
         chosen: NDArray[np.bool_],
         compute: Callable[[NDArray[np.float64]], NDArray],
     ) -> MetricEstimate:
-        """Any other figure of the `chosen` images; `compute` as in `Draws.estimate`."""
+        """Any other metric of the `chosen` images; `compute` as in `Draws.estimate`."""
         return MetricEstimate.of(
-            name, _draws(self.patients[chosen]).estimate(compute), int(chosen.sum())
+            name, draws_of(self.patients[chosen]).estimate(compute), int(chosen.sum())
         )
 
     def _ratio(
-        self,
-        name: str,
-        numerator: NDArray,
-        denominator: NDArray,
-        chosen: NDArray[np.bool_] | None = None,
+        self, name: str, numerator: NDArray, denominator: NDArray, chosen: NDArray[np.bool_]
     ) -> MetricEstimate:
-        rows = np.ones(len(self.parts), bool) if chosen is None else chosen
-        draws = _draws(self.patients[rows])
-        estimate = draws.ratio(numerator[rows], denominator[rows])
-        return MetricEstimate.of(name, estimate, int(rows.sum()))
+        draws = draws_of(self.patients[chosen])
+        estimate = draws.ratio(numerator[chosen], denominator[chosen])
+        return MetricEstimate.of(name, estimate, int(chosen.sum()))

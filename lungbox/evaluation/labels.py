@@ -2,7 +2,7 @@
 
 RSNA's are parsed by `datasets.rsna.read_labels`, as for training. What training leaves out and
 reports as an issue is an error here, for the score would be another: the file is refused, with
-every such row. Boxes are not held against the image, as the challenge does not either.
+every such row. As in the challenge, boxes are not compared with the size of the image.
 """
 
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ from lungbox.constants import VINBIGDATA_CLASSES, VINBIGDATA_NO_FINDING
 from lungbox.datasets import LabelIssue, rsna
 from lungbox.datasets.issues import Corners, read_corners
 from lungbox.datasets.tables import Row, number, read_rows
-from lungbox.submission.errors import InvalidRowsError, RowError
+from lungbox.submission.table import InvalidRowsError, RowError
 from lungbox.submission.vinbigdata import NOTHING_BOX
 
 Challenge = Literal["RSNA", "VinBigData"]
@@ -39,7 +39,7 @@ class Labels:
     """The labels of a challenge.
 
     Attributes:
-        challenge: whose they are.
+        challenge: its name.
         ids: the N images, in the order of the file.
         boxes: N times `(n, 4)` `x1, y1, x2, y2`, in the challenge's space.
         classes: N times `(n,)` the number of each box's class; 0 where there is only one.
@@ -52,7 +52,7 @@ class Labels:
 
 
 def read_labels(path: Path) -> Labels:
-    """Read RSNA's `stage_2_train_labels.csv` or VinBigData's `train.csv`, told by the columns.
+    """Read RSNA's `stage_2_train_labels.csv` or VinBigData's `train.csv`, by its columns.
 
     VinBigData's boxes are those of all its readers, as given; `No finding` is one truth an image,
     however many readers found none.
@@ -71,8 +71,8 @@ def read_labels(path: Path) -> Labels:
     raise LabelsError(path, [RowError(f"has neither {expected}", 1)])
 
 
-def read_column(path: Path, column: str, ids: Sequence[str]) -> list[str]:
-    """The value of each image in `column` of another of RSNA's files.
+def values_by_image(path: Path, column: str, ids: Sequence[str]) -> list[str]:
+    """The value of each image in a column of another of RSNA's files.
 
     Raises:
         LabelsError: it cannot be read, has no such column, or no value for an image.
@@ -88,7 +88,7 @@ def read_column(path: Path, column: str, ids: Sequence[str]) -> list[str]:
 
 
 def has_column(path: Path, column: str) -> bool:
-    """Whether there is such a file, and it has `column`."""
+    """Whether the file exists and has `column`."""
     return path.is_file() and column in _read(path).columns
 
 

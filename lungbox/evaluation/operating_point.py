@@ -1,5 +1,5 @@
-"""Choosing an operating point for the metric itself, without fooling oneself: the figure that is
-reported is always for patients the choice has not seen."""
+"""Cross-fitted choice of an operating point: the reported metric of each patient comes from a point
+that was chosen on other patients."""
 
 import json
 from collections import Counter
@@ -23,8 +23,10 @@ RESAMPLES = 100
 
 @dataclass(frozen=True)
 class SearchGrid:
-    """The values tried. Shrink has a floor from elsewhere: boxes that several readers agreed on
-    are smaller than those of one, and every image here was read by one."""
+    """The values searched.
+
+    Shrink is at least 0.05: boxes that several readers agreed on are smaller than those of one,
+    and every image here was read by one."""
 
     thresholds: Sequence[float] = (0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6)
     min_areas: Sequence[float] = (0.005, 0.0075, 0.01)
@@ -63,7 +65,7 @@ WIDE_GRID = SearchGrid(
 
 @dataclass(frozen=True)
 class CrossFit:
-    """An operating point, and what choosing one this way is worth.
+    """An operating point, and those for a cross-fitted estimate of its metric.
 
     Attributes:
         point: chosen on all images.
@@ -74,13 +76,6 @@ class CrossFit:
     points: tuple[OperatingPoint, ...]
 
 
-# What the manifest and the documentation say of a point that was chosen here.
-HOW_CHOSEN = (
-    f"the median of the gates that are best on {RESAMPLES} resamples of the patients at the "
-    "challenge's mix of classes; the other values are those best behind it on average"
-)
-
-
 def cross_fit(
     predictions: DatasetPredictions,
     grid: SearchGrid,
@@ -89,13 +84,14 @@ def cross_fit(
 ) -> CrossFit:
     """Choose an operating point for the RSNA metric at the challenge's mix of classes.
 
-    The gate is chosen by bagging (Breiman 1996), see `HOW_CHOSEN`. A handful of hard negatives
-    carries 44 % of the mix's weight, and the best on the images as they are would follow single
-    ones.
+    The gate is chosen by bagging (Breiman 1996): the median of the best gates of 100 resamples of
+    the patients. A few hard negatives carry 44 % of the mix's weight, and the best gate of the
+    images as they are would depend on single ones. The other values are the best behind that gate
+    on average.
 
     Args:
         predictions: of RSNA images the weights were not trained on.
-        grid: the values tried.
+        grid: the values searched.
         seed: decides which patients are held out together.
         advance: called for every point tried.
     """
@@ -109,14 +105,13 @@ def cross_fit(
 def image_scores(
     predictions: DatasetPredictions, points: Sequence[OperatingPoint]
 ) -> NDArray[np.float64]:
-    """Each image's part in the RSNA metric under a point of its own; NaN: it does not count."""
+    """`(N,)` RSNA metric of each image at a point of its own; NaN where it does not count."""
     return _scored(
         predictions.dataset, [predictions.boxes(row, point) for row, point in enumerate(points)]
     )
 
 
 def _scored(dataset: Dataset, found: Sequence[Decision]) -> NDArray[np.float64]:
-    """Each image's part in the RSNA metric with the boxes and confidences found on it."""
     boxes, scores, _ = zip(*found, strict=True)
     return rsna_image_scores([image.boxes for image in dataset.images], boxes, scores)
 
@@ -126,7 +121,7 @@ def ungated_scores(
     points: Sequence[OperatingPoint],
     advance: Callable[[], object] = lambda: None,
 ) -> NDArray[np.float64]:
-    """`(points, images)`: each image's part in the RSNA metric under each point, without gates.
+    """`(points, images)` RSNA metric of each image at each point, without gates.
 
     Args:
         predictions: N images.
@@ -145,10 +140,10 @@ def ungated_scores(
 
 
 def as_toml(point: OperatingPoint) -> str:
-    """What a manifest says of a point; what is as it would be anyway is left out, except for the
-    five keys that always matter."""
-    plain, values = vars(OperatingPoint()), vars(point)
-    shown = {key: value for key, value in values.items() if key in _ALWAYS or value != plain[key]}
+    """A point as TOML for the manifest: the five main keys, and others that differ from their
+    default."""
+    default, values = vars(OperatingPoint()), vars(point)
+    shown = {key: v for key, v in values.items() if key in _ALWAYS or v != default[key]}
     return "\n".join(f"{key} = {json.dumps(value)}" for key, value in shown.items())
 
 
@@ -179,10 +174,10 @@ def mix_weights(dataset: Dataset, counts: NDArray[np.number] | None = None) -> N
 
 
 def patient_parts(dataset: Dataset, parts: int, seed: int) -> NDArray[np.int64]:
-    """For each image, which of `parts` its patient is in; all images of one are together.
+    """`(N,)` part of each image, 0 to `parts - 1`; all images of a patient are in one part.
 
-    Patients are shared out class by class, a patient of several by the rarest of them, so that
-    each part has its share of the few.
+    Patients are distributed class by class, a patient of several classes by the rarest of them, so
+    that each part has its share of rare classes.
     """
     images = dataset.images
     rarity = Counter(image.category for image in images)
@@ -191,13 +186,13 @@ def patient_parts(dataset: Dataset, parts: int, seed: int) -> NDArray[np.int64]:
         rarest[image.patient] = image.category  # the last to be set is the rarest
     shuffled = np.random.default_rng(seed).permutation(sorted(rarest)).tolist()
     shuffled.sort(key=lambda patient: rarest[patient])
-    part = {patient: place % parts for place, patient in enumerate(shuffled)}
+    part = {patient: index % parts for index, patient in enumerate(shuffled)}
     return np.array([part[image.patient] for image in images], np.int64)
 
 
 @dataclass(frozen=True)
 class _Search:
-    """The parts of every image in the metric, at every point of a grid, before any gate."""
+    """The RSNA metric of every image at every point of a grid, before any gate."""
 
     points: list[OperatingPoint]
     gates: NDArray[np.float64]

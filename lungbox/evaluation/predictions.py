@@ -82,8 +82,7 @@ def predict_dataset(
     dataset: Dataset,
     engine: Engine,
     cache: Path,
-    reading: Callable[[], object] = lambda: None,
-    running: Callable[[int], object] = lambda _: None,
+    advance: Callable[[int], object] = lambda _: None,
 ) -> DatasetPredictions:
     """Predict every image of `dataset`, or read what an earlier run cached.
 
@@ -91,14 +90,13 @@ def predict_dataset(
         dataset: the images.
         engine: the ensemble, started.
         cache: where prepared images and predictions are cached.
-        reading: called for every image read.
-        running: called with the number of images predicted.
+        advance: called with the number of images of each batch.
 
     Raises:
-        EngineError: a prediction is not finite, so that no metric would be.
+        EngineError: a prediction is not finite.
     """
     config = engine.config
-    prepared = prepare_all(dataset, config.image_size, cache, reading, config.preparation)
+    prepared = prepare_all(dataset, config.image_size, cache, preparation=config.preparation)
     images = prepared.dataset
     if not len(images):
         return DatasetPredictions(images, np.zeros((0, 1, 1), np.uint8), np.zeros(0, np.float32))
@@ -114,7 +112,7 @@ def predict_dataset(
         if len(bad := np.flatnonzero(~finite_rows(predicted))):
             raise EngineError(f"{images.images[first + bad[0]].path}: {NOT_FINITE}")
         batches.append(_arrays(predicted))
-        running(len(batch))
+        advance(len(batch))
     arrays: dict[str, Any] = {
         name: np.concatenate([one[name] for one in batches]) for name in batches[0]
     }
@@ -143,7 +141,7 @@ def _from_arrays(
 
 
 def _cached(path: Path, images: Dataset) -> DatasetPredictions | None:
-    """What an earlier run cached; None where there is nothing, or the file is damaged."""
+    """Cached predictions; None where there are none, or the file is damaged."""
     try:
         with np.load(path) as file:
             arrays = dict(file)

@@ -1,4 +1,4 @@
-"""Figures of an ensemble on a labelled data set, with 95 % intervals by bootstrap over patients."""
+"""Metrics of an ensemble on a labelled data set, with 95 % intervals by bootstrap over patients."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -7,12 +7,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lungbox.boxes import Decision, OperatingPoint
-from lungbox.datasets import Dataset, info_of
+from lungbox.datasets import Dataset, info_of, mix_of
 from lungbox.evaluation.estimates import MetricEstimate, Outcomes
 from lungbox.evaluation.predictions import DatasetPredictions
 from lungbox.metrics.classification import weighted_auc
 
-# Names of figures that others look up.
+# Names of metrics that other modules look up.
 RAW, AT_MIX = "RSNA metric, raw", "RSNA metric, challenge's mix"
 AGAINST_NORMAL, AGAINST_NOT_NORMAL = "image AUC against normal", "image AUC against not normal"
 VIEW_ALONE = "AUC of the view alone (AP = 1)"
@@ -20,13 +20,13 @@ VIEW_ALONE = "AUC of the view alone (AP = 1)"
 
 @dataclass(frozen=True)
 class ScoredPredictions:
-    """What an operating point makes of each image of a data set.
+    """The boxes of a data set at an operating point, and their scores.
 
     Attributes:
         dataset: the images.
         image_scores: `(N,)` probabilities that there is any opacity.
         found: boxes and confidences of each image, in pixels of its file.
-        outcomes: what these boxes are worth.
+        outcomes: these boxes against the truth.
     """
 
     dataset: Dataset
@@ -38,7 +38,7 @@ class ScoredPredictions:
 def score_predictions(
     predictions: DatasetPredictions, points: Sequence[OperatingPoint]
 ) -> ScoredPredictions:
-    """Apply to each image of `predictions` a point of its own."""
+    """Boxes and scores of predictions, each image at an operating point of its own."""
     images = predictions.dataset.images
     found = tuple(predictions.boxes(row, points[row]) for row in range(len(images)))
     outcomes = Outcomes.of(
@@ -53,7 +53,7 @@ def score_predictions(
 
 
 def dataset_estimates(scored: ScoredPredictions) -> list[MetricEstimate]:
-    """The figures of a data set: RSNA metric, recall, false positives and AUC.
+    """The metrics of a data set: RSNA metric, recall, false positives and AUC.
 
     Where its challenge has a mix of classes, the metric at that mix is among them; where it has
     several categories without finding, false positives and AUC are against each of them.
@@ -63,7 +63,7 @@ def dataset_estimates(scored: ScoredPredictions) -> list[MetricEstimate]:
     category = np.array([image.category for image in scored.dataset.images])
     figures = [outcomes.rsna_metric(RAW)]
     if info.mix:
-        figures.append(outcomes.rsna_metric_at_mix(AT_MIX, category, info.mix))
+        figures.append(metric_at_mix(scored, AT_MIX))
     figures += outcomes.recalls()
     if len(info.negatives) > 1:
         return figures + _by_negatives(scored, category, info.negatives)
@@ -73,6 +73,12 @@ def dataset_estimates(scored: ScoredPredictions) -> list[MetricEstimate]:
         outcomes.false_positives("false-positive rate, negative", without),
         image_auc(scored, "image AUC against negative", np.ones(len(without), bool)),
     ]
+
+
+def metric_at_mix(scored: ScoredPredictions, name: str) -> MetricEstimate:
+    """The RSNA metric at the mix of classes of the challenge that the images are of."""
+    categories = np.array([image.category for image in scored.dataset.images])
+    return scored.outcomes.rsna_metric_at_mix(name, categories, mix_of(scored.dataset))
 
 
 def _by_negatives(

@@ -1,4 +1,4 @@
-"""`lungbox score`: a submission against a challenge's labels."""
+"""`lungbox score`: scoring a submission with its challenge's labels."""
 
 from dataclasses import dataclass
 from math import isfinite
@@ -14,7 +14,7 @@ from lungbox.constants import RSNA_SIZE, VINBIGDATA_CLASSES
 from lungbox.datasets import rsna
 from lungbox.errors import LungboxError
 from lungbox.evaluation.estimates import MetricEstimate, Outcomes
-from lungbox.evaluation.labels import Challenge, Labels, has_column, read_column, read_labels
+from lungbox.evaluation.labels import Challenge, Labels, has_column, read_labels, values_by_image
 from lungbox.evaluation.scores import AT_MIX, RAW
 from lungbox.metrics.average_precision import VocMatches, mean_over_classes
 from lungbox.metrics.bootstrap import Draws
@@ -23,19 +23,19 @@ from lungbox.submission import read_submission, vinbigdata
 
 # Beside RSNA's labels: which images are of one patient.
 PATIENTS, PATIENT_COLUMN = rsna.EXTRAS, "group"
-# Of a figure, in JSON.
+# Of a metric, in JSON.
 _SHOWN = ("name", "value", "low", "high", "images")
 
 
 @dataclass(frozen=True)
 class Scored:
-    """A submission's figures.
+    """The metrics of a submission.
 
     Attributes:
-        challenge: whose metric comes first.
-        images: how many are labelled.
-        counted: how many of these count for the metric.
-        patients: how many; None where they are not known and images are drawn in their place.
+        challenge: its name; its metric comes first.
+        images: number of labelled images.
+        counted: number of those that count for the metric.
+        patients: number of patients; None where unknown, and images are resampled instead.
         figures: with 95 % intervals.
     """
 
@@ -46,7 +46,7 @@ class Scored:
     figures: tuple[MetricEstimate, ...]
 
     def to_record(self) -> dict[str, Any]:
-        """Its JSON form; what is not defined is null."""
+        """As JSON; undefined values are null."""
         figures = [
             {key: _defined(getattr(figure, key)) for key in _SHOWN} for figure in self.figures
         ]
@@ -98,12 +98,12 @@ def _score_rsna(submission: Path, labels: Labels, patients: Path, classes: Path 
     grouped = has_column(patients, PATIENT_COLUMN)
     found = [predictions[name] for name in labels.ids]
     outcomes = Outcomes.of(
-        patients=read_column(patients, PATIENT_COLUMN, labels.ids) if grouped else labels.ids,
+        patients=values_by_image(patients, PATIENT_COLUMN, labels.ids) if grouped else labels.ids,
         truth=labels.boxes,
         predicted=[prediction.boxes for prediction in found],
         scores=[prediction.scores for prediction in found],
     )
-    category = None if classes is None else np.array(read_column(classes, "class", labels.ids))
+    category = None if classes is None else np.array(values_by_image(classes, "class", labels.ids))
     return Scored(
         challenge="RSNA",
         images=len(labels.ids),
@@ -147,7 +147,7 @@ def _score_vinbigdata(submission: Path, labels: Labels) -> Scored:
 
 
 def _voc_estimates(matches: VocMatches, ids: tuple[str, ...]) -> list[MetricEstimate]:
-    """The mean over classes, then each class; images are drawn, for patients are not known."""
+    """The mean over classes, then each class; images are resampled, as patients are unknown."""
 
     def compute(weights: NDArray[np.float64]) -> NDArray[np.float64]:
         values = matches.average_precisions(weights)

@@ -1,1 +1,1 @@
-"""From a folder of radiographs to findings, result files and pictures."""
+"""Inference: a folder of radiographs to findings, result files and overlays."""

@@ -1,4 +1,4 @@
-"""Which files a folder holds, and what each is called in every output."""
+"""Finding image files in a folder, and their names in every output."""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from pathlib import Path
 from lungbox.common.files import stamp, walk_files
 from lungbox.radiograph import identity
 
-# What operating systems and DICOM media leave beside the images: never meant to be read.
+# Files of operating systems and DICOM media that are no images.
 _CLUTTER = {"thumbs.db", "desktop.ini", "dicomdir"}
 
 
@@ -17,10 +17,10 @@ class ImageFile:
 
     Attributes:
         path: the file.
-        identity: what it is called in every output.
-        relative: its path below the folder. Both names are printable: characters that are not,
-            and bytes that are no UTF-8, are escaped.
-        stamp: changes when the file does.
+        identity: its name in every output.
+        relative: its path below the folder. Both names are printable: other characters, and bytes
+            that are not UTF-8, are escaped.
+        stamp: size and modification time, to detect changes.
     """
 
     path: Path
@@ -29,36 +29,32 @@ class ImageFile:
     stamp: str = ""
 
 
-def find_image_files(
-    place: Path, leave_out: Path | None = None
-) -> tuple[list[ImageFile], list[str]]:
-    """Every file in `place` and the folders in it, or `place` itself where it is no folder.
+def find_image_files(path: Path, excluded: Path | None = None) -> tuple[list[ImageFile], list[str]]:
+    """The files in a folder and its subfolders, or the one file.
 
-    Links to folders are followed, once each. Hidden files are left out. What is no file (a named
-    pipe, a socket, a device, a link to nothing), and a folder that may not be entered, stand for
-    themselves, and fail when they are read.
+    Links to folders are followed, once each. Hidden files are left out. What is not a file (a named
+    pipe, a socket, a device, a broken link) and folders that cannot be opened are listed, and fail
+    when they are read.
 
     Args:
-        place: a folder or a file.
-        leave_out: where results go; a folder inside `place` is not searched.
+        path: a folder or a file.
+        excluded: the folder of the results, which is not searched.
 
     Returns:
-        The sources sorted by identity, and the identities that several files share: these files
-        are each called by their path below `place` instead.
+        The files sorted by identity, and the identities that several files share: these files
+        have their path below the folder as identity instead.
     """
-    if not place.is_dir():
-        name = _printable(place.name)
-        return [ImageFile(place, _printable(identity(place)), name, _stamp(place))], []
-    avoided = leave_out.resolve() if leave_out is not None else None
-    here = place.resolve()
-    inside = avoided is not None and here in avoided.parents
-    found = dict.fromkeys(walk_files(place, {avoided} if inside and avoided else ()))
-    paths = [path for path in found if _wanted(path)]
-    relatives = _all_printable([path.relative_to(place).as_posix() for path in paths])
-    names = [_printable(identity(path)) for path in paths]
-    chosen, shared = _distinct(names, relatives)
-    facts = zip(paths, chosen, relatives, map(_stamp, paths), strict=True)
-    sources = [ImageFile(*fact) for fact in facts]
+    if not path.is_dir():
+        name = _printable(path.name)
+        return [ImageFile(path, _printable(identity(path)), name, _stamp(path))], []
+    results = excluded.resolve() if excluded is not None else None
+    inside = results is not None and path.resolve() in results.parents
+    files = dict.fromkeys(walk_files(path, {results} if inside and results else ()))
+    paths = [file for file in files if _is_wanted(file)]
+    relatives = _all_printable([file.relative_to(path).as_posix() for file in paths])
+    names = [_printable(identity(file)) for file in paths]
+    identities, shared = _distinct(names, relatives)
+    sources = map(ImageFile, paths, identities, relatives, map(_stamp, paths))
     return sorted(sources, key=lambda source: source.identity), shared
 
 
@@ -70,30 +66,31 @@ def _distinct(names: list[str], relatives: list[str]) -> tuple[list[str], list[s
     chosen = list(names)
     shared: set[str] = set()
     while True:
-        doubled = {name for name, count in Counter(chosen).items() if count > 1}
-        if not doubled:
+        duplicates = {name for name, count in Counter(chosen).items() if count > 1}
+        if not duplicates:
             return chosen, sorted(shared)
-        shared |= doubled
+        shared |= duplicates
         # Paths differ, so each round gives at least one more file its path, until all do.
         chosen = [
-            path if name in doubled else name for name, path in zip(chosen, relatives, strict=True)
+            path if name in duplicates else name
+            for name, path in zip(chosen, relatives, strict=True)
         ]
 
 
-def _wanted(path: Path) -> bool:
+def _is_wanted(path: Path) -> bool:
     return not path.name.startswith(".") and path.name.lower() not in _CLUTTER
 
 
 def _stamp(path: Path) -> str:
-    found = stamp(path)
-    return "gone" if found is None else "{}-{}".format(*found)
+    values = stamp(path)
+    return "gone" if values is None else "{}-{}".format(*values)
 
 
 def _all_printable(names: list[str]) -> list[str]:
     r"""Names that differ, escaped so that they still do.
 
-    A line end and the letters `\n` in its place look alike once escaped; only then is each
-    backslash that stands in a name written twice.
+    A line end and the letters `\n` are equal once escaped; only then backslashes in names are
+    written twice.
     """
     printable = [_printable(name) for name in names]
     if len(set(printable)) == len(names):
@@ -102,5 +99,5 @@ def _all_printable(names: list[str]) -> list[str]:
 
 
 def _printable(name: str) -> str:
-    """Line ends in a name would break tables, and bytes that are no UTF-8 cannot be written."""
+    """Escape what breaks tables (line ends) or cannot be written (bytes that are not UTF-8)."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in name)

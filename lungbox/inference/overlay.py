@@ -1,4 +1,4 @@
-"""Pictures: the radiograph, the mask as a heat map, and the boxes with their confidence."""
+"""Overlays: the radiograph with the mask as a heat map, and boxes with their confidences."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from lungbox.common.files import atomic_write
 from lungbox.constants import OPACITY, RESEARCH_USE
 from lungbox.findings import Findings
 
-# Larger radiographs are made smaller: the boxes' edges stay visible, the files small.
+# Larger radiographs are reduced, so that edges of boxes stay visible and files small.
 _LONGEST_SIDE = 1024
 _CAPTION_WIDTH = 384  # smaller ones are enlarged to what the caption needs
 _MEMBER_SIDE = 384  # of each picture where members are compared
@@ -39,7 +39,7 @@ def draw(
     height, width = pixels.shape
     factor = min(_LONGEST_SIDE / max(height, width), max(1.0, _CAPTION_WIDTH / width))
     size = (max(1, round(width * factor)), max(1, round(height * factor)))
-    picture = Image.fromarray(_heat(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA), mask))
+    picture = _heat_map(pixels, mask, size)
     _draw_boxes(picture, findings)
     return _captioned(picture, findings)
 
@@ -64,8 +64,7 @@ def compare(
     height, width = pixels.shape
     factor = _MEMBER_SIDE / max(height, width)
     size = (max(1, round(width * factor)), max(1, round(height * factor)))
-    small = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
-    tiles = [Image.fromarray(_heat(small, values)) for values in (*members.values(), mask)]
+    tiles = [_heat_map(pixels, values, size) for values in (*members.values(), mask)]
     _draw_boxes(tiles[-1], findings)
     font = ImageFont.load_default(14)
     row = Image.new("RGB", (len(tiles) * (size[0] + 4) - 4, size[1] + 24))
@@ -83,7 +82,7 @@ def beside_truth(
     truth: Boxes,
     side: int,
 ) -> Image.Image:
-    """Draw what was found, in yellow, and what readers drew, in cyan.
+    """Draw predicted boxes in yellow and true boxes in cyan.
 
     Args:
         pixels: `(H, W)` uint8, the radiograph as it was read.
@@ -97,8 +96,7 @@ def beside_truth(
     """
     height, width = pixels.shape
     size = (round(width * side / max(pixels.shape)), round(height * side / max(pixels.shape)))
-    small = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
-    picture = Image.fromarray(_heat(small, mask))
+    picture = _heat_map(pixels, mask, size)
     pen = ImageDraw.Draw(picture)
     for box in geometry.scale(truth, findings.size, size).tolist():
         pen.rectangle(box, outline=_TRUTH, width=max(2, side // 170))
@@ -112,21 +110,20 @@ def save(picture: Image.Image, path: Path) -> None:
         picture.save(file, format="PNG")
 
 
-def _heat(gray: NDArray[np.uint8], mask: NDArray[np.floating] | None) -> NDArray[np.uint8]:
-    """Blend the largest class probability over the image: none at 0, half yellow to red above."""
-    height, width = gray.shape
+def _heat_map(
+    pixels: NDArray[np.uint8], mask: NDArray[np.floating] | None, size: tuple[int, int]
+) -> Image.Image:
+    """The image at a size, blended with the largest class probability, from yellow to red."""
+    gray = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
     if mask is None:
-        return np.repeat(gray[..., None], 3, axis=-1)
-    opacity = cv2.resize(
-        np.ascontiguousarray(mask[..., OPACITY:].max(axis=-1), np.float32),
-        (width, height),
-        interpolation=cv2.INTER_LINEAR,
-    )[..., None]
+        return Image.fromarray(np.repeat(gray[..., None], 3, axis=-1))
+    probability = np.ascontiguousarray(mask[..., OPACITY:].max(axis=-1), np.float32)
+    opacity = cv2.resize(probability, size, interpolation=cv2.INTER_LINEAR)[..., None]
     colour = np.concatenate(
         [np.full_like(opacity, 255), 255 * (1 - opacity), np.zeros_like(opacity)], axis=-1
     )
     blended = gray[..., None] * (1 - opacity / 2) + colour * (opacity / 2)
-    return np.round(blended).astype(np.uint8)
+    return Image.fromarray(np.round(blended).astype(np.uint8))
 
 
 def _draw_boxes(picture: Image.Image, findings: Findings) -> None:
@@ -161,6 +158,6 @@ def _captioned(picture: Image.Image, findings: Findings) -> Image.Image:
     framed.paste(picture)
     pen = ImageDraw.Draw(framed)
     for number, text in enumerate(lines):
-        place = (step // 2, picture.height + step // 3 + number * step)
-        pen.text(place, text, fill=_CAPTION, font=font)
+        corner = (step // 2, picture.height + step // 3 + number * step)
+        pen.text(corner, text, fill=_CAPTION, font=font)
     return framed

@@ -1,4 +1,4 @@
-"""From files to findings: reading ahead, batching, bad files set aside."""
+"""Predicting files: read ahead, batched, with a reason for each file that fails."""
 
 import logging
 from collections.abc import Iterable, Iterator
@@ -44,8 +44,8 @@ from lungbox.weights.manifest import (
 from lungbox.weights.store import Watch, fetch, fetch_all, new_terms_of_use
 
 _log = logging.getLogger("lungbox")
-# Files that are on their way at once, so that one of seconds keeps nothing waiting: prepared they
-# take 64 kB each, with their pixels a hundred times that.
+# Files in progress at once, so that one that takes seconds delays nothing: 64 kB each once they are
+# prepared, a hundred times that with their pixels.
 _AHEAD, _AHEAD_WITH_PIXELS = 512, 24
 
 
@@ -55,7 +55,7 @@ class ImageResult(ValueEquality):
 
     Attributes:
         source: the file.
-        findings: None where it could not be read, or the networks' prediction is not finite.
+        findings: None where it could not be read, or its prediction is not finite.
         mask: `(h, w, 1 + C)` float32, the averaged mask; None where there are no findings, or no
             segmentation network.
         members: `(M, h, w, 1 + C)` float32, the members' own masks, where requested.
@@ -83,7 +83,7 @@ class Detector:
 
     Attributes:
         name: of the ensemble.
-        engine: what runs its networks.
+        engine: the inference engine.
         point: the settings that turn its predictions into boxes.
         calibration: of its image scores; None where they are written as they are.
     """
@@ -128,9 +128,8 @@ class Detector:
     ) -> Iterator[ImageResult]:
         """The result of each file, in order; a file that cannot be read does not stop the others.
 
-        Files are read and prepared ahead in threads, and predicted in batches as they come, never
-        more than some hundred of them at once, so memory does not grow with their number; see
-        `common.parallel`.
+        Files are read and prepared ahead in threads and predicted in batches, at most some hundred
+        at once, so memory does not grow with their number; see `common.parallel`.
 
         Args:
             sources: the files.
@@ -218,7 +217,7 @@ def load(
 
 
 def terms(config: EngineConfig) -> list[str]:
-    """The terms of use of its weights that were not shown on this machine yet."""
+    """The terms of use of its weights that this user has not been shown yet."""
     return new_terms_of_use({member.name: member.weights for member in config.members})
 
 
@@ -260,8 +259,8 @@ def open_ensemble(
         batch_size: images predicted at once.
         watch: see `weights.store.fetch`.
         keep_members: whether each member's masks are requested, too.
-        precision: the type it is to compute in; `auto` leaves that to the engine, among those
-            that have passed their check.
+        precision: the type it is to compute in; `auto` leaves it to the engine, among those that
+            have passed their check.
         operating_point: a name in the ensemble's entry; its default one where empty.
 
     Raises:
@@ -290,16 +289,16 @@ def _in_precision(
     config: EngineConfig,
     point: OperatingPoint,
     manifest: Manifest,
-    asked: PrecisionName,
+    requested: PrecisionName,
     watch: Watch,
 ) -> EngineConfig:
     """The config with the precisions it may compute in."""
-    if asked not in PRECISIONS:
-        raise EngineError(f"there is no precision {asked}; {suggest(asked, PRECISIONS)}")
+    if requested not in PRECISIONS:
+        raise EngineError(f"there is no precision {requested}; {suggest(requested, PRECISIONS)}")
     known = manifest.precisions.get(config.key)
     config = (
-        replace(config, precisions=(asked,))
-        if asked != "auto"
+        replace(config, precisions=(requested,))
+        if requested != "auto"
         else _permitted(config, known, point)
     )
     if "int8" not in config.precisions:

@@ -1,4 +1,4 @@
-"""The files a run over a folder leaves behind, each written whole."""
+"""The result files of a run, each written atomically."""
 
 import csv
 import json
@@ -36,14 +36,14 @@ _IMAGE_COLUMNS = ("patientId", "score", "boxes", "width", "height", "path", "fla
 
 @dataclass(frozen=True)
 class RunSummary:
-    """What a run came to.
+    """Totals of a run.
 
     Attributes:
         read: files that were read.
         with_boxes: of those, with a box.
         flagged: of those, with a flag.
         failed: files without findings.
-        without_picture: files that were read, and a picture of which could not be written.
+        without_picture: files that were read, but whose picture could not be written.
     """
 
     read: int
@@ -54,20 +54,19 @@ class RunSummary:
 
 
 class OutputFolderError(LungboxError):
-    """Something that is no result stands where results go."""
+    """Results cannot be written to the output folder."""
 
 
 def check_output_folder(folder: Path, images: Path) -> None:
-    """Before any work is done: nothing stands in the way of the results, nor they in the way of
-    what is read.
+    """Check, before any work, that results can be written, and not among the images.
 
     Args:
-        folder: where results go.
-        images: what is read.
+        folder: the output folder.
+        images: the folder or file to read.
 
     Raises:
-        OutputFolderError: `folder` is a file, has a folder where a result file belongs, or would
-            have radiographs among its results.
+        OutputFolderError: `folder` is a file, has a subfolder named like a result file, or
+            contains the radiographs.
     """
     read, written = images.resolve(), folder.resolve()
     if read == written or any(
@@ -97,7 +96,7 @@ def write_results(
     """Write every result file of a finished run.
 
     Args:
-        folder: where they go.
+        folder: the output folder.
         resume_log: has an outcome for each source.
         sources: in the order of the rows.
         ids: exactly the rows of the submission, where given.
@@ -117,7 +116,7 @@ def write_results(
                     summary["failed"] += 1
                     failed((source.relative, record["reason"]))
                     continue
-                # A file may be called otherwise than in the run that was stopped.
+                # Its identity may differ from that in the run that was stopped.
                 record["findings"]["id"] = source.identity
                 findings = Findings.from_record(record["findings"])
                 summary["read"] += 1
@@ -135,35 +134,35 @@ def write_results(
 
 
 def remove_old_pictures(folder: Path, logged: Iterable[str]) -> str:
-    """Delete the pictures of an earlier run, and nothing that it did not draw.
+    """Delete the pictures of an earlier run, and no other files.
 
     Args:
-        folder: where results go.
+        folder: the output folder.
         logged: identities the earlier run had finished, where it was stopped.
 
     Returns:
         One sentence where the earlier run's `images.csv` could not be read and was renamed, so
         that its pictures are still there; otherwise nothing.
     """
-    names, trouble = set(logged), ""
+    names, warning = set(logged), ""
     if (folder / RUN).is_file() and (folder / IMAGES).is_file():
         try:
             names |= set(read_column(folder / IMAGES, _IMAGE_COLUMNS[0]))
         except TableError as error:
             kept = _set_aside(folder / IMAGES)
-            trouble = f"{error}; renamed to {kept.name}. Pictures of that run are not deleted."
+            warning = f"{error}; renamed to {kept.name}. Pictures of that run are not deleted."
     for name in names:
         if not name or name.startswith("/") or ".." in name.split("/"):
             continue
         for picture in (f"{OVERLAYS}/{name}.png", f"{MEMBERS}/{name}.png", f"{MEMBERS}/{name}.npz"):
-            # Unlike `Path.is_file`, false for what is too long for a name.
+            # Unlike `Path.is_file`, false for names that are too long.
             if os.path.isfile(folder / picture):  # noqa: PTH113
                 (folder / picture).unlink()
-    for place in (folder / OVERLAYS, folder / MEMBERS):
-        for inner in sorted(place.rglob("*"), reverse=True):
+    for pictures in (folder / OVERLAYS, folder / MEMBERS):
+        for inner in sorted(pictures.rglob("*"), reverse=True):
             _remove_empty(inner)
-        _remove_empty(place)
-    return trouble
+        _remove_empty(pictures)
+    return warning
 
 
 def _set_aside(path: Path) -> Path:
@@ -179,7 +178,7 @@ def _remove_empty(folder: Path) -> None:
 
 
 def save_members(path: Path, masks: dict[str, NDArray[np.float32]]) -> None:
-    """Keep what each member says of one radiograph: its opacity as `(h, w)` uint8, 255 certain."""
+    """Write each member's opacity probabilities of one radiograph, `(h, w)` uint8, 255 for 1."""
     opacity: dict[str, Any] = {
         name: np.round(mask[..., OPACITY] * 255).astype(np.uint8) for name, mask in masks.items()
     }
@@ -189,14 +188,14 @@ def save_members(path: Path, masks: dict[str, NDArray[np.float32]]) -> None:
 
 def _image_row(findings: Findings) -> tuple[object, ...]:
     score = f"{findings.image_score:.4f}"
-    place = (findings.path, findings.flag)
-    return (findings.identity, score, len(findings.boxes), *findings.size, *place)
+    path, flag = findings.path, findings.flag
+    return findings.identity, score, len(findings.boxes), *findings.size, path, flag
 
 
 def _table(
     stack: ExitStack, path: Path, columns: Iterable[str]
 ) -> Callable[[Iterable[object]], object]:
-    """Open a CSV that replaces `path` in the end; the result writes one row."""
+    """Open a CSV that replaces `path` at the end; returns a function that writes a row."""
     file: IO[str] = stack.enter_context(atomic_write(path))
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(columns)

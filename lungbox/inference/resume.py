@@ -1,7 +1,6 @@
-"""Outcomes of a run that is under way, so that a stopped run goes on where it was.
+"""The log of outcomes from which a stopped run continues.
 
-A run with the same settings that finds a journal skips the files in it, unless they have changed
-since.
+A run with the same settings skips the files in it, unless they have changed since.
 """
 
 import json
@@ -28,19 +27,17 @@ class BusyError(LungboxError):
 
 
 class ResumeLog:
-    """A run's journal, and the right to write into its folder for as long as the block runs.
+    """A run's log of outcomes, and a lock on its output folder, inside the `with` block.
 
     Args:
-        folder: where results go; made where it is not there.
-        settings: everything that decides what an outcome is; a journal of other settings is
-            thrown away.
+        folder: the output folder; created where it is missing.
+        settings: everything that outcomes depend on; a log of other settings is discarded.
 
     Attributes:
-        discarded: what the files were called whose outcomes stood in a journal of other settings
-            that was thrown away.
+        discarded: identities of the files in a log of other settings that was discarded.
 
     Raises:
-        BusyError: another run is under way there.
+        BusyError: another run is writing there.
     """
 
     def __init__(self, folder: Path, settings: dict[str, Any]) -> None:
@@ -67,22 +64,22 @@ class ResumeLog:
         self, kind: type | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if kind is None:
-            # Done: the results say it all.
+            # Done: the result files hold everything.
             self._path.unlink(missing_ok=True)
-        # The lock's file stays: were it removed, a run that has it open and one that makes it anew
+        # The lock file stays: if it were removed, a run that has it open and one that creates it
         # would each lock a file of their own.
         self._lock.release()
 
     def done(self) -> dict[str, str]:
-        """Files in the journal that need not be read again: their path below the folder to their
-        stamp. One whose picture could not be written is, so that it gets it."""
+        """Stamps of the files that need not be read again, by path below the folder; not of those
+        whose picture could not be written."""
         latest = {record["path"]: record for record in self.records()}
         return {
             path: record["stamp"] for path, record in latest.items() if not record.get("no_picture")
         }
 
     def append(self, results: list[ImageResult]) -> None:
-        """Add outcomes, on disk when this returns."""
+        """Append outcomes, flushed to the disk."""
         with named_in_errors(self._path), self._path.open("a", encoding="utf-8") as file:
             for result in results:
                 file.write(_line(_record(result)))
@@ -99,8 +96,8 @@ class ResumeLog:
     def in_order(self, sources: list[ImageFile]) -> Iterator[dict[str, Any]]:
         """The latest record of each source, in the order of the sources.
 
-        A run that was never stopped wrote them in that order already, which is checked without
-        keeping them; only a continued run's journal is held in memory.
+        A run that was never stopped wrote them in that order, which is checked without keeping
+        them; only a continued run's log is kept in memory.
         """
         wanted = [source.relative for source in sources]
         if [record["path"] for record in self.records()] == wanted:
@@ -111,7 +108,7 @@ class ResumeLog:
             yield latest[path]
 
     def _names(self) -> list[str]:
-        """Identities in a journal that is of no use."""
+        """Identities in a log of other settings."""
         if not self._path.is_file():
             return []
         lines = self._path.read_bytes().splitlines(keepends=True)[1:]
@@ -119,7 +116,7 @@ class ResumeLog:
         return [findings["id"] for findings in found if findings]
 
     def _recovered(self) -> bool:
-        """Whether there is a journal of these settings; it is cut off at its first bad line."""
+        """Whether there is a log of these settings; it is truncated at its first damaged line."""
         try:
             with self._path.open("r+b") as file:
                 first = file.readline()
@@ -136,21 +133,21 @@ class ResumeLog:
 
 
 def _line(record: dict[str, Any]) -> str:
-    # NaN is no JSON: it must not come this far, and must not get any further.
+    # NaN is not JSON.
     return json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def _is_record(line: bytes) -> bool:
     try:
-        record = json.loads(line, parse_constant=_no_number)
+        record = json.loads(line, parse_constant=_reject_constant)
         return line.endswith(b"\n") and record.keys() >= {"path", "stamp", "reason", "findings"}
     except (ValueError, AttributeError):
         return False
 
 
-def _no_number(name: str) -> None:
-    """For `NaN` and `Infinity`, which Python's JSON knows and no other."""
-    raise ValueError(f"{name} is no JSON")
+def _reject_constant(name: str) -> None:
+    """Refuse `NaN` and `Infinity`, which only Python's JSON accepts."""
+    raise ValueError(f"{name} is not JSON")
 
 
 def _record(result: ImageResult) -> dict[str, Any]:
@@ -165,5 +162,5 @@ def _record(result: ImageResult) -> dict[str, Any]:
 
 
 def _one_line(text: str) -> str:
-    """Libraries say several lines, and name files whose names may hold bytes that are no UTF-8."""
+    """A message on one line; libraries may name files that are not UTF-8, on several lines."""
     return single_line(text.encode("utf-8", "backslashreplace").decode(), MAX_REASON)

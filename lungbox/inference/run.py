@@ -33,17 +33,17 @@ from lungbox.inference.results import (
 from lungbox.inference.resume import ResumeLog
 from lungbox.submission import read_ids
 
-# Outcomes that are written at once.
+# Outcomes that are logged at once.
 _FLUSH = 32
 
 
 class NoImagesError(LungboxError):
-    """There is no file to read."""
+    """There is no image file."""
 
 
 @dataclass(frozen=True)
 class PredictRequest:
-    """What was asked for; see the command's own options."""
+    """The options of `lungbox predict`."""
 
     images: Path
     ensemble: str
@@ -59,10 +59,10 @@ class PredictRequest:
 
 
 def predict_folder(request: PredictRequest, console: Console) -> RunSummary:
-    """Read every radiograph in a folder and write the results.
+    """Predict every radiograph in a folder and write the results.
 
     Raises:
-        LungboxError: nothing can be done at all; a file that cannot be read is no such case.
+        LungboxError: nothing can be predicted; files that cannot be read are listed instead.
     """
     started = time.monotonic()
     ids = read_ids(request.ids) if request.ids else None
@@ -85,16 +85,15 @@ def _read_all(
     resume_log: ResumeLog,
     console: Console,
 ) -> None:
-    """Put an outcome of every source into the journal."""
+    """Log an outcome of every source."""
     finished = resume_log.done()
     waiting = [source for source in sources if finished.get(source.relative) != source.stamp]
     done = len(sources) - len(waiting)
     if done:
         console.print(f"Continuing: {done} of {len(sources)} are done.")
     else:
-        trouble = remove_old_pictures(request.output, resume_log.discarded)
-        if trouble:
-            console.print(trouble, markup=False)
+        if warning := remove_old_pictures(request.output, resume_log.discarded):
+            console.print(warning, markup=False)
     with progress_bar(console, "Reading", len(sources), done) as progress:
         pictures = request.overlays or request.members
         names = detector.engine.config.mask_names
@@ -119,7 +118,7 @@ def _detector(request: PredictRequest, batch_size: int, console: Console) -> Det
     for line in terms(opened.config):
         console.print(line, markup=False)
     with console.status(
-        "Starting the networks; the first time they are converted for this machine"
+        "Starting the networks; the first time they are converted to OpenVINO and cached"
     ):
         return opened.start(request.engine)
 
@@ -140,7 +139,7 @@ def _sources(request: PredictRequest, console: Console) -> list[ImageFile]:
 
 
 def _settings(request: PredictRequest, detector: Detector) -> dict[str, object]:
-    """Everything that decides what a file's outcome is."""
+    """Everything that a file's outcome depends on."""
     return {
         "version": __version__,
         "images": str(request.images.resolve()),
@@ -167,14 +166,14 @@ def _in_groups(results: Iterator[ImageResult]) -> Iterator[list[ImageResult]]:
 def _drawn(
     results: Iterator[ImageResult], request: PredictRequest, members: list[str], console: Console
 ) -> Iterator[ImageResult]:
-    """The outcomes in order, each when its pictures are there, and without its pixels. Drawing
-    happens in threads, while the networks run."""
+    """The outcomes in order, each once its pictures are written, without its pixels. Pictures are
+    drawn in threads while the networks run."""
 
     def draw(result: ImageResult) -> ImageResult:
-        fault = _draw(result, request, members)
-        if fault:
-            console.print(f"No picture: {fault}", markup=False)
-        return replace(result, radiograph=None, mask=None, members=None, no_picture=fault)
+        reason = _draw(result, request, members)
+        if reason:
+            console.print(f"No picture: {reason}", markup=False)
+        return replace(result, radiograph=None, mask=None, members=None, no_picture=reason)
 
     threads = available_cpus()
     waiting: deque[Future[ImageResult]] = deque()
@@ -188,11 +187,11 @@ def _drawn(
 
 
 def _draw(result: ImageResult, request: PredictRequest, members: list[str]) -> str:
-    """Draw the pictures that were asked for; why one could not be, empty where all are there."""
+    """Write the requested pictures; returns why one could not be written, or an empty string."""
     findings, radiograph, mask = result.findings, result.radiograph, result.mask
     if findings is None or radiograph is None:
         return ""
-    from lungbox.inference import overlay  # what it draws with takes a while to import
+    from lungbox.inference import overlay  # slow to import
 
     try:
         if request.overlays:
@@ -214,7 +213,7 @@ def _draw(result: ImageResult, request: PredictRequest, members: list[str]) -> s
 def _write_run(
     request: PredictRequest, detector: Detector, summary: RunSummary, seconds: float
 ) -> None:
-    """What produced the results, so that they can be produced again."""
+    """Write `run.json`: everything that the results can be reproduced from."""
     engine = detector.engine
     ran_int8 = engine.precision == "int8"
     record = {

@@ -1,4 +1,4 @@
-"""Ensembles in other precisions: made, checked on images nobody learned from, and entered."""
+"""Quantization: an ensemble's INT8 model, checked on held-out images, and registered."""
 
 from lungbox.quantization.run import quantize_ensemble
 

@@ -1,10 +1,9 @@
-"""An INT8 model from one of float32: NNCF's quantisation after training.
+"""Post-training quantization of a float32 model to INT8, with NNCF.
 
-Ranges of activations come from calibration images. What integers serve badly stays in float32:
-first nothing, then more and more kinds of operations, until the network says what it said. It is
-held against float32 and not against labels, so images that were trained on will do. (NNCF's own
-accuracy control ranks operations anew after each that it gives back: over ten minutes on two cores
-where this takes two.)
+Ranges of activations come from calibration images. Operations that lose accuracy stay in float32:
+first none, then more and more types, until the masks agree with float32's. As masks are compared
+with float32 and not with labels, training images can be used. (NNCF's own accuracy control ranks
+operations again after each one: over ten minutes on two cores, where this takes two.)
 """
 
 import logging
@@ -20,14 +19,15 @@ from numpy.typing import NDArray
 from lungbox.constants import OPACITY
 from lungbox.engines.openvino import compile_model, openvino
 
-# Of opacity maps with those of float32, the mean over the images; see `agreement`.
+# Of opacity maps with those of float32, averaged over images; see `agreement`.
 MIN_AGREEMENT = 0.96
-# Where neither finds anything, what they differ by is compared with this share of the image.
+# Share of the image added to both sums of `agreement`, so that small differences between nearly
+# empty maps do not count.
 _SMOOTH = 0.01
 
-# What stays in float32, step by step. Parts of a concatenation share one range, which is wrong for
-# all but one; a depthwise convolution has few products to average its errors over; the first
-# convolution sees the image itself, and sums carry errors from one block to the next.
+# Operations that stay in float32, step by step. Inputs of a concatenation share one range, which
+# fits one of them only; a depthwise convolution has few products to average its errors over; the
+# first convolution reads the image itself, and sums carry errors from one block to the next.
 STEPS: tuple[tuple[str, ...], ...] = (
     (),
     ("Concat",),
@@ -37,13 +37,13 @@ STEPS: tuple[tuple[str, ...], ...] = (
 
 
 @dataclass(frozen=True)
-class Made:
-    """A quantised network.
+class QuantizedModel:
+    """A quantized model.
 
     Attributes:
-        network: the same inputs and outputs, any number of images.
+        network: the same inputs and outputs, for any batch size.
         agreement: with float32, 1 for equal maps.
-        in_float32: the kinds of operations that are not quantised.
+        in_float32: types of operations that are not quantized.
     """
 
     network: openvino.Model
@@ -55,13 +55,13 @@ def quantize(
     network: openvino.Model,
     images: NDArray[np.uint8],
     steps: Sequence[tuple[str, ...]] = STEPS,
-) -> Made:
-    """Quantise a network of `(B, S, S, 1)` uint8, B any number, to `mask` and `image`.
+) -> QuantizedModel:
+    """Quantize a model of `(B, S, S, 1)` uint8, B any number, to `mask` and `image`.
 
     Args:
-        network: stays as it is.
-        images: `(N, S, S)` uint8, prepared, for calibration; every third is held against float32.
-        steps: what stays in float32, tried one after the other.
+        network: the float32 model, which is not changed.
+        images: `(N, S, S)` uint8, prepared, for calibration; every third is compared with float32.
+        steps: operations that stay in float32, tried one after the other.
 
     Returns:
         The first step whose maps agree with float32's, or the one that agrees best.
@@ -71,23 +71,23 @@ def quantize(
     nncf.set_log_level(logging.ERROR)
     alone = network.clone()
     alone.reshape([1, *images.shape[1:], 1])
-    held = images[::3]
-    expected = _maps(alone, held)
-    best: Made | None = None
+    compared = images[::3]
+    expected = _maps(alone, compared)
+    best: QuantizedModel | None = None
     for kinds in steps:
-        with redirect_stdout(StringIO()):  # bars of its own, in a terminal or not
-            made = nncf.quantize(
+        with redirect_stdout(StringIO()):  # its progress bars
+            quantized = nncf.quantize(
                 alone,
                 nncf.Dataset(list(images), _as_input),
                 preset=nncf.QuantizationPreset.MIXED,
                 subset_size=len(images),
                 ignored_scope=_ignored(nncf.IgnoredScope, alone, kinds),
             )
-        pairs = zip(_maps(made, held), expected, strict=True)
+        pairs = zip(_maps(quantized, compared), expected, strict=True)
         agrees = float(np.mean([agreement(ours, theirs) for ours, theirs in pairs]))
-        made.reshape([-1, *images.shape[1:], 1])
+        quantized.reshape([-1, *images.shape[1:], 1])
         if best is None or agrees > best.agreement:
-            best = Made(made, agrees, kinds)
+            best = QuantizedModel(quantized, agrees, kinds)
         if agrees >= MIN_AGREEMENT:
             break
     assert best is not None
@@ -97,16 +97,16 @@ def quantize(
 def _ignored(scope: Callable[..., Any], network: openvino.Model, kinds: tuple[str, ...]) -> Any:
     """NNCF's description of these kinds of operations."""
     operations = network.get_ordered_ops()
-    there = {operation.get_type_name() for operation in operations}
-    types = [kind for kind in kinds if kind in there]
+    present = {operation.get_type_name() for operation in operations}
+    types = [kind for kind in kinds if kind in present]
     convolutions = [one for one in operations if one.get_type_name() == "Convolution"]
     first = "first Convolution" in kinds and convolutions
     return scope(types=types, names=[convolutions[0].get_friendly_name()] if first else [])
 
 
 def agreement(ours: NDArray[np.float32], theirs: NDArray[np.float32]) -> float:
-    """How far two opacity maps `(h, w)`, 0-1, are the same: the sum of their least over that of
-    their greatest values, 1 for equal ones."""
+    """Soft IoU of two opacity maps `(h, w)`, 0-1: the sum of their minimum over that of their
+    maximum, 1 for equal maps."""
     smooth = _SMOOTH * ours.size
     least, greatest = np.minimum(ours, theirs).sum(), np.maximum(ours, theirs).sum()
     return float((least + smooth) / (greatest + smooth))

@@ -1,4 +1,4 @@
-"""How another precision changes an ensemble's boxes, and the RSNA metric with them."""
+"""How another inference precision changes an ensemble's boxes and RSNA metric."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +11,6 @@ from lungbox.boxes.geometry import Boxes
 from lungbox.datasets.types import Dataset, DatasetError
 from lungbox.engines import Engine
 from lungbox.evaluation.evaluator import predict_with_progress
-from lungbox.evaluation.predictions import DatasetPredictions
 from lungbox.evaluation.scores import ScoredPredictions, score_predictions
 from lungbox.weights.manifest import Precision, PrecisionCheck
 
@@ -36,13 +35,13 @@ class BoxChanges:
 
 @dataclass(frozen=True)
 class Parity:
-    """A precision beside float32.
+    """A precision compared with float32.
 
     Attributes:
-        precision: the type.
-        checked: how metric and number of boxes change.
-        metric: the RSNA metric on the images as they are.
-        changes: how the boxes themselves do.
+        precision: its name.
+        checked: changes of the metric and of the number of boxes.
+        metric: the RSNA metric, raw.
+        changes: changes of the boxes.
     """
 
     precision: Precision
@@ -54,12 +53,12 @@ class Parity:
 def measure(
     engines: dict[Precision, Engine], dataset: Dataset, point: OperatingPoint, console: Console
 ) -> list[Parity]:
-    """Run every engine over a data set and hold its boxes against float32's.
+    """Predict a data set with every engine, and compare the boxes with float32's.
 
     Args:
-        engines: by the precision they compute in; float32 is among them.
-        dataset: RSNA's images of a fold that nobody learned from.
-        point: the ensemble's own, for all.
+        engines: by inference precision; one is float32.
+        dataset: RSNA's images of a held-out fold.
+        point: the ensemble's operating point.
         console: where progress is shown.
 
     Raises:
@@ -72,7 +71,10 @@ def measure(
     read = [[image.identity for image in of.dataset.images] for of in predictions.values()]
     if any(identities != read[0] for identities in read):
         raise DatasetError("not every precision could read the same images; start again")
-    scored = {precision: _judged(of, point) for precision, of in predictions.items()}
+    scored = {
+        precision: score_predictions(of, (point,) * len(of.dataset))
+        for precision, of in predictions.items()
+    }
     exact = scored["float32"]
     return [
         Parity(
@@ -119,10 +121,6 @@ def box_changes(
         moved.append(shift.max())
     most = float(np.percentile(moved, 95)) if moved else float("nan")
     return BoxChanges(boxed, identical, other_number, most)
-
-
-def _judged(predictions: DatasetPredictions, point: OperatingPoint) -> ScoredPredictions:
-    return score_predictions(predictions, (point,) * len(predictions.dataset))
 
 
 def _metric(scored: ScoredPredictions) -> float:

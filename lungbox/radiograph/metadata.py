@@ -134,9 +134,7 @@ def _text(header: Dataset, name: str) -> str:
     element = header.get_item(tag_for_keyword(name), keep_deferred=True)  # type: ignore[arg-type]
     value: Any = getattr(element, "value", None)
     if isinstance(value, bytes):
-        text = (
-            value.decode() if value.isascii() and b"\x1b" not in value else _decode(header, value)
-        )
+        text = _decode(header, value)
     elif isinstance(value, MultiValue | list | tuple):
         text = "\\".join(map(str, value))
     else:

@@ -1,7 +1,6 @@
 """Submissions to challenges: written, read, checked. RSNA's format is what `predict` writes."""
 
 from lungbox.submission import vinbigdata
-from lungbox.submission.errors import RowError, StringError, SubmissionError
 from lungbox.submission.rsna import (
     HEADER,
     SubmittedBoxes,
@@ -11,6 +10,7 @@ from lungbox.submission.rsna import (
     read_submission,
     rows,
 )
+from lungbox.submission.table import RowError, StringError, SubmissionError
 
 __all__ = [
     "HEADER",

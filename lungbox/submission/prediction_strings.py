@@ -1,4 +1,4 @@
-"""Prediction strings: numbers, so many a box, one space between them."""
+"""Prediction strings: the numbers of all boxes, separated by spaces."""
 
 import re
 from collections.abc import Sequence
@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 
 from lungbox.boxes.geometry import Boxes
 from lungbox.constants import MAX_PIXELS
-from lungbox.submission.errors import StringError
+from lungbox.submission.table import StringError
 
-# What is written has two decimals, so that an edge may come to lie this far outside the image.
+# Rounding to two decimals may move an edge this far outside the image.
 TOLERANCE = 0.02
 SMALLEST_SIDE = 0.01
 
@@ -25,8 +25,8 @@ def numbers(string: str, names: Sequence[str]) -> NDArray[np.float64]:
     """Read a prediction string.
 
     Args:
-        string: as it is written in the file.
-        names: what each number of a box is.
+        string: a cell of the file.
+        names: of the numbers of a box.
 
     Returns:
         `(N, len(names))`, a row a box.
@@ -35,7 +35,7 @@ def numbers(string: str, names: Sequence[str]) -> NDArray[np.float64]:
         StringError: a word is not a finite number, or they are not `len(names)` a box.
     """
     words = string.split()
-    # Nearly every string is correct, which one match of all of it shows.
+    # Nearly every string is correct, which one match shows.
     doubtful = [] if _PLAIN.fullmatch(string) else words
     errors = [error for word in doubtful if (error := _number_error(word))]
     if len(words) % len(names):
@@ -47,7 +47,7 @@ def numbers(string: str, names: Sequence[str]) -> NDArray[np.float64]:
 
 
 def box_errors(boxes: NDArray[np.float64], size: tuple[float, float]) -> list[str]:
-    """What is wrong with `(N, 4)` `x1, y1, x2, y2` boxes on an image of `size`, box by box."""
+    """Errors of `(N, 4)` `x1, y1, x2, y2` boxes on an image of `size`."""
     sides = boxes[:, 2:] - boxes[:, :2]
     low = (boxes[:, :2] < -TOLERANCE).any(axis=1)
     high = (boxes[:, 2:] > np.add(size, TOLERANCE)).any(axis=1)
@@ -63,7 +63,7 @@ def box_errors(boxes: NDArray[np.float64], size: tuple[float, float]) -> list[st
 
 
 def confidence_errors(scores: NDArray[np.float64]) -> list[str]:
-    """What is wrong with `(N,)` confidences, box by box."""
+    """Errors of `(N,)` confidences."""
     return [
         f"a confidence is not between 0 and 1: {scores[row]:g} of box {row + 1}"
         for row in np.flatnonzero((scores < 0) | (scores > 1))
@@ -71,7 +71,7 @@ def confidence_errors(scores: NDArray[np.float64]) -> list[str]:
 
 
 def rounded(boxes: Boxes) -> NDArray[np.float64]:
-    """Boxes as they are written, to two decimals; none loses its width or height by it."""
+    """Boxes rounded to two decimals, each with a width and height."""
     corners = boxes.astype(np.float64).round(2)
     corners[:, 2:] = np.maximum(corners[:, 2:], corners[:, :2] + SMALLEST_SIDE)
     return corners

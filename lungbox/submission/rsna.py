@@ -16,7 +16,6 @@ from lungbox.boxes import Boxes, geometry
 from lungbox.common.equality import ValueEquality
 from lungbox.findings import Findings
 from lungbox.submission import table
-from lungbox.submission.errors import StringError
 from lungbox.submission.prediction_strings import (
     ANY_SIZE,
     box_errors,
@@ -24,6 +23,7 @@ from lungbox.submission.prediction_strings import (
     numbers,
     rounded,
 )
+from lungbox.submission.table import StringError
 
 HEADER = ("patientId", table.STRING)
 _NAMES = ("confidence", "x", "y", "width", "height")

@@ -1,15 +1,57 @@
-"""Rows of a submission file: read once, every error collected."""
+"""Rows of a submission file, read with every error and its line."""
 
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
 from lungbox.common.tables import TableError, read_table, unescape_formula
-from lungbox.submission.errors import RowError, StringError, SubmissionError
+from lungbox.errors import LungboxError
 
 STRING = "PredictionString"
+# Errors that a message lists.
+SHOWN = 20
 
 T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class RowError:
+    """One error, and its line in the file; None where a row or file is missing."""
+
+    text: str
+    line: int | None = None
+
+    def __str__(self) -> str:
+        return self.text if self.line is None else f"line {self.line}: {self.text}"
+
+
+class InvalidRowsError(LungboxError):
+    """A CSV has errors; the message gives the first twenty, each with its line.
+
+    Attributes:
+        errors: all of them.
+    """
+
+    def __init__(self, path: Path, errors: Sequence[RowError]) -> None:
+        self.errors = tuple(errors)
+        super().__init__(_listed(path, errors))
+
+
+class SubmissionError(InvalidRowsError):
+    """A submission has errors."""
+
+
+class StringError(ValueError):
+    """A prediction string has errors.
+
+    Attributes:
+        errors: all of them, a sentence each.
+    """
+
+    def __init__(self, errors: Sequence[str]) -> None:
+        self.errors = tuple(errors)
+        super().__init__("; ".join(errors))
 
 
 def read(
@@ -108,7 +150,7 @@ def _rows(
 def arranged(
     found: Iterable[tuple[str, str]], ids: Iterable[str] | None, absent: str
 ) -> Iterator[tuple[str, str]]:
-    """Rows as they come or, where `ids` are given, exactly theirs in their order.
+    """All rows or, where `ids` are given, exactly theirs in their order.
 
     Args:
         found: identity and prediction string.
@@ -121,3 +163,13 @@ def arranged(
     strings = dict(found)
     for name in ids:
         yield name, strings.get(name, absent)
+
+
+def _listed(path: Path, errors: Sequence[RowError]) -> str:
+    if len(errors) == 1:
+        separator = ":" if errors[0].line is None else ","
+        return f"{path}{separator} {errors[0]}"
+    lines = [f"{path}: {len(errors)} errors", *(f"  {error}" for error in errors[:SHOWN])]
+    if len(errors) > SHOWN:
+        lines.append(f"  and {len(errors) - SHOWN} more")
+    return "\n".join(lines)

@@ -18,7 +18,6 @@ from lungbox.common.equality import ValueEquality
 from lungbox.constants import VINBIGDATA_CLASSES, VINBIGDATA_NO_FINDING
 from lungbox.findings import Findings
 from lungbox.submission import table
-from lungbox.submission.errors import StringError
 from lungbox.submission.prediction_strings import (
     ANY_SIZE,
     box_errors,
@@ -26,6 +25,7 @@ from lungbox.submission.prediction_strings import (
     numbers,
     rounded,
 )
+from lungbox.submission.table import StringError
 
 HEADER = ("image_id", table.STRING)
 NOTHING = f"{VINBIGDATA_NO_FINDING} 1 0 0 1 1"

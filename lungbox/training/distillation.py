@@ -47,7 +47,7 @@ class Teacher:
             RecipeError: an image cannot be read.
         """
         engine = load(settings.teacher, batch_size=8, precision="float32").engine
-        predictions = predict_dataset(dataset, engine, cache, running=running)
+        predictions = predict_dataset(dataset, engine, cache, advance=running)
         if predictions.dataset.images != dataset.images:
             raise RecipeError(f"{settings.teacher}, the teacher, cannot read all of the images")
         if predictions.opacity is None:

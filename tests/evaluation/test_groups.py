@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 
 from lungbox.boxes import OperatingPoint, geometry
 from lungbox.constants import RSNA_CLASSES
-from lungbox.evaluation.cases import example_cases
-from lungbox.evaluation.groups import groups, recall_by_size, whole
+from lungbox.evaluation.groups import all_images, example_cases, groups, recall_by_size
 from lungbox.evaluation.operating_point import image_scores, mix_weights
 from lungbox.evaluation.scores import score_predictions
 from lungbox.evaluation.sweep import sweeps
@@ -109,7 +108,7 @@ def test_what_a_group_cannot_have_is_not_a_number(scored):
 
 
 def test_a_data_set_is_a_group_with_a_heading(scored):
-    group = whole(scored, "data set", "RSNA")
+    group = all_images(scored, "data set", "RSNA")
     assert group.images == 90
     assert group.under("RSNA").by == "RSNA, data set"
 

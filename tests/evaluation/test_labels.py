@@ -5,7 +5,7 @@ import gzip
 import pytest
 
 from lungbox.datasets import rsna
-from lungbox.evaluation.labels import LabelsError, read_column, read_labels
+from lungbox.evaluation.labels import LabelsError, read_labels, values_by_image
 
 RSNA = "patientId,x,y,width,height,Target\n"
 VINBIGDATA = "image_id,class_name,class_id,rad_id,x_min,y_min,x_max,y_max\n"
@@ -70,11 +70,11 @@ def test_a_missing_file(tmp_path):
 
 def test_a_column_for_each_image(tmp_path):
     path = write(tmp_path / "c.csv", "patientId,class\nb,Normal\na,Lung Opacity\na,Lung Opacity\n")
-    assert read_column(path, "class", ["a", "b"]) == ["Lung Opacity", "Normal"]
+    assert values_by_image(path, "class", ["a", "b"]) == ["Lung Opacity", "Normal"]
     with pytest.raises(LabelsError, match="has no class for c"):
-        read_column(path, "class", ["a", "c"])
+        values_by_image(path, "class", ["a", "c"])
     with pytest.raises(LabelsError, match="has no column group"):
-        read_column(path, "group", ["a"])
+        values_by_image(path, "group", ["a"])
 
 
 @pytest.mark.parametrize(

@@ -106,7 +106,7 @@ def test_tune_shows_what_a_search_gives_on_others(predictions, monkeypatch):
     monkeypatch.setattr(tune, "SearchGrid", lambda: DIVIDED)
     monkeypatch.setattr(tune, "WIDE_GRID", DIVIDED)
     shipped = Ensemble(members=("x",), rule="threshold", threshold=LOW, min_area=0.001, shrink=0)
-    now, *searched = tune._choices((predictions, predictions), shipped, Console(quiet=True))
+    now, *searched = tune._candidates((predictions, predictions), shipped, Console(quiet=True))
     assert now.estimate.value == pytest.approx(LOW_GAIN * 3 / 5)
     assert [choice.point.threshold for choice in searched] == [LOW] * 3
     assert [choice.estimate.value for choice in searched] == [0, 0, 0]
@@ -211,10 +211,10 @@ def test_nor_those_of_curves_and_of_tuning(copies, monkeypatch):
     monkeypatch.setattr(tune, "SearchGrid", lambda: DIVIDED)
     monkeypatch.setattr(tune, "WIDE_GRID", DIVIDED)
     tuned = [
-        tune._choices((predictions, predictions), shipped, Console(quiet=True))[0]
+        tune._candidates((predictions, predictions), shipped, Console(quiet=True))[0]
         for predictions in copies
     ]
-    once, thrice = [*once, tuned[0].estimate], [*thrice, tuned[1].estimate]
+    once, thrice = [*once, tuned[0].estimate.estimate], [*thrice, tuned[1].estimate.estimate]
     assert len(once) == 2 * 19 + 1
     for one, three in zip(once, thrice, strict=True):
         assert three.interval == pytest.approx(one.interval)

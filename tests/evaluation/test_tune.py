@@ -11,6 +11,7 @@ from lungbox.boxes import OperatingPoint
 from lungbox.cli import main
 from lungbox.datasets.phantom import write_rsna
 from lungbox.evaluation import operating_point, tune
+from lungbox.evaluation.estimates import MetricEstimate
 from lungbox.evaluation.evaluator import EvaluationConfig
 from lungbox.evaluation.operating_point import SearchGrid
 from lungbox.evaluation.tune import TuningCandidate, best_candidate
@@ -89,8 +90,8 @@ def test_more_must_be_worth_its_price():
     draws = Draws.over(np.arange(4))
 
     def choice(name, value):
-        worth = draws.ratio(np.full(4, value), np.ones(4))
-        return TuningCandidate(name, OperatingPoint(), False, worth)
+        estimate = MetricEstimate.of(name, draws.ratio(np.full(4, value), np.ones(4)), 4)
+        return TuningCandidate(name, OperatingPoint(), False, estimate)
 
     now = choice("now", 0.9)  # chosen on the same patients: no rival
     plain, little, much = choice("plain", 0.5), choice("little", 0.505), choice("much", 0.52)
@@ -111,9 +112,12 @@ def searched(monkeypatch):
         )
         values = (("as it is", OperatingPoint(), False, now), ("search", point, True, found))
         choices = [
-            TuningCandidate(*facts, draws.ratio(np.full(4, v), np.ones(4))) for *facts, v in values
+            TuningCandidate(
+                *facts, MetricEstimate.of("", draws.ratio(np.full(4, v), np.ones(4)), 4)
+            )
+            for *facts, v in values
         ]
-        monkeypatch.setattr(tune, "_choices", lambda *_: choices)
+        monkeypatch.setattr(tune, "_candidates", lambda *_: choices)
         return choices[1]
 
     return ends

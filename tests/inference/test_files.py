@@ -53,7 +53,7 @@ def test_hidden_files_clutter_and_results_are_left_out(tmp_path):
         tmp_path, ".DS_Store", ".git/x", "Thumbs.db", "sub/DICOMDIR", "__MACOSX/._a.png", "a.png",
         "predictions/submission.csv", "predictions/overlays/a.png",
     )  # fmt: skip
-    sources, _ = find_image_files(tmp_path, leave_out=tmp_path / "predictions")
+    sources, _ = find_image_files(tmp_path, excluded=tmp_path / "predictions")
     assert called(sources) == {"a.png": "a"}
 
 

@@ -8,8 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from lungbox.metrics import losses
-from lungbox.metrics.losses import (
+from lungbox.metrics import (
     F1,
     IoUBinaryCrossentropy,
     MaskLoss,
@@ -17,6 +16,7 @@ from lungbox.metrics.losses import (
     PixelAccuracy,
     ReferenceMeanIoU,
     binary_focal,
+    losses,
     lovasz_softmax,
     soft_dice,
     soft_iou,

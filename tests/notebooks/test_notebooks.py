@@ -145,7 +145,7 @@ def test_from_the_competition_to_a_submission(competition, tmp_path):
     # The first epoch is the first session's, to the second it took.
     assert after.iloc[0].equals(before.iloc[0])
     assert (folder / "working/folds.csv").read_bytes() == (earlier / "folds.csv").read_bytes()
-    assert "Entered: python -m lungbox predict" in second.said or "which stays" in second.said
+    assert "Registered: python -m lungbox predict" in second.said or "which stays" in second.said
     assert second.figures == 1
     assert second.said.count("images of 32 x 32 pixels") == 1
 

@@ -14,14 +14,13 @@ from lungbox.datasets.phantom import write_rsna
 from lungbox.datasets.rsna import LABELS
 from lungbox.datasets.types import DatasetError
 from lungbox.engines import Int8
-from lungbox.evaluation.evaluator import EvaluationConfig, evaluate_ensemble
-from lungbox.evaluation.held_out import held_out_images
+from lungbox.evaluation.evaluator import EvaluationConfig, evaluate_ensemble, held_out_images
 from lungbox.evaluation.operating_point import SearchGrid
 from lungbox.evaluation.predictions import DatasetPredictions, predict_dataset
 from lungbox.evaluation.scores import dataset_estimates
 from lungbox.inference.predictor import load, open_ensemble
 from lungbox.quantization import quantize_ensemble
-from lungbox.quantization.calibration import calibration_images
+from lungbox.quantization.run import calibration_images
 from lungbox.training import run as running
 from lungbox.training.data import load_training_data
 from lungbox.training.progress import TrainingProgress

@@ -18,7 +18,7 @@ from lungbox import architecture
 from lungbox.datasets import DatasetError, load
 from lungbox.datasets.phantom import draw
 from lungbox.errors import LungboxError
-from lungbox.metrics.losses import F1, MeanIoU, PixelAccuracy, ReferenceMeanIoU, soft_iou
+from lungbox.metrics import F1, MeanIoU, PixelAccuracy, ReferenceMeanIoU, soft_iou
 from lungbox.radiograph import prepare, read, resize_area
 from lungbox.training import recipe as recipe_module
 from lungbox.training.callbacks import patience_exhausted

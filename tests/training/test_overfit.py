@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from lungbox import architecture, datasets
-from lungbox.metrics.losses import IoUBinaryCrossentropy, MeanIoU
+from lungbox.metrics import IoUBinaryCrossentropy, MeanIoU
 from lungbox.radiograph import prepare, read
 from lungbox.training.targets import rasterize
 

@@ -1,4 +1,4 @@
-"""`lungbox report`: an ensemble on a fold as one HTML page that opens without a network."""
+"""`lungbox report`: the evaluation of an ensemble as one HTML page that needs no internet."""
 
 from pathlib import Path
 
@@ -12,23 +12,23 @@ from lungbox.evaluation.report.content import collect_content
 
 
 def write_report(config: EvaluationConfig, output: Path, console: Console) -> None:
-    """Write the report of an ensemble on a fold it was not trained on.
+    """Write the report of an ensemble on a held-out fold.
 
     Args:
-        config: what is assessed.
+        config: the ensemble and the fold.
         output: the page.
         console: where progress is shown.
 
     Raises:
-        LungboxError: the page cannot be written there, the data is not there, or the weights have
-            seen the fold.
+        LungboxError: the page cannot be written there, the data is missing, or the fold is not
+            held out.
     """
     if output.is_dir():
         raise LungboxError(f"{output} is a folder; --output is the page's own name")
     output.parent.mkdir(parents=True, exist_ok=True)  # fails now, not after all the work
-    found = evaluate_ensemble(config, console)
+    result = evaluate_ensemble(config, console)
     with console.status("Drawing"):
-        content = collect_content(found)
+        content = collect_content(result)
     pages = Environment(
         loader=PackageLoader("lungbox.evaluation", "report"),
         autoescape=True,

@@ -1,4 +1,4 @@
-"""What stands in a report: figures as text, curves and radiographs as pictures inside the page."""
+"""The content of a report: metrics as text, curves and radiographs as pictures inside the page."""
 
 import base64
 import csv
@@ -12,7 +12,6 @@ import numpy as np
 from lungbox import __version__
 from lungbox.boxes import OperatingPoint
 from lungbox.constants import CLASS_NAMES, OPACITY, RESEARCH_USE
-from lungbox.evaluation.cases import example_cases
 from lungbox.evaluation.estimates import MetricEstimate
 from lungbox.evaluation.evaluator import (
     DatasetResult,
@@ -20,7 +19,7 @@ from lungbox.evaluation.evaluator import (
     all_groups,
     box_estimates_at_own_point,
 )
-from lungbox.evaluation.groups import Group, recall_by_size
+from lungbox.evaluation.groups import Group, example_cases, recall_by_size
 from lungbox.evaluation.operating_point import as_toml, in_brief
 from lungbox.evaluation.report import plots
 from lungbox.evaluation.report.plots import picture
@@ -60,7 +59,7 @@ _HEADLINES = (
 
 @dataclass(frozen=True)
 class Plot:
-    """A picture as a data URI, and what it shows."""
+    """A picture as a data URI, with its title and caption."""
 
     image: str
     title: str
@@ -69,7 +68,7 @@ class Plot:
 
 @dataclass(frozen=True)
 class Tile:
-    """A radiograph as a data URI, and what is known of it."""
+    """A radiograph as a data URI, with its scores."""
 
     image: str
     identity: str
@@ -80,7 +79,7 @@ class Tile:
 
 @dataclass(frozen=True)
 class Content:
-    """Everything the page's template names."""
+    """The values of the page's template."""
 
     title: str
     facts: dict[str, str]
@@ -100,58 +99,58 @@ class Content:
     runs: list[Plot]
 
 
-def collect_content(found: EvaluationResult) -> Content:
-    """Compute and draw all of it."""
-    tables = {name: dataset_estimates(part.scored) for name, part in found.parts.items()}
-    by_name = {figure.name: figure for figure in tables[found.challenge.info.title]}
-    groups = all_groups(found)
+def collect_content(result: EvaluationResult) -> Content:
+    """Compute the metrics and draw the pictures of a report."""
+    tables = {name: dataset_estimates(part.scored) for name, part in result.parts.items()}
+    by_name = {figure.name: figure for figure in tables[result.challenge.info.title]}
+    groups = all_groups(result)
     forest = picture(plots.forest, groups, size=plots.forest_size(groups))
     return Content(
-        title=f"{found.ensemble} on fold {found.fold}",
-        facts=_facts(found),
+        title=f"{result.ensemble} on fold {result.fold}",
+        facts=_facts(result),
         warning=RESEARCH_USE,
         headlines=[
             (by_name[name], by_name.get(beside)) for name, beside in _HEADLINES if name in by_name
         ],
         tables=tables,
-        at_own_point=box_estimates_at_own_point(found),
-        own=in_brief(found.own),
+        at_own_point=box_estimates_at_own_point(result),
+        own=in_brief(result.own),
         groups=groups,
         forest=Plot(forest, "", "In brackets: images with opacity, of all."),
-        sizes={name: recall_by_size(part.scored) for name, part in found.parts.items()},
-        curves=_curves(found),
-        sweeps=_sweeps(found),
-        montages={name: _montage(part) for name, part in found.parts.items()},
-        point=as_toml(found.fitted.point),
-        points=sorted({in_brief(point) for point in found.fitted.points}),
-        runs=_runs(found.ensemble),
+        sizes={name: recall_by_size(part.scored) for name, part in result.parts.items()},
+        curves=_curves(result),
+        sweeps=_sweeps(result),
+        montages={name: _montage(part) for name, part in result.parts.items()},
+        point=as_toml(result.fitted.point),
+        points=sorted({in_brief(point) for point in result.fitted.points}),
+        runs=_runs(result.ensemble),
     )
 
 
-def _facts(found: EvaluationResult) -> dict[str, str]:
+def _facts(result: EvaluationResult) -> dict[str, str]:
     manifest = load_manifest()
-    ensemble = manifest.ensemble(found.ensemble)
+    ensemble = manifest.ensemble(result.ensemble)
     members = (f"{name} ({manifest.weights[name].architecture})" for name in ensemble.members)
     images = ", ".join(
-        f"{name} {len(part.predictions.dataset)}" for name, part in found.parts.items()
+        f"{name} {len(part.predictions.dataset)}" for name, part in result.parts.items()
     )
     return {
         "Networks": ", ".join(members),
         "Images": f"{images}, of patients no network was trained on",
-        "Run by": found.ran_on,
+        "Run by": result.ran_on,
         "Made": f"{datetime.now(UTC):%Y-%m-%d} by Lungbox {__version__}",
     }
 
 
-def _curves(found: EvaluationResult) -> list[Plot]:
-    scored = {name: _scored(part) for name, part in found.parts.items()}
+def _curves(result: EvaluationResult) -> list[Plot]:
+    scored = {name: _scored(part) for name, part in result.parts.items()}
     bins = {name: reliability(*pair) for name, pair in scored.items()}
     errors = (f"{name} {expected_calibration_error(*pair):.3f}" for name, pair in scored.items())
-    detections = {name: _ungated(part, found.fitted.point) for name, part in found.parts.items()}
+    detections = {name: _ungated(part, result.fitted.point) for name, part in result.parts.items()}
     ranked = "boxes without the gate, ranked by image score times confidence"
     return [
         Plot(
-            picture(plots.roc, _roc_curves(found), found.fitted.point.gate),
+            picture(plots.roc, _roc_curves(result), result.fitted.point.gate),
             "ROC of the image score",
             "dots: at the gate",
         ),
@@ -173,35 +172,35 @@ def _scored(part: DatasetResult) -> tuple[np.ndarray, np.ndarray]:
     return part.scored.outcomes.truths > 0, part.scored.image_scores
 
 
-def _roc_curves(found: EvaluationResult) -> dict[str, RocCurve]:
-    truth, scores = _scored(found.challenge)
-    info = found.challenge.info
-    category = np.array([image.category for image in found.challenge.scored.dataset.images])
+def _roc_curves(result: EvaluationResult) -> dict[str, RocCurve]:
+    truth, scores = _scored(result.challenge)
+    info = result.challenge.info
+    category = np.array([image.category for image in result.challenge.scored.dataset.images])
     curves = {
         f"{info.title}, against {name.lower()}": roc_curve(truth[chosen], scores[chosen])
         for name in info.negatives.values()
         for chosen in [truth | (category == name)]
     }
-    return curves | {title: roc_curve(*_scored(part)) for title, part in found.others.items()}
+    return curves | {title: roc_curve(*_scored(part)) for title, part in result.others.items()}
 
 
 def _ungated(part: DatasetResult, point: OperatingPoint) -> DetectionCurve:
-    """Every box at the point's values but for its gate."""
+    """All boxes at a point without its gate."""
     open_point = replace(point, gate=0.0)
     images = part.predictions.dataset.images
-    found = [part.predictions.boxes(row, open_point) for row in range(len(images))]
-    boxes = [decision.boxes for decision in found]
-    pairs = zip(found, part.predictions.scores, strict=True)
+    decisions = [part.predictions.boxes(row, open_point) for row in range(len(images))]
+    boxes = [decision.boxes for decision in decisions]
+    pairs = zip(decisions, part.predictions.scores, strict=True)
     scores = [decision.scores * score for decision, score in pairs]
     truth = BoxTable.of([image.boxes for image in images])
     return DetectionCurve.of(truth, BoxTable.of(boxes, scores), len(images), _CURVE_IOU)
 
 
-def _sweeps(found: EvaluationResult) -> list[Plot]:
-    point = found.fitted.point
+def _sweeps(result: EvaluationResult) -> list[Plot]:
+    point = result.fitted.point
     return [
         Plot(picture(plots.sweep, curve, getattr(point, curve.key), size=plots.LOW), "", curve.key)
-        for curve in sweeps(found.challenge.predictions, point)
+        for curve in sweeps(result.challenge.predictions, point)
     ]
 
 
@@ -245,24 +244,24 @@ def _tile(part: DatasetResult, row: int) -> Tile:
 
 
 def _runs(ensemble: str) -> list[Plot]:
-    """Losses of the runs that the members' files lie in, where they do."""
-    manifest, found = load_manifest(), []
+    """Losses of the members' training runs, where their files are in a run's folder."""
+    manifest, runs = load_manifest(), []
     for name in manifest.ensemble(ensemble).members:
         for source in manifest.weights[name].sources:
             log = Path(source.removeprefix("file:")).parent / "log.csv"
             columns = _columns(log) if source.startswith("file:") else {}
             if columns:
                 drawn = picture(plots.training, columns, size=plots.WIDE_GRID)
-                found.append(Plot(drawn, name, f"losses of {name} by epoch"))
-    return found
+                runs.append(Plot(drawn, name, f"losses of {name} by epoch"))
+    return runs
 
 
 def _columns(log: Path) -> dict[str, list[float]]:
-    """The log's columns; none where it is not one of a run."""
+    """The columns of a run's `log.csv`; none where it cannot be read."""
     try:
         with log.open(newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))
-        found = {name: [float(row[name] or "nan") for row in rows] for name in rows[0]}
+        columns = {name: [float(row[name] or "nan") for row in rows] for name in rows[0]}
     except (OSError, ValueError, TypeError, IndexError):
         return {}
-    return found if "epoch" in found else {}
+    return columns if "epoch" in columns else {}

@@ -42,7 +42,7 @@ _local = threading.local()
 
 
 class _DecoderDiedError(Exception):
-    """The process ended before it had answered, or its answer is incomplete."""
+    """The process ended without a complete answer."""
 
 
 def decode_in_subprocess(dataset: Dataset) -> NDArray:
