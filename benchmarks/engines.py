@@ -29,7 +29,7 @@ from lungbox.architecture.cost import gflops
 from lungbox.common.parallel import available_cpus
 from lungbox.engines import EngineConfig, EngineName, start
 from lungbox.export.verify import radiographs
-from lungbox.weights.manifest import Precision
+from lungbox.weights.entries import Precision
 
 IMAGES, BATCH, ROUNDS = 16, 8, 3
 _PREDICT = "keras.Model.predict, network by network"

@@ -10,7 +10,8 @@ from benchmarks.ensembles import quantised
 from lungbox.common.paths import data_folder
 from lungbox.export.verify import radiographs
 from lungbox.inference.predictor import open_ensemble
-from lungbox.weights.manifest import Int8Entry, Precisions, register_precisions
+from lungbox.weights.entries import Int8Entry, Precisions
+from lungbox.weights.manifest import register_precisions
 
 
 def main() -> None:

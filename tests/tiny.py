@@ -11,8 +11,9 @@ import keras
 import numpy as np
 
 from lungbox import architecture
+from lungbox.weights.entries import Ensemble, Weights
 from lungbox.weights.formats.safetensors import save_weights
-from lungbox.weights.manifest import Ensemble, Weights, register
+from lungbox.weights.manifest import register
 from lungbox.weights.store import sha256
 from tests.small import two_convolutions
 

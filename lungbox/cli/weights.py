@@ -27,7 +27,8 @@ Names = Annotated[list[str] | None, typer.Argument(help="Ensembles or weights; a
 def list_() -> None:
     """List every known ensemble and weight file, and whether it is downloaded."""
     from lungbox.weights.collection import statuses
-    from lungbox.weights.manifest import Weights, load_manifest
+    from lungbox.weights.entries import Weights
+    from lungbox.weights.manifest import load_manifest
 
     table = narrow_table()
     table.add_column("weights", overflow="fold")

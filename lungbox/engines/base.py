@@ -14,7 +14,7 @@ from lungbox.boxes import Detections, RawPrediction
 from lungbox.constants import CLASS_NAMES, OPACITY
 from lungbox.errors import LungboxError
 from lungbox.radiograph.prepare import Preparation
-from lungbox.weights.manifest import (
+from lungbox.weights.entries import (
     REDUCED_PRECISIONS,
     Ensemble,
     Fingerprint,

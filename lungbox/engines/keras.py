@@ -10,9 +10,9 @@ from lungbox import architecture
 from lungbox.architecture.ensemble import average
 from lungbox.common.backend import compile_choice, dtype_policy, has_gpu
 from lungbox.engines.base import BatchPrediction, EngineConfig, EngineError, pad_batch
+from lungbox.weights.entries import Precision
 from lungbox.weights.formats.keras2 import load_keras2
 from lungbox.weights.formats.safetensors import load_weights
-from lungbox.weights.manifest import Precision
 
 
 class KerasEngine:

@@ -29,8 +29,8 @@ from lungbox.engines.base import (
     code_version,
     pad_batch,
 )
+from lungbox.weights.entries import REDUCED_PRECISIONS, Precision
 from lungbox.weights.formats.safetensors import WeightsError, read_tensors
-from lungbox.weights.manifest import REDUCED_PRECISIONS, Precision
 
 silence_openvino()
 import openvino  # noqa: E402

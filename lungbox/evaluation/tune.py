@@ -15,8 +15,8 @@ from lungbox.evaluation.evaluator import EvaluationConfig, predict_with_progress
 from lungbox.evaluation.operating_point import WIDE_GRID, SearchGrid, as_toml, cross_fit, has_mix
 from lungbox.evaluation.predictions import DatasetPredictions
 from lungbox.evaluation.scores import metric_at_mix, score_predictions
+from lungbox.weights.entries import Ensemble
 from lungbox.weights.manifest import (
-    Ensemble,
     check_name,
     load_manifest,
     read_manifest,

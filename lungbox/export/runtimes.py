@@ -11,7 +11,7 @@ from lungbox.engines import BatchPrediction, EngineConfig
 from lungbox.engines.base import pad_batch
 from lungbox.export.convert import NETWORK_XML
 from lungbox.export.types import INPUT, Format
-from lungbox.weights.manifest import Precision
+from lungbox.weights.entries import Precision
 
 # `(B, S, S, 1)` uint8 to outputs by name.
 Run = Callable[[NDArray[np.uint8]], dict[str, Any]]

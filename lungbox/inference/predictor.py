@@ -32,15 +32,9 @@ from lungbox.errors import suggest
 from lungbox.findings import Findings
 from lungbox.inference.files import ImageFile
 from lungbox.radiograph import Radiograph, RadiographError, identity, prepare, read
+from lungbox.weights.entries import DEFAULT, REDUCED_PRECISIONS, Calibration, Manifest, Precisions
 from lungbox.weights.formats.safetensors import WeightsError
-from lungbox.weights.manifest import (
-    DEFAULT,
-    REDUCED_PRECISIONS,
-    Calibration,
-    Manifest,
-    Precisions,
-    load_manifest,
-)
+from lungbox.weights.manifest import load_manifest
 from lungbox.weights.store import Watch, fetch, fetch_all, new_terms_of_use
 
 _log = logging.getLogger("lungbox")

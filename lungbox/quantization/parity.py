@@ -12,7 +12,7 @@ from lungbox.datasets.types import Dataset, DatasetError
 from lungbox.engines import Engine
 from lungbox.evaluation.evaluator import predict_with_progress
 from lungbox.evaluation.scores import ScoredPredictions, score_predictions
-from lungbox.weights.manifest import Precision, PrecisionCheck
+from lungbox.weights.entries import Precision, PrecisionCheck
 
 
 @dataclass(frozen=True)

@@ -22,14 +22,8 @@ from lungbox.evaluation.evaluator import held_out_images
 from lungbox.inference.predictor import open_ensemble
 from lungbox.quantization.parity import Parity, measure
 from lungbox.weights.collection import INT8_FOLDER, remove_files
-from lungbox.weights.manifest import (
-    Int8Entry,
-    Precision,
-    Precisions,
-    own_path,
-    read_manifest,
-    register_precisions,
-)
+from lungbox.weights.entries import Int8Entry, Precision, Precisions
+from lungbox.weights.manifest import own_path, read_manifest, register_precisions
 from lungbox.weights.store import sha256
 
 _BATCH = 8

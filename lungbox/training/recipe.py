@@ -26,7 +26,7 @@ from lungbox.training.sections import (
     Stage,
     Validation,
 )
-from lungbox.weights.manifest import NAMED
+from lungbox.weights.entries import NAMED
 
 if TYPE_CHECKING:
     import keras

@@ -19,7 +19,8 @@ from lungbox.training.distillation import training_folds_of
 from lungbox.training.loggers import best_epoch, read_log
 from lungbox.training.progress import TerminalProgress
 from lungbox.training.recipe import Recipe, RecipeError, TrainingConfig
-from lungbox.weights.manifest import Ensemble, Weights, register, register_ensemble
+from lungbox.weights.entries import Ensemble, Weights
+from lungbox.weights.manifest import register, register_ensemble
 from lungbox.weights.store import sha256
 
 _UNTUNED = "not tuned: run `python -m lungbox tune` on a fold it was not trained on"

@@ -10,13 +10,10 @@ from typing import TypeVar
 from lungbox.common.paths import requirements_file, shipped_checkpoints
 from lungbox.errors import LungboxError
 from lungbox.weights.collection import members_of
+from lungbox.weights.entries import File, Int8Entry, Manifest, Weights
 from lungbox.weights.formats.safetensors import WeightsError
 from lungbox.weights.manifest import (
     NAME,
-    File,
-    Int8Entry,
-    Manifest,
-    Weights,
     load_manifest,
     read_as_written,
     read_manifest,

@@ -4,15 +4,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lungbox.common.paths import data_folder
+from lungbox.weights.entries import Ensemble, File, Int8Entry, Manifest, Weights
 from lungbox.weights.formats import SUFFIXES, Format, content_error
 from lungbox.weights.formats.keras2 import load_keras2
 from lungbox.weights.formats.safetensors import WeightsError, load_weights, save_weights
 from lungbox.weights.manifest import (
-    Ensemble,
-    File,
-    Int8Entry,
-    Manifest,
-    Weights,
     check_name,
     edit_own_manifest,
     load_manifest,

@@ -23,9 +23,7 @@ from lungbox.common.paths import (
     shipped_recipes,
     weights_cache,
 )
-from lungbox.weights.formats import SUFFIXES, content_error, header_error
-from lungbox.weights.formats.safetensors import WeightsError
-from lungbox.weights.manifest import (
+from lungbox.weights.entries import (
     Ensemble,
     File,
     Int8Entry,
@@ -33,9 +31,11 @@ from lungbox.weights.manifest import (
     Weights,
     fingerprint,
     key_of,
-    locked,
     with_gates,
 )
+from lungbox.weights.formats import SUFFIXES, content_error, header_error
+from lungbox.weights.formats.safetensors import WeightsError
+from lungbox.weights.manifest import locked
 
 # Receives the number of bytes downloaded and the total, where it is known.
 Advance = Callable[[int, int | None], object]

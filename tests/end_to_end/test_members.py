@@ -9,7 +9,8 @@ from lungbox.constants import OPACITY
 from lungbox.datasets.phantom import draw
 from lungbox.inference.files import find_image_files
 from lungbox.inference.predictor import load
-from lungbox.weights.manifest import Ensemble, load_manifest, register
+from lungbox.weights.entries import Ensemble
+from lungbox.weights.manifest import load_manifest, register
 from tests.tiny import enter_tiny
 
 pytestmark = pytest.mark.usefixtures("small_networks")

@@ -26,8 +26,9 @@ from lungbox.inference.overlay import beside_truth
 from lungbox.inference.predictor import load, open_ensemble
 from lungbox.inference.run import PredictRequest, predict_folder
 from lungbox.submission import read_submission
+from lungbox.weights.entries import Ensemble, Weights
 from lungbox.weights.formats.safetensors import save_weights
-from lungbox.weights.manifest import Ensemble, Weights, register
+from lungbox.weights.manifest import register
 from lungbox.weights.store import sha256
 from tests import dicoms
 from tests.training.keys import labelled

@@ -12,8 +12,8 @@ from lungbox import architecture
 from lungbox.architecture.registry import _NETWORKS, network
 from lungbox.boxes import OperatingPoint, decide
 from lungbox.engines import EngineConfig, Member, predict_with_tta, start
+from lungbox.weights.entries import Weights
 from lungbox.weights.formats.safetensors import save_weights
-from lungbox.weights.manifest import Weights
 from lungbox.weights.store import sha256
 
 SIDE, ANCHORS, CLASSES = 32, 6, ("lung opacity", "nodule")

@@ -11,7 +11,7 @@ from lungbox.boxes.geometry import iou
 from lungbox.engines.openvino import fastest
 from lungbox.findings import Findings
 from lungbox.inference.files import ImageFile, find_image_files
-from lungbox.weights.manifest import MIN_SAME_COUNT
+from lungbox.weights.entries import MIN_SAME_COUNT
 
 MANY = (pytest.mark.long("reads 300 radiographs twice"), pytest.mark.release)
 # Boxes of two engines may differ where a probability lies on the threshold; nowhere else.

@@ -20,7 +20,7 @@ from lungbox.evaluation.scores import dataset_estimates, score_predictions
 from lungbox.evaluation.sweep import sweeps
 from lungbox.metrics import rsna_score
 from lungbox.training import validation
-from lungbox.weights.manifest import Ensemble
+from lungbox.weights.entries import Ensemble
 from tests.evaluation.drawn import (
     DIVIDED,
     HIGH,

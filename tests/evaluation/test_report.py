@@ -15,7 +15,8 @@ from lungbox.common.paths import cache_folder
 from lungbox.datasets.phantom import draw, write_rsna
 from lungbox.evaluation import evaluator, operating_point
 from lungbox.evaluation.operating_point import SearchGrid
-from lungbox.weights.manifest import Ensemble, load_manifest, register
+from lungbox.weights.entries import Ensemble
+from lungbox.weights.manifest import load_manifest, register
 from tests.tiny import enter_tiny
 
 pytestmark = pytest.mark.usefixtures("small_networks")

@@ -24,8 +24,9 @@ from lungbox.export.runtimes import Runner, open_file
 from lungbox.inference.predictor import open_ensemble
 from lungbox.radiograph import prepare
 from lungbox.radiograph.prepare import resize_nearest
+from lungbox.weights.entries import Ensemble, Weights
 from lungbox.weights.formats.safetensors import read_tensors
-from lungbox.weights.manifest import Ensemble, Weights, register
+from lungbox.weights.manifest import register
 from lungbox.weights.store import sha256
 from tests.conftest import ROOT
 from tests.small import registered

@@ -9,7 +9,8 @@ from typer.testing import CliRunner
 
 import lungbox
 from lungbox.cli.main import app
-from lungbox.weights.manifest import Calibration, load_manifest, register_ensemble
+from lungbox.weights.entries import Calibration
+from lungbox.weights.manifest import load_manifest, register_ensemble
 from tests.tiny import SIDE, enter_tiny
 
 pytestmark = pytest.mark.usefixtures("small_networks")

@@ -28,9 +28,8 @@ from lungbox.inference.predictor import load, open_ensemble
 from lungbox.quantization.model import agreement, quantize
 from lungbox.quantization.parity import box_changes
 from lungbox.weights.collection import INT8_FOLDER
+from lungbox.weights.entries import Ensemble, PrecisionCheck
 from lungbox.weights.manifest import (
-    Ensemble,
-    PrecisionCheck,
     load_manifest,
     own_path,
     read_manifest,

@@ -25,7 +25,8 @@ from lungbox.training import run as running
 from lungbox.training.data import load_training_data
 from lungbox.training.progress import TrainingProgress
 from lungbox.training.recipe import Recipe, TrainingConfig
-from lungbox.weights.manifest import Ensemble, load_manifest, register
+from lungbox.weights.entries import Ensemble
+from lungbox.weights.manifest import load_manifest, register
 from tests.tiny import SIDE, enter_tiny
 
 pytestmark = pytest.mark.usefixtures("small_networks")

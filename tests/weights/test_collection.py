@@ -15,12 +15,9 @@ from safetensors.numpy import load_file, save_file
 
 from lungbox import architecture
 from lungbox.cli import main
+from lungbox.weights.entries import Ensemble, Manifest, PrecisionCheck, Precisions
 from lungbox.weights.formats.safetensors import load_weights
 from lungbox.weights.manifest import (
-    Ensemble,
-    Manifest,
-    PrecisionCheck,
-    Precisions,
     load_manifest,
     own_path,
     read_manifest,

@@ -13,7 +13,7 @@ from safetensors.numpy import save
 
 from lungbox.weights import download as download_module
 from lungbox.weights.download import SourceError, download
-from lungbox.weights.manifest import Weights
+from lungbox.weights.entries import Weights
 from lungbox.weights.store import cached, fetch
 
 CONTENT = save({"a": np.arange(3_000, dtype="float32")})

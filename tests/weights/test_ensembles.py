@@ -7,15 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lungbox.boxes import OperatingPoint
-from lungbox.weights.manifest import (
-    Calibration,
-    Ensemble,
-    Manifest,
-    ManifestError,
-    PointEntry,
-    read_manifest,
-    write_manifest,
-)
+from lungbox.weights.entries import Calibration, Ensemble, Manifest, ManifestError, PointEntry
+from lungbox.weights.manifest import read_manifest, write_manifest
 
 FULL = """
 [weights.masks]

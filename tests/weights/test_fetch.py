@@ -19,8 +19,9 @@ from safetensors.numpy import save
 
 import lungbox.weights.download as download_module
 from lungbox.weights.download import SourceError, download
+from lungbox.weights.entries import Weights
 from lungbox.weights.formats.safetensors import WeightsError
-from lungbox.weights.manifest import Weights, own_path, read_manifest
+from lungbox.weights.manifest import own_path, read_manifest
 from lungbox.weights.store import (
     PINS,
     cached,
@@ -505,7 +506,8 @@ def parts(entry: Weights) -> list[Path]:
 
 def test_a_bundle_serves_where_there_is_no_network(tmp_path, monkeypatch):
     from lungbox.weights.bundle import bundle
-    from lungbox.weights.manifest import Ensemble, load_manifest, register
+    from lungbox.weights.entries import Ensemble
+    from lungbox.weights.manifest import load_manifest, register
 
     with Server(Behaviour(CONTENT)) as server:
         register("w", weights(server.url, known=False), Ensemble(members=("w",), threshold=0.3))
