@@ -14,8 +14,9 @@ import pooch
 import requests
 
 from lungbox.errors import LungboxError
-from lungbox.weights.store import Advance
 
+# Receives the number of bytes downloaded and the total, where it is known.
+Advance = Callable[[int, int | None], object]
 KAGGLE_INPUT = Path("/kaggle/input")
 _TIMEOUT = (10.0, 30.0)  # seconds to connect, and without a single byte
 _CHUNK = 1 << 16

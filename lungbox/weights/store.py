@@ -37,10 +37,8 @@ from lungbox.weights.formats import SUFFIXES, content_error, header_error
 from lungbox.weights.formats.safetensors import WeightsError
 from lungbox.weights.manifest import locked
 
-# Receives the number of bytes downloaded and the total, where it is known.
-Advance = Callable[[int, int | None], object]
-# Receives the source that is tried, and returns what receives its progress.
-Watch = Callable[[str], Advance]
+# Receives the source that is tried, and returns what receives its progress, see `download.Advance`.
+Watch = Callable[[str], Callable[[int, int | None], object]]
 
 OFFLINE = "LUNGBOX_OFFLINE"
 PINS = "pins.json"
