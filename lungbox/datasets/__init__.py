@@ -4,15 +4,18 @@ A data set is one module: `INFO` declares it, `matches` recognises its folder, `
 new one is added to `_LAYOUTS` below; recipes, checks and evaluation find it by its `INFO`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
 
-from lungbox.datasets import folds, plain, rsna, siim
+from lungbox.datasets import folds, nih, plain, rsna, siim, vinbigdata
+from lungbox.datasets.consensus import opacity_only
 from lungbox.datasets.images import UNLABELLED, load_unlabelled
 from lungbox.datasets.issues import files_across_folds, patients_across_folds
 from lungbox.datasets.types import (
+    LUNG_OPACITY,
     Dataset,
     DatasetError,
     DatasetInfo,
@@ -27,6 +30,7 @@ __all__ = [
     "DatasetInfo",
     "LabelIssue",
     "LabelledRadiograph",
+    "as_opacity",
     "challenge_images",
     "info_of",
     "load",
@@ -35,7 +39,7 @@ __all__ = [
 ]
 
 # The first that matches a folder loads it.
-_LAYOUTS = (rsna, siim, plain)
+_LAYOUTS = (rsna, siim, nih, vinbigdata, plain)
 
 # Every data set by the source of its images.
 INFOS: dict[str, DatasetInfo] = {
@@ -80,6 +84,21 @@ def load(folder: Path, console: Console | None = None) -> Dataset:
 def info_of(source: str) -> DatasetInfo:
     """The declaration of the data set that images of `source` are of."""
     return INFOS.get(source) or DatasetInfo(name=source, title=source)
+
+
+def as_opacity(dataset: Dataset, classes: Collection[str] = ()) -> Dataset:
+    """The data set as the task of lung opacity has it, see `consensus.opacity_only`.
+
+    Args:
+        dataset: with boxes of any classes.
+        classes: those that count as opacity in data sets of several findings; what these declare
+            (`DatasetInfo.opacity`) where empty.
+    """
+    images = []
+    for image in dataset.images:
+        declared = info_of(image.source).opacity
+        images.append(opacity_only(image, (classes or declared) if declared else ()))
+    return replace(dataset, images=tuple(images), class_names=(LUNG_OPACITY,))
 
 
 def challenge_images(dataset: Dataset) -> Dataset:

@@ -27,12 +27,14 @@ class BoxLabel:
         values: x, y, width and height, whatever is written there.
         name: its class.
         line: of the table.
+        reader: who drew it, where the table says so.
     """
 
     where: str
     values: tuple[object, object, object, object]
     name: str = LUNG_OPACITY
     line: int | None = None
+    reader: str = ""
 
     @classmethod
     def of(cls, row: Row, image: str, name: str = LUNG_OPACITY) -> "BoxLabel":
@@ -66,7 +68,7 @@ def read_corners(label: BoxLabel) -> Corners | LabelIssue:
 
 def valid_boxes(
     labels: Iterable[BoxLabel], size: tuple[float, float]
-) -> tuple[Boxes, tuple[str, ...], list[LabelIssue]]:
+) -> tuple[Boxes, list[BoxLabel], list[LabelIssue]]:
     """The usable boxes of one image, and what is wrong with the others.
 
     Args:
@@ -75,9 +77,9 @@ def valid_boxes(
 
     Returns:
         `(N, 4)` float32 `x1, y1, x2, y2` in the same pixels, inside the image, none twice; the
-        class of each; and an issue for each that was left out or cut off.
+        label of each; and an issue for each that was left out or cut off.
     """
-    kept: dict[tuple[Corners, str], None] = {}
+    kept: dict[tuple[Corners, str, str], BoxLabel] = {}
     issues = []
     for label in labels:
         written = read_corners(label)
@@ -85,14 +87,14 @@ def valid_boxes(
             issues.append(written)
             continue
         corners, issue = _inside(label, written, size)
-        if corners is not None and (corners, label.name) in kept:
+        key = (corners, label.name, label.reader) if corners is not None else None
+        if key in kept:
             issue = label.issue("duplicate box", "the same box is there twice; one left out")
-        elif corners is not None:
-            kept[corners, label.name] = None
+        elif key is not None:
+            kept[key] = label
         if issue is not None:
             issues.append(issue)
-    boxes = geometry.as_boxes([corners for corners, _ in kept])
-    return boxes, tuple(name for _, name in kept), issues
+    return geometry.as_boxes([corners for corners, *_ in kept]), list(kept.values()), issues
 
 
 def _inside(

@@ -100,7 +100,7 @@ def _image(
     issues: list[LabelIssue],
 ) -> LabelledRadiograph:
     space = label.space or metadata.size
-    boxes, names, found = valid_boxes(label.boxes, space)
+    boxes, kept, found = valid_boxes(label.boxes, space)
     issues += found
     return LabelledRadiograph(
         identity=label.identity,
@@ -117,7 +117,8 @@ def _image(
         sex=label.sex or metadata.sex,
         age=label.age if label.age >= 0 else metadata.age,
         equalised=label.equalised,
-        labels=names,
+        labels=tuple(box.name for box in kept),
+        readers=tuple(box.reader for box in kept) if any(box.reader for box in kept) else (),
     )
 
 

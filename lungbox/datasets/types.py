@@ -56,6 +56,8 @@ class DatasetInfo:
         class_names: of its boxes; where its own tables give them, see `Dataset.class_names`.
         categories: the classes of its images; empty where any is allowed.
         negatives: those of them that are without finding, by their names in figures.
+        opacity: the classes of boxes that count as lung opacity, see `consensus.opacity_only`; all
+            of them where empty.
         mix: the share of each category in the challenge. The data set that has one is scored at
             that mix, and operating points are chosen on it.
         categories_file: the table that gives the categories.
@@ -67,6 +69,7 @@ class DatasetInfo:
     class_names: tuple[str, ...] = (LUNG_OPACITY,)
     categories: tuple[str, ...] = ()
     negatives: Mapping[str, str] = field(default_factory=dict)
+    opacity: tuple[str, ...] = ()
     mix: Mapping[str, float] = field(default_factory=dict)
     categories_file: str = ""
 
@@ -92,9 +95,10 @@ class LabelledRadiograph(ValueEquality):
         age: in years, or -1.
         equalised: whether the file's histogram was equalised before it was published.
         labels: the class of each box; `lung opacity` for all of them where none is given.
+        readers: who drew each box, where several readers did so independently; else empty.
 
     Raises:
-        ValueError: there are not as many labels as boxes.
+        ValueError: there are not as many labels, or readers, as boxes.
     """
 
     identity: str
@@ -112,12 +116,17 @@ class LabelledRadiograph(ValueEquality):
     age: int = -1
     equalised: bool = False
     labels: tuple[str, ...] = ()
+    readers: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.labels:
             object.__setattr__(self, "labels", (LUNG_OPACITY,) * len(self.boxes))
         if len(self.labels) != len(self.boxes):
             raise ValueError(f"{self.identity}: {len(self.labels)} labels, {len(self.boxes)} boxes")
+        if self.readers and len(self.readers) != len(self.boxes):
+            raise ValueError(
+                f"{self.identity}: {len(self.readers)} readers, {len(self.boxes)} boxes"
+            )
 
 
 @dataclass(frozen=True)

@@ -195,7 +195,9 @@ def held_out_images(ensemble: str, data: Path, fold: int) -> Dataset:
     manifest = load_manifest()
     for member in manifest.ensemble(ensemble).members:
         _check_held_out(member, manifest.training_folds(member), fold)
-    images = datasets.load(data).folds([fold]).where(lambda image: not image.uncertain)
+    images = datasets.as_opacity(datasets.load(data).folds([fold])).where(
+        lambda image: not image.uncertain
+    )
     challenge = datasets.challenge_images(images)
     if not challenge.images:
         titles = " or ".join(info.title for info in datasets.INFOS.values() if info.mix)

@@ -150,7 +150,9 @@ def calibration_images(
     Raises:
         DatasetError: there are none.
     """
-    others = datasets.load(data).where(lambda image: image.fold != fold and not image.uncertain)
+    others = datasets.as_opacity(datasets.load(data)).where(
+        lambda image: image.fold != fold and not image.uncertain
+    )
     chosen = _chosen(others, count)
     if not chosen.images:
         raise DatasetError(f"{data}: has no images but those of fold {fold}")

@@ -35,7 +35,7 @@ def load_training_data(
     Raises:
         DatasetError: the data is missing, none of it is in the recipe's folds, or none is readable.
     """
-    found = datasets.load(config.data)
+    found = datasets.as_opacity(datasets.load(config.data), recipe.data.opacity)
     trained_on = _trained_on(found, recipe, config, progress)
     scored_on = _scored_on(found, recipe, config)
     reading = progress.reading(len(trained_on) + len(scored_on))
@@ -72,6 +72,7 @@ def check_data(recipe: Recipe, dataset: Dataset) -> None:
     categories = {image.category for image in dataset.images}
     categories.update(*(info.categories for info in datasets.INFOS.values()))
     check_known("data.category_weights", recipe.data.category_weights, categories)
+    check_known("data.opacity", recipe.data.opacity, _finding_names())
     for number, stage in enumerate(recipe.stages):
         check_known(f"stages.{number}.source_weights", stage.source_weights, sources)
         weights = stage.source_weights or recipe.data.source_weights
@@ -80,6 +81,11 @@ def check_data(recipe: Recipe, dataset: Dataset) -> None:
     weights = recipe.data.category_weights
     if not any(weights.get(image.category, 1.0) for image in dataset.images):
         raise RecipeError("data.category_weights: every class in the data has a weight of 0")
+
+
+def _finding_names() -> set[str]:
+    """The classes of boxes in data sets of several findings."""
+    return {name for info in datasets.INFOS.values() if info.opacity for name in info.class_names}
 
 
 def _trained_on(

@@ -95,7 +95,7 @@ def save_out_of_fold_predictions(
             (the probability times 255) and `score` `(N,)` float32.
         console: where progress is shown.
     """
-    found = datasets.load(data)
+    found = datasets.as_opacity(datasets.load(data))
     parts = []
     for fold, name in enumerate(names):
         of_fold = found.folds([fold])

@@ -37,6 +37,8 @@ class Data(Section):
     Attributes:
         folds: the folds trained on.
         sources: the data sets trained on; all of the data where empty.
+        opacity: the classes of boxes that are opacity in data sets of several findings; those
+            that the data set declares where empty.
         preparation: see `radiograph.prepare`; by default `nearest` for the reference system's
             networks and `equalised` for all others.
         order: `drawn` samples an epoch's images by the weights below; `fixed` takes each image
@@ -53,6 +55,7 @@ class Data(Section):
 
     folds: tuple[int, ...] = Field((1, 2, 3, 4), min_length=1)
     sources: tuple[str, ...] = ()
+    opacity: tuple[str, ...] = ()
     preparation: Preparation | None = None
     order: Literal["drawn", "fixed"] = "drawn"
     samples_per_epoch: int | None = Field(None, gt=0, le=MOST_DRAWN)
