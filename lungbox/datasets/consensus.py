@@ -1,11 +1,11 @@
 """One truth from several readers, and lung opacity from several classes."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 import numpy as np
 
-from lungbox.boxes.fusion import Voter, weighted_boxes
+from lungbox.boxes import geometry
 from lungbox.boxes.geometry import Boxes
 from lungbox.datasets.types import LUNG_OPACITY, LabelledRadiograph
 
@@ -15,10 +15,11 @@ _SAME_IOU = 0.4
 MIN_READERS = 2
 
 
-def agreed_boxes(boxes: Boxes, readers: Collection[str]) -> Boxes:
+def agreed_boxes(boxes: Boxes, readers: Sequence[str]) -> Boxes:
     """The boxes that two or more readers drew, each the mean of theirs.
 
-    By weighted boxes fusion, in which all readers count the same.
+    Boxes are clustered as in weighted boxes fusion (`boxes.fusion.weighted_boxes`), but a reader
+    who draws one finding twice counts once.
 
     Args:
         boxes: `(N, 4)`, of one class.
@@ -28,13 +29,16 @@ def agreed_boxes(boxes: Boxes, readers: Collection[str]) -> Boxes:
     >>> agreed_boxes(both, ["R8", "R9", "R9"]).tolist()
     [[0.0, 0.0, 10.0, 11.0]]
     """
-    drawn_by = np.array(list(readers), str)
-    voters = [
-        Voter(boxes[drawn_by == name], np.ones((drawn_by == name).sum(), np.float32))
-        for name in sorted(set(drawn_by))
-    ]
-    fused, shares = weighted_boxes(voters, _SAME_IOU)
-    return fused[shares * len(voters) > MIN_READERS - 0.5]
+    clusters: list[list[int]] = []
+    for row, box in enumerate(boxes):
+        means = geometry.as_boxes([boxes[rows].mean(axis=0) for rows in clusters])
+        overlaps = geometry.iou(means, box[None])[:, 0]
+        if len(clusters) and overlaps.max() > _SAME_IOU:
+            clusters[int(overlaps.argmax())].append(row)
+        else:
+            clusters.append([row])
+    agreed = [rows for rows in clusters if len({readers[row] for row in rows}) >= MIN_READERS]
+    return geometry.as_boxes([boxes[rows].mean(axis=0) for rows in agreed])
 
 
 def opacity_only(image: LabelledRadiograph, classes: Collection[str]) -> LabelledRadiograph:

@@ -1,4 +1,4 @@
-"""NIH ChestX-ray14 radiographs that are not in RSNA's challenge, some read again by radiologists."""
+"""NIH ChestX-ray14: radiographs that are not in RSNA's challenge, with a kind of label each."""
 
 from pathlib import Path
 

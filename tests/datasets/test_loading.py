@@ -125,7 +125,7 @@ def test_the_challenge_is_the_data_set_with_a_mix():
 
 
 def test_every_data_set_is_registered():
-    assert list(datasets.INFOS) == ["rsna", "siim", "plain", "unlabelled"]
+    assert list(datasets.INFOS) == ["rsna", "siim", "nih", "vinbigdata", "plain", "unlabelled"]
     for info in datasets.INFOS.values():
         assert {*info.negatives.values(), *info.mix} <= set(info.categories)
     assert datasets.info_of("mine").title == "mine"
@@ -133,9 +133,12 @@ def test_every_data_set_is_registered():
 
 @pytest.mark.real
 def test_the_real_data(shared):
-    loaded = datasets.load(shared)
-    assert Counter(image.source for image in loaded.images) == {"rsna": 2227, "siim": 5574}
-    assert sum(image.uncertain for image in loaded.images) == 266
+    loaded = datasets.as_opacity(datasets.load(shared))
+    counts = {"rsna": 2227, "siim": 5574, "nih": 1421, "vinbigdata": 9494}
+    assert Counter(image.source for image in loaded.images) == counts
+    uncertain = Counter(image.source for image in loaded.images if image.uncertain)
+    assert uncertain == {"siim": 266, "nih": 1048, "vinbigdata": 816}
+    assert sum(image.target for image in loaded.images if image.source == "vinbigdata") == 621
     assert sum(image.target for image in loaded.images if image.source == "rsna") == 914
     assert sum(len(image.boxes) for image in loaded.images if image.source == "siim") == 6994
     for image in loaded.images:

@@ -1,0 +1,174 @@
+"""VinBigData's three readers and NIH's kinds: one truth, or none."""
+
+import gzip
+from zlib import crc32
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from lungbox import datasets
+from lungbox.boxes import geometry
+from lungbox.datasets import nih, vinbigdata
+from lungbox.datasets.consensus import agreed_boxes, opacity_only
+from lungbox.datasets.types import DatasetError
+
+# Originals of 400 x 300 pixels (width x height), squashed to files of 64 x 64.
+WIDTH, HEIGHT, SIDE = 400, 300, 64
+ROWS = [
+    # Two readers agree on an opacity, under two names; a third box is one reader's own.
+    ("both", "Lung Opacity", "R1", (100, 60, 200, 180)),
+    ("both", "Infiltration", "R2", (100, 60, 200, 210)),
+    ("both", "Cardiomegaly", "R2", (50, 150, 350, 290)),
+    ("both", "Consolidation", "R3", (300, 20, 380, 90)),
+    ("alone", "Consolidation", "R1", (10, 10, 90, 90)),
+    ("alone", "No finding", "R2", None),
+    ("alone", "No finding", "R3", None),
+    ("heart", "Cardiomegaly", "R1", (50, 150, 350, 290)),
+    ("heart", "Cardiomegaly", "R2", (50, 150, 350, 290)),
+    ("heart", "Cardiomegaly", "R3", (60, 150, 350, 290)),
+    ("none", "No finding", "R1", None),
+    ("none", "No finding", "R2", None),
+    ("none", "No finding", "R3", None),
+    ("elsewhere", "No finding", "R1", None),
+]
+
+
+def picture(path, side=SIDE):
+    """Of pixels of its own: copies of a file are an issue."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.full((side, side), crc32(path.stem.encode()) % 251, np.uint8)).save(path)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    header = "image_id,class_name,class_id,rad_id,x_min,y_min,x_max,y_max"
+    lines = [
+        f"{name},{finding},0,{reader},{','.join(map(str, box)) if box else ',,,'}"
+        for name, finding, reader, box in ROWS
+    ]
+    (tmp_path / "train.csv.gz").write_bytes(gzip.compress("\n".join([header, *lines]).encode()))
+    names = list(dict.fromkeys(name for name, *_ in ROWS))
+    sizes = "".join(f"{name},{HEIGHT},{WIDTH}\n" for name in names)
+    (tmp_path / "train_meta.csv").write_text(f"image_id,dim0,dim1\n{sizes}")
+    (tmp_path / "images.csv").write_text("image_id,fold\nboth,3\nalone,1\n")
+    for name in names[:-1]:
+        picture(tmp_path / "images256" / f"{name}.jpg")
+    return tmp_path
+
+
+def by_name(dataset):
+    return {image.identity: image for image in dataset.images}
+
+
+def test_all_boxes_of_all_readers_are_loaded(folder):
+    found = datasets.load(folder)
+    assert found.class_names == vinbigdata.CLASSES
+    assert not found.issues
+    images = by_name(found)
+    assert list(images) == ["alone", "both", "heart", "none"]
+    both = images["both"]
+    assert (both.labels[0], both.readers[0], both.source) == ("Lung Opacity", "R1", "vinbigdata")
+    assert both.boxes[0].tolist() == pytest.approx([16.0, 12.8, 32.0, 38.4])
+    assert len(both.boxes) == 4
+    assert len(images["heart"].boxes) == 3  # also where two readers drew the very same
+    assert (both.fold, images["alone"].fold) == (3, 1)
+    assert [images[name].category for name in images] == [
+        "Opacity",
+        "Opacity",
+        "Abnormal without opacity",
+        "No finding",
+    ]
+
+
+def test_two_readers_make_an_opacity_and_one_makes_it_uncertain(folder):
+    found = datasets.as_opacity(datasets.load(folder))
+    assert found.class_names == ("lung opacity",)
+    images = by_name(found)
+    assert images["both"].boxes.tolist() == [pytest.approx([16.0, 12.8, 32.0, 41.6])]
+    assert images["both"].labels == ("lung opacity",)
+    assert {name: (image.target, image.uncertain) for name, image in images.items()} == {
+        "both": (True, False),
+        "alone": (False, True),
+        "heart": (False, False),
+        "none": (False, False),
+    }
+
+
+def test_which_classes_are_opacity_can_be_chosen(folder):
+    images = by_name(datasets.as_opacity(datasets.load(folder), ["Cardiomegaly"]))
+    assert images["heart"].target
+    assert images["both"].uncertain
+    assert (images["alone"].target, images["alone"].uncertain) == (False, False)
+    (box,) = images["heart"].boxes
+    assert box[0] == pytest.approx((50 + 50 + 60) / 3 * SIDE / WIDTH)
+
+
+def test_other_data_sets_keep_all_of_their_boxes(tmp_path):
+    picture(tmp_path / "a.png")
+    (tmp_path / "boxes.csv").write_text("image_id,x,y,width,height,class\na,8,8,20,10,mass\n")
+    (image,) = datasets.as_opacity(datasets.load(tmp_path), ["Cardiomegaly"]).images
+    assert (image.labels, image.target) == (("lung opacity",), True)
+    assert image.boxes.tolist() == [[8, 8, 28, 18]]
+
+
+def test_boxes_that_overlap_too_little_are_two_findings():
+    boxes = geometry.as_boxes([[0, 0, 10, 10], [0, 6, 10, 16], [1, 6, 10, 16]])
+    assert agreed_boxes(boxes, ["a", "b", "c"]).tolist() == [[0.5, 6, 10, 16]]
+    assert len(agreed_boxes(boxes, ["a", "b", "b"])) == 0
+    assert len(agreed_boxes(boxes[:0], [])) == 0
+
+
+def test_one_reader_who_draws_twice_does_not_agree_with_himself(folder):
+    both = by_name(datasets.load(folder))["both"]
+    twice = opacity_only(both, ("Lung Opacity", "Cardiomegaly"))
+    assert twice.uncertain
+
+
+def test_sizes_are_needed(folder):
+    sizes = (folder / "train_meta.csv").read_text().replace(f"both,{HEIGHT},", "both,,")
+    (folder / "train_meta.csv").write_text(sizes)
+    found = datasets.load(folder)
+    assert "both" not in by_name(found)
+    assert [issue.kind for issue in found.issues] == ["unusable row", "file without label"]
+
+
+def test_a_box_without_numbers_is_an_issue_and_leaves_the_image_uncertain(folder):
+    rows = gzip.decompress((folder / "train.csv.gz").read_bytes()).decode()
+    rows = rows.replace("R1,10,10,90,90", "R1,10,10,,90")
+    (folder / "train.csv").write_text(rows)  # it goes before the compressed one
+    found = datasets.load(folder)
+    assert [issue.kind for issue in found.issues] == ["box without numbers"]
+    assert by_name(found)["alone"].uncertain
+
+
+NIH = """image_id,kind,nih_labels,fold,group,ViewPosition,PatientAge,PatientSex,equalised
+a_000,expert_no_opacity_abnormal,Effusion,2,p1,PA,57,M,0
+a_001,expert_no_opacity_normal,No Finding,2,p1,AP,58,M,1
+b_000,expert_opacity,Mass,4,p2,PA,5,F,0
+c_000,nih_no_finding,No Finding,0,p3,PA,,F,0
+d_000,something,No Finding,0,p4,PA,70,F,0
+"""
+
+
+def test_of_nihs_images_those_that_were_read_are_negatives(tmp_path):
+    (tmp_path / "nih_images.csv").write_text(NIH)
+    for name in ("a_000", "a_001", "b_000", "c_000", "d_000"):
+        picture(tmp_path / "images" / f"{name}.jpg")
+    found = datasets.load(tmp_path)
+    images = by_name(found)
+    assert [image.uncertain for image in images.values()] == [False, False, True, True, True]
+    assert not any(image.target for image in images.values())
+    first, second, third, fourth, _ = images.values()
+    assert (first.patient, first.fold, first.view, first.age, first.sex) == ("p1", 2, "PA", 57, "M")
+    assert (second.equalised, first.equalised) == (True, False)
+    assert (third.category, fourth.age) == ("expert_opacity", -1)
+    assert [issue.kind for issue in found.issues] == ["unknown class"]
+    assert "something is not known" in found.issues[0]
+    assert nih.INFO.negatives["abnormal"] == first.category
+
+
+def test_a_folder_without_the_tables_is_none(tmp_path):
+    (tmp_path / "images.csv").write_text("image_id,fold\na,1\n")
+    with pytest.raises(DatasetError, match=r"train\.csv with train_meta\.csv"):
+        datasets.load(tmp_path)
