@@ -71,11 +71,12 @@ def main() -> None:
 
 
 def _runs(data: Path, folder: Path, console: Console) -> Iterator[tuple[str, ScoredPredictions]]:
-    from lungbox.training.run import TrainRequest, run
+    from lungbox.training.recipe import TrainingConfig
+    from lungbox.training.run import run
 
     for place, (name, changes) in enumerate(WITHOUT.items()):
         named = (f"name=ablation-{place}", *SHORT, *changes)
-        entered = run(TrainRequest(RECIPE, data, folder / str(place), named), console)
+        entered = run(TrainingConfig(RECIPE, data, folder / str(place), named), console)
         subject = EvaluationConfig(data, 0, entered)
         maps = predict_with_progress(
             subject.images().of_source("rsna"), subject.start(console), console

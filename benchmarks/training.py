@@ -48,7 +48,7 @@ def _rates(name: str) -> dict[str, float]:
     mixed = recipe.model_copy(update={"policy": "mixed_bfloat16"})
     in_mixed = build_trainable(mixed, SIDE, steps=1000)
     with tempfile.TemporaryDirectory() as folder:
-        batches = _batches(recipe, Path(folder), trainable.heads)
+        batches = _batches(recipe, Path(folder), trainable.outputs)
         images, targets = batches[0]
         ways: dict[str, Callable[[], object]] = {
             "step, Keras": lambda: trainable.training_model.train_on_batch(images, targets),
@@ -79,13 +79,12 @@ def _recipe(name: str) -> Recipe:
     )
 
 
-def _batches(recipe: Recipe, folder: Path, heads: tuple[str, ...]):
+def _batches(recipe: Recipe, folder: Path, outputs: dict[str, tuple[int, ...]]):
     from lungbox.training.batches import Batches
 
     write_rsna(folder / "data", count=64, size=256)
     cache = prepare_all(datasets.load(folder / "data"), SIDE, folder / "cache")
-    stride = architecture.describe(recipe.architecture).stride
-    return Batches(cache, recipe, recipe.stages[0], 0, stride, heads=heads)
+    return Batches(cache, recipe, recipe.stages[0], outputs)
 
 
 def _drawn(batches) -> None:

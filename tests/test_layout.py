@@ -63,7 +63,6 @@ def test_tensorflow_is_named_only_where_it_may_be():
         "engines/openvino.py",
         "export/convert.py",
         "export/runtimes.py",
-        "training/tensorflow_cpu.py",
         "training/devices.py",
     }
     naming = {

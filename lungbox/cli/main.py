@@ -196,15 +196,17 @@ def train(
     wandb: WandbOption = "",
 ) -> None:
     """Train what a recipe describes, or continue a run that was stopped."""
-    check_installed("training", *_TRAINING)  # before Keras starts, which takes seconds
+    # Before Keras starts, which takes seconds.
+    check_installed("training", *_TRAINING, *(["wandb"] if wandb else []))
     from lungbox.common.backend import start_keras
 
     start_keras()
-    from lungbox.training.run import TrainRequest, run_all_folds
+    from lungbox.training.recipe import TrainingConfig
     from lungbox.training.run import run as run_once
+    from lungbox.training.run import run_all_folds
 
-    request = TrainRequest(recipe, data, run, tuple(changes or ()), project=wandb)
-    (run_all_folds if folds == "all" else run_once)(request, console)
+    config = TrainingConfig(recipe, data, run, tuple(changes or ()), wandb=wandb)
+    (run_all_folds if folds == "all" else run_once)(config, console)
 
 
 @app.command()
@@ -223,17 +225,16 @@ def distill(
     wandb: WandbOption = "",
 ) -> None:
     """Train a network on what an ensemble says of all images, labelled or not."""
-    check_installed("training", *_TRAINING)
+    check_installed("training", *_TRAINING, *(["wandb"] if wandb else []))
     from lungbox.common.backend import start_keras
 
     start_keras()
-    from lungbox.training.run import TrainRequest
+    from lungbox.training.recipe import TrainingConfig
     from lungbox.training.run import run as run_once
 
     taught = (f"distillation.teacher='{teacher}'", f"distillation.share={share}")
-    run_once(
-        TrainRequest(recipe, data, run, (*(changes or ()), *taught), unlabelled, wandb), console
-    )
+    config = TrainingConfig(recipe, data, run, (*(changes or ()), *taught), unlabelled, wandb)
+    run_once(config, console)
 
 
 @app.command()

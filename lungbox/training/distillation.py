@@ -1,4 +1,4 @@
-"""What an ensemble says of the training images, for a network that learns from it.
+"""Knowledge distillation: an ensemble's predictions as training targets.
 
 Hinton, Vinyals and Dean, *Distilling the Knowledge in a Neural Network*, 2015, for masks.
 """
@@ -14,19 +14,19 @@ from numpy.typing import NDArray
 from lungbox.datasets.types import Dataset
 from lungbox.evaluation.predictions import predict_dataset
 from lungbox.inference.predictor import load
-from lungbox.training.recipe import RecipeError
+from lungbox.training.recipe import Recipe, RecipeError
 from lungbox.training.sections import Distillation
 from lungbox.weights.manifest import load_manifest
 
 
 @dataclass(frozen=True)
 class Teacher:
-    """Masks and image scores of every training image.
+    """A teacher's masks and image scores of all training images.
 
     Attributes:
-        opacity: `(N, h, w)` uint8, 255 for certain.
+        opacity: `(N, h, w)` uint8, the probability of opacity times 255.
         scores: `(N,)` float32, 0-1.
-        share: how much of a labelled image's target is the teacher's.
+        share: the teacher's part of a labelled image's target, 0-1.
     """
 
     opacity: NDArray[np.uint8]
@@ -41,7 +41,11 @@ class Teacher:
         cache: Path,
         running: Callable[[int], object] = lambda _: None,
     ) -> "Teacher":
-        """Run the teacher over `dataset`, or read what an earlier run kept."""
+        """Predict `dataset` with the teacher, or read the predictions an earlier run cached.
+
+        Raises:
+            RecipeError: an image cannot be read.
+        """
         engine = load(settings.teacher, batch_size=8, precision="float32").engine
         predictions = predict_dataset(dataset, engine, cache, running=running)
         if predictions.dataset.images != dataset.images:
@@ -53,27 +57,45 @@ class Teacher:
     def mix_targets(
         self, row: int, mask: NDArray[np.uint8], target: float, alone: bool
     ) -> tuple[NDArray[np.uint8], float]:
-        """Mix a mask `(S, S)` 0-255 and an image target 0-1 with the teacher's.
+        """Mix an image's mask `(S, S)` 0-255 and image target 0-1 with the teacher's.
 
         Args:
-            row: of the image.
-            mask: the readers'.
-            target: the readers'.
-            alone: the image has no labels, so the teacher's are taken as they are.
+            row: the image's row in the training data.
+            mask: rasterized from the readers' boxes.
+            target: the readers' image label.
+            alone: the image has no labels, so the targets are the teacher's alone.
         """
         share = 1.0 if alone else self.share
         size = (mask.shape[1], mask.shape[0])
-        theirs = cv2.resize(self.opacity[row], size, interpolation=cv2.INTER_LINEAR)
-        mixed = share * theirs.astype(np.float32) + (1 - share) * mask
+        predicted = cv2.resize(self.opacity[row], size, interpolation=cv2.INTER_LINEAR)
+        mixed = share * predicted.astype(np.float32) + (1 - share) * mask
         score = share * float(self.scores[row]) + (1 - share) * target
         return np.round(mixed).astype(np.uint8), score
 
 
-def training_folds_of(teacher: str) -> frozenset[int]:
-    """The folds an ensemble's members were trained on: whoever learns from it has seen them.
+def check_teacher(recipe: Recipe, unlabelled: Path | None) -> None:
+    """Check that the recipe's teacher exists and was not trained on the validation fold.
 
     Raises:
-        RecipeError: it is not known what one of them was trained on.
+        RecipeError: it was, or unlabelled images are given without a teacher.
+        ManifestError: there is no such ensemble.
+    """
+    if recipe.distillation is None:
+        if unlabelled:
+            raise RecipeError(f"{unlabelled}: unlabelled images are for distillation only")
+        return
+    teacher = recipe.distillation.teacher
+    if recipe.validation.fold in training_folds_of(teacher):
+        raise RecipeError(
+            f"validation.fold: {teacher}, the teacher, was trained on fold {recipe.validation.fold}"
+        )
+
+
+def training_folds_of(teacher: str) -> frozenset[int]:
+    """The folds an ensemble's members were trained on, which its students have seen as well.
+
+    Raises:
+        RecipeError: the training folds of a member are unknown.
         ManifestError: there is no such ensemble.
     """
     manifest = load_manifest()
@@ -82,7 +104,7 @@ def training_folds_of(teacher: str) -> frozenset[int]:
         seen = manifest.training_folds(name)
         if seen is None:
             raise RecipeError(
-                f"{teacher}, the teacher: it is not known which folds {name} was trained on"
+                f"{teacher}, the teacher: the training folds of its member {name} are unknown"
             )
         found |= seen
     return frozenset(found)

@@ -1,4 +1,4 @@
-"""The course of a run as a picture, `history.png` in its folder."""
+"""`history.png` in a run's folder: its metrics over the epochs."""
 
 from collections.abc import Sequence
 from math import isnan
@@ -9,10 +9,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from lungbox.common.files import atomic_write
-from lungbox.training.loggers import EpochMetrics
+from lungbox.training.loggers import EpochLogger, EpochMetrics
 
 HISTORY = "history.png"
-# Each beside the same of the held-out fold, as the reference system draws its runs.
+# Each with the held-out fold's, as the reference system plots its runs.
 _PANELS = {
     "loss": "Loss",
     "accuracy": "Pixel accuracy",
@@ -21,29 +21,27 @@ _PANELS = {
 }
 
 
-class HistoryPlot:
-    """Draws loss, accuracy, mean IoU and F1 over the epochs anew after each of them.
+class HistoryPlot(EpochLogger):
+    """Plots loss, accuracy, mean IoU and F1 over the epochs, again after each epoch.
 
     Args:
         run: the run's folder.
-        epochs: those that have finished, which another tracker keeps up.
+        epochs: the finished epochs, a list that another callback (`CsvLog`) appends to first.
     """
 
     def __init__(self, run: Path, epochs: Sequence[EpochMetrics]) -> None:
+        super().__init__()
         self._path, self._epochs = run / HISTORY, epochs
 
     def add(self, epoch: EpochMetrics) -> None:
         """See `EpochLogger.add`."""
-        del epoch  # it is among those kept already
+        del epoch  # already in the list
         figure = Figure(figsize=(9, 6), layout="constrained")
         axes = figure.subplots(2, 2).ravel()
         for panel, (name, title) in zip(axes, _PANELS.items(), strict=True):
             _draw(panel, self._epochs, name, title)
         with atomic_write(self._path, "wb") as file:
             figure.savefig(file, format="png", dpi=120)
-
-    def close(self) -> None:
-        """See `EpochLogger.close`."""
 
 
 def _draw(axes: Axes, epochs: Sequence[EpochMetrics], name: str, title: str) -> None:
@@ -53,7 +51,7 @@ def _draw(axes: Axes, epochs: Sequence[EpochMetrics], name: str, title: str) -> 
         if known:
             axes.plot(*zip(*known, strict=True), marker="o", markersize=3, label=label)
     axes.set_title(title)
-    axes.set_xlabel("EpochMetrics")
+    axes.set_xlabel("Epoch")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(alpha=0.3)
     if axes.lines:

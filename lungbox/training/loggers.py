@@ -1,79 +1,99 @@
-"""What a run leaves for those who watch it: a CSV and TensorBoard's events, always."""
+"""Epoch metrics, and the callbacks that log them: `log.csv`, TensorBoard, Weights & Biases."""
 
 import csv
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from math import isnan, nan
 from pathlib import Path
-from typing import Protocol
+from typing import Any
 
+import keras
 from tensorboardX import SummaryWriter
 
 from lungbox.common.files import atomic_write
 from lungbox.errors import LungboxError
+from lungbox.training.heads import HEADS
 
 LOG = "log.csv"
 EVENTS = "tensorboard"
-
-
-# Of masks, see `metrics.mask_metrics`.
-MASK_METRICS = ("accuracy", "mean_iou", "reference_mean_iou", "f1")
+_METRICS = tuple(name for head in HEADS.values() for name in head.metrics)
+COLUMNS = (
+    "loss",
+    *(f"{name}_loss" for name in HEADS),
+    *_METRICS,
+    "val_loss",
+    *(f"val_{name}" for name in _METRICS),
+    "rsna_metric",
+    "auc",
+    "learning_rate",
+    "images_per_second",
+    "seconds",
+)
 
 
 @dataclass(frozen=True)
 class EpochMetrics:
-    """What one finished epoch showed; NaN where there is no such head, or nothing was scored.
+    """The metrics of a finished epoch.
 
-    `val_` is of the held-out fold, by the moving average where the recipe has one; the others are
-    running means over the epoch's training batches.
+    Those named `val_`, the RSNA metric and the AUC are of the held-out fold, by the moving average
+    of the weights where the recipe has one; the others are means over the training batches.
+
+    Attributes:
+        epoch: its number, from 1.
+        known: the metrics that were computed, by their columns in `log.csv`. Each column is also
+            an attribute, NaN where it was not computed.
+
+    Example:
+        >>> epoch = EpochMetrics(3, {"loss": 0.5})
+        >>> epoch.loss, epoch.rsna_metric
+        (0.5, nan)
     """
 
     epoch: int
-    loss: float
-    mask_loss: float
-    image_loss: float
-    edges_loss: float = nan
-    accuracy: float = nan
-    mean_iou: float = nan
-    reference_mean_iou: float = nan
-    f1: float = nan
-    val_loss: float = nan
-    val_accuracy: float = nan
-    val_mean_iou: float = nan
-    val_reference_mean_iou: float = nan
-    val_f1: float = nan
-    rsna_metric: float = nan
-    auc: float = nan
-    learning_rate: float = nan
-    images_per_second: float = nan
-    seconds: float = nan
+    known: Mapping[str, float]
 
-    @property
-    def known(self) -> dict[str, float]:
-        """Every figure that is there, but for the epoch's number."""
-        figures = {name: value for name, value in asdict(self).items() if name != "epoch"}
-        return {name: value for name, value in figures.items() if not isnan(value)}
+    @classmethod
+    def of(cls, epoch: int, values: Mapping[str, Any]) -> "EpochMetrics":
+        """The values that are columns of `log.csv` and not NaN."""
+        found = {name: float(values[name]) for name in COLUMNS if name in values}
+        return cls(epoch, {name: value for name, value in found.items() if not isnan(value)})
+
+    def __getattr__(self, name: str) -> float:
+        if name not in COLUMNS:
+            raise AttributeError(name)
+        return self.known.get(name, nan)
 
 
-class EpochLogger(Protocol):
-    """Is told of every epoch."""
+class EpochLogger(keras.callbacks.Callback):
+    """Base of callbacks that log each epoch of a run, over all `fit` calls of its stages."""
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        self.add(EpochMetrics.of(epoch + 1, logs or {}))
 
     def add(self, epoch: EpochMetrics) -> None:
-        """An epoch has finished."""
-        ...
+        """Log a finished epoch."""
+        raise NotImplementedError
 
     def close(self) -> None:
-        """The run has ended, or was stopped."""
-        ...
+        """Called when the run has ended or was interrupted; `on_train_end` ends a stage only."""
 
 
-class CsvLog:
-    """`log.csv`: a row an epoch."""
+class CsvLog(EpochLogger):
+    """`log.csv`, a row for each epoch.
+
+    Not `keras.callbacks.CSVLogger`: its columns are those of the first epoch, which may have no
+    validation metrics, and it appends to the rows of epochs that are trained again.
+
+    Args:
+        run: the run's folder.
+        done: the number of epochs whose training state was saved; later rows are dropped.
+    """
 
     def __init__(self, run: Path, done: int) -> None:
+        super().__init__()
         self._path = run / LOG
         self.epochs = [epoch for epoch in read_log(run) if epoch.epoch <= done]
         if self._path.is_file():
-            # Without rows of epochs whose state was not saved any more: they are trained again.
             self._write()
 
     def add(self, epoch: EpochMetrics) -> None:
@@ -81,24 +101,27 @@ class CsvLog:
         self.epochs.append(epoch)
         self._write()
 
-    def close(self) -> None:
-        """See `EpochLogger.close`."""
-
     def _write(self) -> None:
         with atomic_write(self._path) as file:
-            writer = csv.DictWriter(
-                file, list(asdict(EpochMetrics(0, 0, 0, 0))), lineterminator="\n"
-            )
+            writer = csv.DictWriter(file, ("epoch", *COLUMNS), restval=nan, lineterminator="\n")
             writer.writeheader()
-            writer.writerows(asdict(epoch) for epoch in self.epochs)
+            writer.writerows({"epoch": epoch.epoch, **epoch.known} for epoch in self.epochs)
 
 
-class TensorBoard:
-    """Events under `tensorboard/`; on resume, those of epochs that are trained again are purged."""
+class TensorBoard(EpochLogger):
+    """Events under `tensorboard/`; on resume, those of epochs that are trained again are purged.
+
+    Not `keras.callbacks.TensorBoard`, which needs TensorFlow on every backend and cannot purge.
+
+    Args:
+        run: the run's folder.
+        done: the number of finished epochs.
+    """
 
     def __init__(self, run: Path, done: int) -> None:
-        begun = (run / EVENTS).is_dir()
-        self._writer = SummaryWriter(str(run / EVENTS), purge_step=done + 1 if begun else None)
+        super().__init__()
+        resumed = (run / EVENTS).is_dir()
+        self._writer = SummaryWriter(str(run / EVENTS), purge_step=done + 1 if resumed else None)
 
     def add(self, epoch: EpochMetrics) -> None:
         """See `EpochLogger.add`."""
@@ -111,21 +134,24 @@ class TensorBoard:
         self._writer.close()
 
 
-class WeightsAndBiases:
-    """A run on Weights & Biases, resumed under the same identity."""
+class WeightsAndBiases(EpochLogger):
+    """A run on Weights & Biases, resumed under the same identifier.
+
+    Args:
+        project: the project's name.
+        name: the run's name and identifier.
+        settings: shown with the run.
+    """
 
     def __init__(self, project: str, name: str, settings: dict) -> None:
-        try:
-            import wandb
-        except ImportError:
-            raise LungboxError(
-                "--wandb needs Weights & Biases: pip install 'lungbox[wandb]'"
-            ) from None
+        super().__init__()
+        import wandb
+
         self._run = wandb.init(project=project, id=name, name=name, config=settings, resume="allow")
 
     def add(self, epoch: EpochMetrics) -> None:
         """See `EpochLogger.add`."""
-        self._run.log(epoch.known, step=epoch.epoch)
+        self._run.log(dict(epoch.known), step=epoch.epoch)
 
     def close(self) -> None:
         """See `EpochLogger.close`."""
@@ -133,17 +159,20 @@ class WeightsAndBiases:
 
 
 def read_log(run: Path) -> list[EpochMetrics]:
-    """The epochs of a run's `log.csv`; a cell that is missing is NaN."""
+    """The epochs of a run's `log.csv`; none where there is no such file.
+
+    Raises:
+        LungboxError: it is not a run's log.
+    """
     path = run / LOG
     if not path.is_file():
         return []
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    names = list(asdict(EpochMetrics(0, 0, 0, 0)))
     try:
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
         return [
-            EpochMetrics(
-                int(row["epoch"]), **{name: float(row.get(name) or "nan") for name in names[1:]}
+            EpochMetrics.of(
+                int(row["epoch"]), {name: float(row.get(name) or "nan") for name in COLUMNS}
             )
             for row in rows
         ]
@@ -151,3 +180,14 @@ def read_log(run: Path) -> list[EpochMetrics]:
         raise LungboxError(
             f"{path}: is not a run's log ({error}); remove it, or give another --run"
         ) from error
+
+
+def best_epoch(epochs: Sequence[EpochMetrics]) -> int:
+    """The number of the epoch with the highest RSNA metric, the earliest of equal ones; 0 for none.
+
+    Example:
+        >>> best_epoch([EpochMetrics(n, {"rsna_metric": v}) for n, v in [(1, 0.2), (2, 0.3), (3, 0.3)]])
+        2
+    """  # noqa: E501
+    scored = [epoch for epoch in epochs if "rsna_metric" in epoch.known]
+    return max(scored, key=lambda epoch: epoch.rsna_metric).epoch if scored else 0

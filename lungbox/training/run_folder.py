@@ -1,4 +1,4 @@
-"""A run's folder: whose it is, and what lies in it."""
+"""The folder of a training run and its files."""
 
 import csv
 import io
@@ -14,98 +14,98 @@ from lungbox.training.loggers import LOG
 from lungbox.training.recipe import Recipe, RecipeError, find_recipe, load_recipe
 
 _BEST = "best-{epoch}.safetensors"
-_IMAGES = ("use", "source", "fold", "image_id")
+_COLUMNS = ("use", "source", "fold", "image_id")
 
 
 @dataclass(frozen=True)
 class RunFolder:
     """The folder of one run.
 
-    `recipe.toml` is what was asked, `images.csv` what it learns from and is scored on, `log.csv` a
-    row an epoch and `tensorboard/` the same, `state.safetensors` where it stands, until it ends,
-    `best-EPOCH.safetensors` the best weights, where the recipe has patience, and
-    `weights.safetensors` what it was for.
+    `recipe.toml` is the recipe, `images.csv` the images trained and scored on, `log.csv` a row for
+    each epoch and `tensorboard/` the same, `state.safetensors` the training state until the run
+    ends, `best-EPOCH.safetensors` the best weights, where the recipe has patience, and
+    `weights.safetensors` the result.
     """
 
     path: Path
 
     @property
-    def asked(self) -> Path:
-        """The recipe."""
+    def recipe(self) -> Path:
+        """The recipe, with its changes."""
         return self.path / "recipe.toml"
 
     @property
     def images(self) -> Path:
-        """What it learns from and is scored on."""
+        """The images trained and scored on."""
         return self.path / "images.csv"
 
     @property
     def state(self) -> Path:
-        """Where the run stands."""
+        """The training state of an unfinished run."""
         return self.path / "state.safetensors"
 
     @property
     def weights(self) -> Path:
-        """What the run was for; it has ended where they are."""
+        """The trained weights of a finished run."""
         return self.path / "weights.safetensors"
 
     def best(self, epoch: int | None) -> Path:
-        """The weights of the best epoch so far."""
+        """The weights of the epoch with the best score so far."""
         return self.path / _BEST.format(epoch=epoch)
 
     def tidy(self, keep: int | None = None) -> None:
-        """Remove what only an unfinished run needs, or all best weights but those of epoch
-        `keep`."""
+        """Remove the files that only an unfinished run needs, or with `keep` all best weights but
+        those of that epoch."""
         kept = self.best(keep)
         for path in (*self.path.glob(_BEST.format(epoch="*")), *([] if keep else [self.state])):
             if path != kept:
                 path.unlink(missing_ok=True)
 
     def claim(self, recipe: Recipe, recipe_path: Path, training_data: TrainingData) -> None:
-        """Make it the folder of this recipe on these images.
+        """Create the folder for a recipe and its images, or check that it is theirs.
 
         Raises:
-            RecipeError: it holds a run of another recipe, or one that learns from other images.
+            RecipeError: it holds a run of another recipe, or on other images.
         """
         if not any(path.exists() for path in (self.state, self.path / LOG, self.weights)):
-            # Of a run that ended before its first epoch did.
-            self.asked.unlink(missing_ok=True)
+            # Left by a run that was stopped before the end of its first epoch.
+            self.recipe.unlink(missing_ok=True)
             self.images.unlink(missing_ok=True)
             self.tidy()
-        if self.asked.is_file() and load_recipe(self.asked) != recipe:
+        if self.recipe.is_file() and load_recipe(self.recipe) != recipe:
             raise RecipeError(
                 f"{self.path} holds a run of another recipe; give another --run, or remove that "
                 "folder"
             )
-        used = _table(training_data)
-        # A spreadsheet may have saved it in another encoding: then it is another table.
-        other = self.images.is_file() and self.images.read_text("utf-8", "replace") != used
+        table = _image_table(training_data)
+        # "replace": a spreadsheet may have saved it in another encoding, which is another table.
+        other = self.images.is_file() and self.images.read_text("utf-8", "replace") != table
         if other and not self.weights.is_file():
             raise RecipeError(
-                f"{self.path} holds a run that learns from other images than these (its "
-                "images.csv); give the same data again, or another --run"
+                f"{self.path} holds a run on other images (see its images.csv); give the same "
+                "data again, or another --run"
             )
-        self._write(recipe, recipe_path, used)
+        self._write(recipe, recipe_path, table)
 
-    def _write(self, recipe: Recipe, recipe_path: Path, used: str) -> None:
+    def _write(self, recipe: Recipe, recipe_path: Path, table: str) -> None:
         self.path.mkdir(parents=True, exist_ok=True)
         if not self.images.is_file():
             with atomic_write(self.images) as file:
-                file.write(used)
-        if self.asked.is_file():
+                file.write(table)
+        if self.recipe.is_file():
             return
         if load_recipe(recipe_path) == recipe:
-            shutil.copyfile(find_recipe(recipe_path), self.asked)  # with its comments
+            shutil.copyfile(find_recipe(recipe_path), self.recipe)  # with its comments
         else:
-            with atomic_write(self.asked, "wb") as file:
+            with atomic_write(self.recipe, "wb") as file:
                 tomli_w.dump(recipe.model_dump(mode="json", exclude_unset=True), file)
 
 
-def _table(training_data: TrainingData) -> str:
-    """In the order they have, for what is drawn depends on it."""
+def _image_table(training_data: TrainingData) -> str:
+    """`images.csv`, in the images' order, which decides what is drawn."""
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
-    table.writerow(_IMAGES)
+    table.writerow(_COLUMNS)
     for use, cache in (("trained on", training_data.images), ("scored on", training_data.held_out)):
         for image in cache.dataset.images if cache else ():
             table.writerow((use, image.source, image.fold, image.identity))

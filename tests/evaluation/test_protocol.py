@@ -134,9 +134,9 @@ def test_a_run_is_scored_at_points_chosen_on_others(predictions, monkeypatch):
     scoring = scoring_of(mirror(), shown, batch_size=8)
     # The brightest pixel would tell who needs which threshold.
     scores = predictions.scores
-    of_model = scoring._maps
-    monkeypatch.setattr(scoring, "_maps", lambda: replace(of_model(), scores=scores))
-    assert np.array_equal(of_model().opacity, predictions.opacity)
+    metrics, found = scoring._evaluate()
+    monkeypatch.setattr(scoring, "_evaluate", lambda: (metrics, replace(found, scores=scores)))
+    assert np.array_equal(found.opacity, predictions.opacity)
     assert scoring.score().rsna_metric == 0
 
 

@@ -12,7 +12,7 @@ from lungbox.boxes.geometry import as_boxes
 from lungbox.datasets.cache import PreparedImages
 from lungbox.datasets.types import Dataset, LabelledRadiograph
 from lungbox.training.batches import Batches
-from lungbox.training.model import TrainableNetwork, _compile, build_trainable
+from lungbox.training.model import TrainableNetwork, build_trainable, compile_model
 from lungbox.training.optimizer import build_optimizer
 from lungbox.training.recipe import Recipe
 from lungbox.training.validation import ValidationScorer
@@ -73,11 +73,9 @@ def scoring_of(model: keras.Model, images: PreparedImages, batch_size: int) -> V
     stages = [{"epochs": 1, "image_size": side}]
     recipe = recipe_of(architecture="unet_lite0", batch_size=batch_size, stages=stages)
     optimizer = build_optimizer(recipe.optimizer, model, 10, frozenset())
-    _compile(model, optimizer, recipe)
-    stride = side // model.output["mask"].shape[1]
-    return ValidationScorer(
-        TrainableNetwork(model, model, optimizer), images, recipe, recipe.stages[0], stride
-    )
+    compile_model(model, recipe.loss, optimizer)
+    network = TrainableNetwork(model, model, optimizer)
+    return ValidationScorer(network, images, recipe, recipe.stages[0])
 
 
 def labelled(number: int, size=(300, 400), boxes=((30, 40, 120, 240),), **facts):
@@ -103,15 +101,29 @@ def cache_of(*images: LabelledRadiograph, side: int = SIDE) -> PreparedImages:
     return PreparedImages(Dataset(images), (), "key", pixels, np.arange(len(images)))
 
 
-def batches_of(cache: PreparedImages, epoch: int = 0, stage: int = 0, stride: int = 4, **arguments):
+def outputs_of(side: int, heads=("mask", "image")) -> dict[str, tuple[int, ...]]:
+    """The shapes of outputs whose maps have so many pixels on a side."""
+    shapes = {"mask": (side, side, 2), "image": (1,), "edges": (side, side, 4)}
+    return {head: shapes[head] for head in heads}
+
+
+def batches_of(
+    cache: PreparedImages,
+    epoch: int = 0,
+    stage: int = 0,
+    stride: int = 4,
+    heads=("mask", "image"),
+    teacher=None,
+    **arguments,
+):
     """The batches of `recipe_of(**arguments)`, or of `recipe` where it is among them."""
-    recipe = arguments.pop("recipe", None)
-    given = {name: arguments.pop(name) for name in ("heads", "teacher") if name in arguments}
-    recipe = recipe or recipe_of(**arguments)
-    return Batches(cache, recipe, recipe.stages[stage], epoch, stride, **given)
+    recipe = arguments.pop("recipe", None) or recipe_of(**arguments)
+    chosen = recipe.stages[stage]
+    outputs = outputs_of(chosen.image_size // stride, heads)
+    return Batches(cache, recipe, chosen, outputs, epoch, teacher)
 
 
-def drawn(batches: Batches) -> list[int]:
+def drawn(batches) -> list[int]:
     """Which images of `cache_of` are in an epoch's batches, in order."""
     images = np.concatenate([batches[step][0] for step in range(len(batches))])
     return [round(float(image.mean()) / 10) for image in images]

@@ -22,10 +22,10 @@ from lungbox.evaluation.predictions import DatasetPredictions, predict_dataset
 from lungbox.evaluation.scores import rsna_estimates
 from lungbox.inference.predictor import load, open_ensemble
 from lungbox.quantization.calibration import calibration_images
-from lungbox.training import out_of_fold
-from lungbox.training.config import TrainingConfig, TrainingProgress
+from lungbox.training import run as running
 from lungbox.training.data import load_training_data
-from lungbox.training.recipe import Recipe
+from lungbox.training.progress import TrainingProgress
+from lungbox.training.recipe import Recipe, TrainingConfig
 from lungbox.weights.manifest import Ensemble, load_manifest, register
 from tests.tiny import SIDE, enter_tiny
 
@@ -82,9 +82,7 @@ def numbers(dataset):
 
 
 def training_data(data, tmp_path, unlabelled=None, **sections):
-    config = TrainingConfig(
-        tmp_path / "r.toml", data, tmp_path / "run", cache_folder(), unlabelled=unlabelled
-    )
+    config = TrainingConfig(tmp_path / "r.toml", data, unlabelled=unlabelled)
     return load_training_data(recipe(**sections), config, TrainingProgress())
 
 
@@ -213,12 +211,10 @@ def test_each_fold_is_predicted_by_the_weights_that_have_not_seen_it(data, monke
         opacity = np.full((len(dataset), 2, 3), engine, np.uint8)
         return DatasetPredictions(dataset, opacity, np.full(len(dataset), engine / 10, np.float32))
 
-    monkeypatch.setattr(out_of_fold, "load", Loaded)
-    monkeypatch.setattr(out_of_fold, "predict_with_progress", painted)
+    monkeypatch.setattr(running, "load", Loaded)
+    monkeypatch.setattr(running, "predict_with_progress", painted)
     path = tmp_path / "o.npz"
-    out_of_fold.save_out_of_fold_predictions(
-        ["0", "1", "2", "3", "4"], data, path, Console(quiet=True)
-    )
+    running.save_out_of_fold_predictions(["0", "1", "2", "3", "4"], data, path, Console(quiet=True))
     with np.load(path) as kept:
         fold = [int(name[-4:]) % 5 for name in kept["identity"].tolist()]
         assert len(fold) == COUNT

@@ -7,8 +7,8 @@ import sys
 
 import pytest
 
-from lungbox.datasets.phantom import write_rsna
 from tests.conftest import ROOT
+from tests.training.runs import written
 
 # Dropout and augmentation off: all that is left is how the batch is shared.
 RECIPE = """
@@ -39,31 +39,22 @@ if backend == "tensorflow":
     tf.config.set_logical_device_configuration(processor, two)
 from lungbox.training import loop
 from lungbox.training.devices import distributed
-from lungbox.training.config import TrainingConfig, TrainingProgress
-from lungbox.training.recipe import load_recipe
+from tests.training.runs import Recorder, config_of
 from tests.training.small import registered
-folder = Path(folder)
-class Told(TrainingProgress):
-    losses = []
-    def step(self, loss):
-        self.losses.append(loss)
-changes = [f"devices={devices}"]
-config = TrainingConfig(folder / "recipe.toml", folder / "data", folder / f"{backend}-{devices}",
-          folder / "cache", changes)
-with distributed(load_recipe(config.recipe, changes)) as count:
+config = config_of(Path(folder), f"{backend}-{devices}", f"devices={devices}")
+recorder = Recorder()
+with distributed(config.load_recipe()) as count:
     pass
 with registered():
-    loop.train(config, Told())
-print(json.dumps([count, Told.losses]))
+    loop.train(config, recorder)
+print(json.dumps([count, recorder.losses]))
 """
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("devices")
-    write_rsna(folder / "data", count=17, size=64)  # folds 1-4 hold 13: the last batch is one image
-    (folder / "recipe.toml").write_text(RECIPE)
-    return folder
+    # Folds 1-4 hold 13 images: the last batch has one.
+    return written(tmp_path_factory.mktemp("devices"), 17, RECIPE)
 
 
 def losses(backend, devices, folder):

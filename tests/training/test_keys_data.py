@@ -12,9 +12,10 @@ from lungbox.datasets.types import Dataset
 from lungbox.errors import LungboxError
 from lungbox.evaluation.predictions import DatasetPredictions
 from lungbox.training import data, devices, distillation
-from lungbox.training.config import TrainingConfig, TrainingProgress
 from lungbox.training.data import load_training_data
 from lungbox.training.distillation import Teacher
+from lungbox.training.progress import TrainingProgress
+from lungbox.training.recipe import TrainingConfig
 from tests.training.keys import SIDE, batches_of, cache_of, checks, drawn, labelled, recipe_of
 
 pytestmark = pytest.mark.usefixtures("small_networks")
@@ -36,9 +37,7 @@ def written(folder, count=10, sources=("rsna", "siim"), **facts):
 
 def read(recipe, dataset, folder, monkeypatch, **config):
     monkeypatch.setattr(data.datasets, "load", lambda _: dataset)
-    where = TrainingConfig(
-        folder / "recipe.toml", folder, folder / "run", folder / "cache", **config
-    )
+    where = TrainingConfig(folder / "recipe.toml", folder, cache=folder / "cache", **config)
     return load_training_data(recipe, where, TrainingProgress())
 
 
