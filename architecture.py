@@ -18,4 +18,4 @@ def __getattr__(name: str) -> Any:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:], door="networks")
+    main(sys.argv[1:], command_name="networks")

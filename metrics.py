@@ -17,4 +17,4 @@ def __getattr__(name: str) -> Any:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:], door="score")
+    main(sys.argv[1:], command_name="score")

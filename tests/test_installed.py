@@ -58,7 +58,7 @@ def test_any_command_that_meets_a_missing_module_says_so(capfd, lacking, tmp_pat
     def needs_it(*_):
         raise ModuleNotFoundError("No module named 'wandb.sdk'", name="wandb.sdk")
 
-    monkeypatch.setattr("lungbox.inference.run.run", needs_it)
+    monkeypatch.setattr("lungbox.inference.run.predict_folder", needs_it)
     said = said_by(capfd, "predict", tmp_path)
     assert said == (
         "lungbox: this needs wandb, which this installation lacks: pip install 'lungbox[wandb]'\n"
@@ -69,15 +69,15 @@ def test_a_module_that_is_no_extras_is_a_fault_of_the_code(tmp_path, monkeypatch
     def broken(*_):
         raise ModuleNotFoundError("No module named 'lungbox.nowhere'", name="lungbox.nowhere")
 
-    monkeypatch.setattr("lungbox.inference.run.run", broken)
+    monkeypatch.setattr("lungbox.inference.run.predict_folder", broken)
     with pytest.raises(ModuleNotFoundError):
         main.main(["predict", str(tmp_path)])
 
 
 def test_quantising_says_what_it_needs(capfd, lacking, tmp_path):
     lacking("nncf")
-    assert "pip install 'lungbox[quantise]'" in said_by(
-        capfd, "quantise", "default", "--data", tmp_path
+    assert "pip install 'lungbox[quantize]'" in said_by(
+        capfd, "quantize", "default", "--data", tmp_path
     )
 
 
@@ -112,7 +112,12 @@ def wheel(tmp_path_factory):
 
 def test_what_the_wheel_holds(wheel):
     names = set(wheel.namelist())
-    for name in ("py.typed", "cli.py", "checkpoints/lite0.safetensors", "checkpoints/LICENSE.txt"):
+    for name in (
+        "py.typed",
+        "cli/main.py",
+        "checkpoints/lite0.safetensors",
+        "checkpoints/LICENSE.txt",
+    ):
         assert f"lungbox/{name}" in names
     for recipe in ("four", "lite0", "reference"):
         assert (

@@ -12,7 +12,7 @@ from lungbox.cli import main
 from lungbox.datasets.phantom import draw
 from lungbox.engines import EngineError
 from lungbox.findings import Findings
-from lungbox.inference import run
+from lungbox.inference import predictor
 from lungbox.inference.files import ImageFile
 from lungbox.inference.predictor import Detector, ImageResult
 from lungbox.inference.resume import ResumeLog
@@ -21,7 +21,7 @@ from tests.inference.test_resume import StopError
 from tests.tiny import SIDE, enter_tiny
 
 REASON = (
-    "the networks' answer to it is not finite (NaN or infinite); "
+    "the networks' prediction for it is not finite (NaN or infinite); "
     "check their weights, or try --precision float32"
 )
 
@@ -56,8 +56,8 @@ def spoilt(own_home, tmp_path, monkeypatch):
     for number in range(5):
         Image.fromarray(chest(number)).save(tmp_path / f"in/chest-{number}.png")
     mask, score = prepare(chest(1), SIDE), prepare(chest(3), SIDE)
-    start = run.start
-    monkeypatch.setattr(run, "start", lambda *asked: Spoilt(start(*asked), [mask], [score]))
+    start = predictor.start
+    monkeypatch.setattr(predictor, "start", lambda *asked: Spoilt(start(*asked), [mask], [score]))
 
 
 def test_such_files_fail_and_the_others_do_not(spoilt, capfd, tmp_path):
@@ -83,8 +83,8 @@ def test_such_files_fail_and_the_others_do_not(spoilt, capfd, tmp_path):
 
 
 def test_one_file_alone(spoilt, tmp_path):
-    config, point, _ = run.open_ensemble("tiny", 1)
-    detector = Detector("tiny", run.start("openvino", config), point)
+    config, point, _ = predictor.open_ensemble("tiny", 1)
+    detector = Detector("tiny", predictor.start("openvino", config), point)
     assert detector.predict(tmp_path / "in/chest-0.png").image_score > 0
     for number in (1, 3):
         path = tmp_path / f"in/chest-{number}.png"

@@ -36,6 +36,7 @@ app.command()(data.folds)
 app.command()(data.audit)
 app.command()(export.export)
 app.command()(quantize.quantize)
+app.command("quantise", hidden=True)(quantize.quantize)
 
 # Options that several commands have.
 EnsembleOption = Annotated[str, typer.Option(help="A name in the manifest.")]
@@ -65,12 +66,12 @@ WandbOption = Annotated[
 ]
 
 
-def main(arguments: list[str] | None = None, door: str = "") -> None:
+def main(arguments: list[str] | None = None, command_name: str = "") -> None:
     """Run the command line.
 
     Args:
         arguments: `sys.argv`'s by default.
-        door: the one command that a script at the root stands for.
+        command_name: the one command that a script at the root stands for.
     """
     # Libraries talk about their own business on standard error, before anyone can silence them.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -81,8 +82,8 @@ def main(arguments: list[str] | None = None, door: str = "") -> None:
         warnings.simplefilter("ignore")
     try:
         command = typer.main.get_command(app)
-        if door:
-            command = command.get_command(typer.Context(command), door)  # type: ignore[attr-defined]
+        if command_name:
+            command = command.get_command(typer.Context(command), command_name)  # type: ignore[attr-defined]
         called = Path(sys.argv[0]).name
         with _ended_by_sigterm():
             command(arguments, prog_name="python -m lungbox" if called == "__main__.py" else called)
@@ -161,10 +162,10 @@ def predict(
     batch_size: Annotated[int, typer.Option(min=1, help="Images run at once.")] = 8,
 ) -> None:
     """Box the lung opacities in a folder of radiographs."""
-    from lungbox.inference import run
+    from lungbox.inference.run import PredictRequest, predict_folder
 
-    summary = run.run(
-        run.PredictRequest(
+    summary = predict_folder(
+        PredictRequest(
             images=image_dir,
             ensemble=ensemble,
             output=output,
@@ -249,10 +250,10 @@ def evaluate(
     ] = None,
 ) -> None:
     """Score an ensemble on a fold it was not trained on, and choose its operating point."""
-    from lungbox.evaluation import markdown as evaluation
     from lungbox.evaluation.evaluator import EvaluationConfig
+    from lungbox.evaluation.markdown import print_evaluation
 
-    evaluation.run(EvaluationConfig(data, fold, ensemble, engine, precision), console, against)
+    print_evaluation(EvaluationConfig(data, fold, ensemble, engine, precision), console, against)
 
 
 @app.command()
@@ -264,10 +265,10 @@ def report(
     output: Annotated[Path, typer.Option(help="The page.")] = Path("report.html"),
 ) -> None:
     """Write one HTML page about an ensemble on a fold it was not trained on."""
-    from lungbox.evaluation import report as page
     from lungbox.evaluation.evaluator import EvaluationConfig
+    from lungbox.evaluation.report import write_report
 
-    page.run(EvaluationConfig(data, fold, ensemble, engine), output, console)
+    write_report(EvaluationConfig(data, fold, ensemble, engine), output, console)
 
 
 @app.command()
@@ -281,10 +282,10 @@ def tune(
     ] = None,
 ) -> None:
     """Choose the operating point of an ensemble, and say what it is worth on unseen patients."""
-    from lungbox.evaluation import tune as tuning
     from lungbox.evaluation.evaluator import EvaluationConfig
+    from lungbox.evaluation.tune import tune as tune_ensemble
 
-    tuning.run(EvaluationConfig(data, fold, ensemble, engine), save, console)
+    tune_ensemble(EvaluationConfig(data, fold, ensemble, engine), save, console)
 
 
 @app.command()

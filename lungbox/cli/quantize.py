@@ -19,9 +19,9 @@ def quantize(
     images: Annotated[int, typer.Option(min=3, help="Images for calibration.")] = 300,
 ) -> None:
     """Make an ensemble's INT8 model, and check how its boxes change."""
-    from lungbox.quantization import run
+    from lungbox.quantization import quantize_ensemble
 
-    found = run(data, fold, name, images, console)
+    found = quantize_ensemble(data, fold, name, images, console)
     print("| precision | RSNA metric, raw | change | images with as many boxes | may be chosen |")
     print("| --- | --- | --- | --- | --- |")
     for one in found:

@@ -16,7 +16,7 @@ EXTRAS = {
     "tf2onnx": "export",
     "onnxruntime": "export",
     "ai_edge_litert": "export",
-    "nncf": "quantise",
+    "nncf": "quantize",
     "faster_coco_eval": "coco",
 }
 

@@ -23,7 +23,9 @@ from lungbox.evaluation.scores import VIEW_ALONE
 _CASES = 5
 
 
-def run(config: EvaluationConfig, console: Console, against: str | None = None) -> None:
+def print_evaluation(
+    config: EvaluationConfig, console: Console, against: str | None = None
+) -> None:
     """Print tables of figures, the images that say most, and the operating point that fits best.
 
     The RSNA figures are cross-fitted: the boxes of each patient come from the operating point

@@ -54,7 +54,7 @@ class TuningCandidate:
     estimate: Estimate
 
 
-def run(config: EvaluationConfig, save: str | None, console: Console) -> TuningCandidate:
+def tune(config: EvaluationConfig, save: str | None, console: Console) -> TuningCandidate:
     """Search, show what each way to choose is worth, and enter the best under a name.
 
     Args:

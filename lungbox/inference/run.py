@@ -58,7 +58,7 @@ class PredictRequest:
     operating_point: str = ""
 
 
-def run(request: PredictRequest, console: Console) -> RunSummary:
+def predict_folder(request: PredictRequest, console: Console) -> RunSummary:
     """Read every radiograph in a folder and write the results.
 
     Raises:

@@ -26,7 +26,9 @@ from lungbox.weights.manifest import own_path, read_manifest, register_precision
 _BATCH = 8
 
 
-def run(data: Path, fold: int, ensemble: str, images: int, console: Console) -> list[Parity]:
+def quantize_ensemble(
+    data: Path, fold: int, ensemble: str, images: int, console: Console
+) -> list[Parity]:
     """Make an ensemble's INT8 model, check it and bfloat16, and enter both.
 
     `auto`, the default precision, takes what passes the check. The file goes into the user's own

@@ -24,7 +24,7 @@ from lungbox.evaluation.predictions import predict_dataset
 from lungbox.inference.files import find_image_files
 from lungbox.inference.overlay import beside_truth
 from lungbox.inference.predictor import load, open_ensemble
-from lungbox.inference.run import PredictRequest, run
+from lungbox.inference.run import PredictRequest, predict_folder
 from lungbox.submission import read_submission
 from lungbox.weights.fetch import sha256
 from lungbox.weights.formats.safetensors import save_weights
@@ -190,7 +190,7 @@ def results(home, files, tmp_path_factory):
         images=files, ensemble="both", output=out, engine="openvino", precision="float32",
         ids=None, submission_size=1024, overlays=True, members=True, batch_size=2,
     )  # fmt: skip
-    run(request, Console(quiet=True))
+    predict_folder(request, Console(quiet=True))
     return out
 
 

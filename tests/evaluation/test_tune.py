@@ -124,7 +124,7 @@ def entered(name):
 
 def test_what_is_chosen_is_entered_whole(searched):
     choice = searched(now=0.5, found=0.6)
-    tune.run(EvaluationConfig(None, 0, "tiny"), None, Console(quiet=True))
+    tune.tune(EvaluationConfig(None, 0, "tiny"), None, Console(quiet=True))
     assert entered("tiny") == (choice.point, True, ("tiny",))
     assert "0.600 (0.600 to 0.600)" in load_manifest().ensemble("tiny").note
 
@@ -132,8 +132,8 @@ def test_what_is_chosen_is_entered_whole(searched):
 def test_what_is_worse_is_entered_only_under_a_name_of_its_own(searched):
     choice = searched(now=0.6, found=0.5)
     before = entered("tiny")
-    tune.run(EvaluationConfig(None, 0, "tiny"), None, Console(quiet=True))
+    tune.tune(EvaluationConfig(None, 0, "tiny"), None, Console(quiet=True))
     assert entered("tiny") == before
-    tune.run(EvaluationConfig(None, 0, "tiny"), "worse", Console(quiet=True))
+    tune.tune(EvaluationConfig(None, 0, "tiny"), "worse", Console(quiet=True))
     assert entered("tiny") == before
     assert entered("worse") == (choice.point, True, ("tiny",))

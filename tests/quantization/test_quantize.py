@@ -1,7 +1,6 @@
 """`lungbox quantize` on phantoms: a network of 8-bit integers, entered, chosen, carried along."""
 
 import json
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -71,7 +70,7 @@ def entered(home, capfd, monkeypatch, made):
     """The command itself, once; what is slow about it has been done. Gives the entry."""
     monkeypatch.setattr("lungbox.quantization.model.quantize", lambda *_: made)
     if not own():
-        code, out, err = run(capfd, "quantise", "tiny", "--data", home / "data", "--images", 12)
+        code, out, err = run(capfd, "quantize", "tiny", "--data", home / "data", "--images", 12)
         assert code == 0, err
         table = [line for line in out.splitlines() if line.startswith("| ")][2:]
         rows = [line.split(" | ")[0] for line in table]
@@ -176,8 +175,8 @@ def test_a_check_of_another_machine_stays_known(entered, home, capfd, change):
     checked = PrecisionCheck(metric_change=0.002, same_count=0.99, images=364)
     change(bfloat16=checked)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys.modules["lungbox.quantization.run"], "_engines", without_bfloat16)
-        code, _, err = run(capfd, "quantise", "tiny", "--data", home / "data", "--images", 12)
+        patch.setattr("lungbox.quantization.run._engines", without_bfloat16)
+        code, _, err = run(capfd, "quantize", "tiny", "--data", home / "data", "--images", 12)
     assert code == 0, err
     (entry,) = own().values()
     assert entry.bfloat16 == checked
@@ -261,7 +260,7 @@ def test_what_was_found_out_is_void_for_another_computation(entered, change, vnn
     register_ensemble("tiny", ensemble.model_copy(update=changed))
     try:
         assert open_ensemble("tiny", 1)[0].precisions == ("float32",)
-        with pytest.raises(LungboxError, match="python -m lungbox quantise tiny --data DIR"):
+        with pytest.raises(LungboxError, match="python -m lungbox quantize tiny --data DIR"):
             open_ensemble("tiny", 1, precision="int8")
     finally:
         register_ensemble("tiny", ensemble)
@@ -410,7 +409,7 @@ def test_why_nothing_faster_is_said_of_what_nobody_has_checked(entered):
     register_ensemble("mirrored", Ensemble(members=("tiny",), flip=True))
     assert describe_precision(start("openvino", open_ensemble("mirrored", 1)[0])) == (
         "Computed in float32 by OpenVINO; not int8 or bfloat16: not checked for these weights: "
-        "python -m lungbox quantise mirrored."
+        "python -m lungbox quantize mirrored."
     )
 
 

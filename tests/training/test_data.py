@@ -2,7 +2,6 @@
 
 import csv
 import shutil
-from importlib import import_module
 
 import numpy as np
 import pytest
@@ -21,6 +20,7 @@ from lungbox.evaluation.operating_point import SearchGrid
 from lungbox.evaluation.predictions import DatasetPredictions, predict_dataset
 from lungbox.evaluation.scores import rsna_estimates
 from lungbox.inference.predictor import load, open_ensemble
+from lungbox.quantization import quantize_ensemble
 from lungbox.quantization.calibration import calibration_images
 from lungbox.training import run as running
 from lungbox.training.data import load_training_data
@@ -186,14 +186,11 @@ def test_the_command_checks_on_the_fold_that_it_does_not_calibrate_on(data, monk
         seen["checked"] = dataset
         raise KeyboardInterrupt
 
-    quantizing = import_module(
-        "lungbox.quantization.run"
-    )  # the package has a function of that name
-    monkeypatch.setattr(quantizing, "_make", made)
-    monkeypatch.setattr(quantizing, "_engines", lambda *_: {})
-    monkeypatch.setattr(quantizing, "measure", measured)
+    monkeypatch.setattr("lungbox.quantization.run._make", made)
+    monkeypatch.setattr("lungbox.quantization.run._engines", lambda *_: {})
+    monkeypatch.setattr("lungbox.quantization.run.measure", measured)
     with pytest.raises(KeyboardInterrupt):
-        quantizing.run(data, 0, "tiny", 20, Console(quiet=True))
+        quantize_ensemble(data, 0, "tiny", 20, Console(quiet=True))
     config, *_ = open_ensemble("tiny", 4, precision="float32")
     assert numbers(seen["checked"]) == {*range(0, COUNT, 5)} - {*UNCERTAIN}
     assert len(seen["calibration"]) == 20

@@ -11,7 +11,7 @@ from lungbox.evaluation.evaluator import EvaluationConfig, evaluate_ensemble
 from lungbox.evaluation.report.content import collect_content
 
 
-def run(config: EvaluationConfig, output: Path, console: Console) -> None:
+def write_report(config: EvaluationConfig, output: Path, console: Console) -> None:
     """Write the report of an ensemble on a fold it was not trained on.
 
     Args:
