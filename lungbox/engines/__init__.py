@@ -1,4 +1,4 @@
-"""Engines: one small interface, prepared radiographs to masks and image scores."""
+"""Inference engines: prepared radiographs in, predictions of an ensemble out."""
 
 from importlib.util import find_spec
 from typing import Literal
@@ -6,6 +6,7 @@ from typing import Literal
 from lungbox.common.backend import start_keras
 from lungbox.engines.base import (
     NOT_FINITE,
+    PRECISIONS,
     BatchPrediction,
     Engine,
     EngineConfig,
@@ -13,13 +14,13 @@ from lungbox.engines.base import (
     Int8,
     Member,
     NotConvertibleError,
+    PrecisionName,
     describe_precision,
     engine_fingerprint,
     finite_rows,
     members,
     predict_with_tta,
 )
-from lungbox.engines.precision import PRECISIONS, PrecisionName
 from lungbox.errors import suggest
 
 EngineName = Literal["auto", "keras", "openvino"]
@@ -47,17 +48,20 @@ __all__ = [
 
 
 def start(name: EngineName, config: EngineConfig) -> Engine:
-    """Start the engine called `name` on `config`; `auto` is OpenVINO where it is installed and has,
-    or can make, the network.
+    """Start an inference engine.
+
+    Args:
+        name: `auto` is OpenVINO where it is installed and the network can be converted, else Keras.
+        config: the ensemble, and how to run it.
 
     Raises:
-        EngineError: there is none of that name, it is not installed, or cannot run here.
+        EngineError: no engine has that name, it is not installed, or cannot run here.
         WeightsError: a weight file does not fit its network.
     """
     if name not in ENGINES:
         raise EngineError(f"there is no engine {name}; {suggest(name, ENGINES)}")
     if config.batch_size < 1:
-        raise EngineError(f"a batch has at least one image, not {config.batch_size}")
+        raise EngineError(f"batch size {config.batch_size}: a batch has at least one image")
     if name == "auto":
         if not find_spec("openvino"):
             return start("keras", config.noting("OpenVINO", "it is not installed"))

@@ -1,11 +1,11 @@
-"""What every engine is: prepared radiographs in, masks and image scores out."""
+"""The interface of inference engines: prepared radiographs in, masks, boxes and scores out."""
 
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,9 @@ from lungbox.weights.entries import REDUCED_PRECISIONS, Precision
 from lungbox.weights.fetch import sha256
 from lungbox.weights.manifest import Ensemble, Weights
 
+PrecisionName = Literal["auto", "float32", "bfloat16", "int8"]
+PRECISIONS: tuple[PrecisionName, ...] = ("auto", "float32", "bfloat16", "int8")
+
 
 @dataclass(frozen=True)
 class Member:
@@ -31,18 +34,18 @@ class Member:
 
     @cached_property
     def sha256(self) -> str:
-        """Of the file: the manifest's, or its own where the manifest does not know it."""
+        """SHA-256 of the weight file: the manifest's, or computed where the manifest has none."""
         return self.weights.sha256 or sha256(self.path)
 
     @property
     def fingerprint(self) -> Fingerprint:
-        """All of it that decides an ensemble's predictions, for the keys of cached ones."""
+        """Everything about the member that affects predictions, for the keys of caches."""
         return fingerprint(self.sha256, self.weights, self.weight)
 
 
 @dataclass(frozen=True)
 class Int8:
-    """An ensemble as one INT8 model: its verified file, see `openvino.save_int8`."""
+    """The verified file of an ensemble's INT8 model, see `openvino.save_int8`."""
 
     path: Path
     sha256: str
@@ -50,20 +53,20 @@ class Int8:
 
 @dataclass(frozen=True)
 class EngineConfig:
-    """What an engine is to run.
+    """The ensemble an engine runs, and how.
 
     Attributes:
         ensemble: its name, for messages.
         members: its networks.
-        batch_size: images in one batch; the last is padded, so that the shape never changes.
-        preparation: how radiographs become its input.
-        keep_members: whether the members' own masks are requested, too.
-        flip: whether each radiograph is also read mirrored, see `predict_with_tta`.
-        gates: names of the members whose image scores make the ensemble's; all where empty.
-        precisions: the types it may compute in; an engine takes the fastest that the processor
-            supports, and raises where there is only one and it does not.
-        int8: its INT8 model; None where that may not be used.
-        notes: precisions or engines that are faster and were not taken, each with the reason.
+        batch_size: images per batch; a smaller batch is padded, so the input shape is static.
+        preparation: preprocessing of radiographs.
+        keep_members: whether each member's own mask is also an output.
+        flip: horizontal-flip test-time augmentation, see `predict_with_tta`.
+        gates: names of the members whose image scores are averaged; all where empty.
+        precisions: allowed inference precisions; an engine uses the fastest that the processor
+            supports, and raises where only one is allowed and it is not supported.
+        int8: the ensemble's INT8 model; None where it is not to be used.
+        notes: faster precisions or engines that are not used, each with the reason.
         checked_elsewhere: whether other precisions were checked at another operating point.
     """
 
@@ -81,44 +84,44 @@ class EngineConfig:
 
     @property
     def only(self) -> Precision | None:
-        """The only type it may compute in; None where there are several."""
+        """The precision, where exactly one is allowed; None otherwise."""
         return self.precisions[0] if len(self.precisions) == 1 else None
 
     def without(self, precision: Precision, reason: str) -> "EngineConfig":
-        """The same, but never in `precision`, for that reason."""
-        left = tuple(other for other in self.precisions if other != precision)
+        """A copy that does not allow `precision`, with the reason in its notes."""
+        allowed = tuple(name for name in self.precisions if name != precision)
         int8 = None if precision == "int8" else self.int8
-        return replace(self, precisions=left, int8=int8).noting(precision, reason)
+        return replace(self, precisions=allowed, int8=int8).noting(precision, reason)
 
     def noting(self, what: str, reason: str) -> "EngineConfig":
-        """The same, with why something that is faster was not taken."""
+        """A copy with one more note: why a faster precision or engine is not used."""
         return replace(self, notes=(*self.notes, (what, reason)))
 
     @property
     def key(self) -> str:
-        """The manifest's key for the checks of its other precisions."""
+        """Key of the manifest's `precisions` entry, which holds the checks of other precisions."""
         return key_of(self.fingerprints, self.preparation, self.flip)
 
     @property
     def fingerprints(self) -> list[Fingerprint]:
-        """All that decides the network's outputs, but for the code."""
+        """Everything but code and engine that affects the outputs, for the keys of caches."""
         found = [member.fingerprint for member in self.members]
         return [*found, ["gates", *self.gates]] if self.gates else found
 
     @property
     def gate_rows(self) -> tuple[int, ...]:
-        """The places of `gates` among the members."""
+        """Indices of `gates` among the members."""
         names = [member.name for member in self.members]
         return tuple(names.index(name) for name in self.gates)
 
     @property
     def image_size(self) -> int:
-        """Side of the prepared square image that all members are computed from, in pixels."""
+        """Side of the square input in pixels: the largest of the members'."""
         return max(member.weights.image_size for member in self.members)
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """The classes of its boxes, by their index."""
+        """Class names of the boxes, by index."""
         for member in self.members:
             if member.weights.kind != "classification":
                 return member.weights.class_names
@@ -126,12 +129,12 @@ class EngineConfig:
 
     @property
     def mask_names(self) -> list[str]:
-        """The members that predict masks, which `keep_members` keeps."""
+        """Names of the segmentation members, whose masks `keep_members` adds."""
         return [m.name for m in self.members if m.weights.kind == "segmentation"]
 
     @property
     def image_labels(self) -> tuple[str, ...]:
-        """The labels of its image-level probabilities, of its classification networks."""
+        """Labels of the image-level probabilities; empty without a classification network."""
         for member in self.members:
             if member.weights.kind == "classification":
                 return member.weights.class_names
@@ -142,14 +145,14 @@ class BatchPrediction(NamedTuple):
     """The prediction of an ensemble for a batch of N images.
 
     Attributes:
-        masks: `(N, h, w, 1 + C)` float32, background and C classes; None without a segmentation
-            network.
-        scores: `(N,)` float32, image scores.
-        members: `(N, M, h, w, 1 + C)` float32, the masks of the M segmentation networks, where the
-            config keeps them.
-        detections: of each detection network (and view of test-time augmentation) boxes
-            `(N, K, 4)` in 0-1, scores `(N, K, C)` and its weight.
-        classes: `(N, L)` float32, image-level probabilities of L labels; None without a
+        masks: `(N, h, w, 1 + C)` float32 probabilities of background and C classes; None without
+            a segmentation network.
+        scores: `(N,)` float32 image scores, 0-1.
+        members: `(N, M, h, w, 1 + C)` float32, the masks of the M segmentation networks; None
+            unless the config has `keep_members`.
+        detections: for each detection network (and each view of test-time augmentation) boxes
+            `(N, K, 4)` `x1, y1, x2, y2` in 0-1, scores `(N, K, C)` and its weight.
+        classes: `(N, L)` float32 image-level probabilities of L labels; None without a
             classification network.
     """
 
@@ -163,7 +166,7 @@ class BatchPrediction(NamedTuple):
     def from_outputs(
         cls, outputs: Mapping[str, NDArray[np.float32]], count: int, config: "EngineConfig"
     ) -> "BatchPrediction":
-        """From the outputs of the ensemble's network, by name; see `architecture.ensemble`.
+        """Build it from a network's outputs by name; see `architecture.ensemble`.
 
         Args:
             outputs: arrays of at least `count` rows, which may be views of reused memory.
@@ -180,7 +183,7 @@ class BatchPrediction(NamedTuple):
         return cls(kept.get("mask"), kept["image"][:, 0], members, detections, kept.get("classes"))
 
     def arrays(self) -> dict[str, NDArray[np.float32]]:
-        """Those of its arrays that the ensemble's boxes and scores are made of, by name."""
+        """The arrays that boxes and scores are made of, by name."""
         found = {"masks": self.masks, "scores": self.scores, "classes": self.classes}
         for index, (boxes, scores, _) in enumerate(self.detections):
             found[f"boxes_{index}"], found[f"scores_{index}"] = boxes, scores
@@ -199,7 +202,7 @@ class BatchPrediction(NamedTuple):
         )
 
 
-# Reported for an image whose prediction is not finite.
+# The error of an image whose prediction is not finite.
 NOT_FINITE = (
     "the networks' prediction for it is not finite (NaN or infinite); "
     "check their weights, or try --precision float32"
@@ -207,7 +210,7 @@ NOT_FINITE = (
 
 
 def finite_rows(predicted: BatchPrediction) -> NDArray[np.bool_]:
-    """`(N,)`: which images of a batch have a prediction without NaN and infinity."""
+    """`(N,)` booleans: which images of a batch have a prediction without NaN and infinity."""
     rows = [
         np.isfinite(array).reshape(len(array), -1).all(axis=1)
         for array in predicted.arrays().values()
@@ -216,12 +219,12 @@ def finite_rows(predicted: BatchPrediction) -> NDArray[np.bool_]:
 
 
 class Engine(Protocol):
-    """Runs an ensemble; several threads may ask it.
+    """An inference engine that runs one ensemble; safe to call from several threads.
 
     Attributes:
         name: `keras` or `openvino`.
-        precision: the type it computes in.
-        config: what it runs; its notes say what is faster and was not taken.
+        precision: the inference precision.
+        config: the ensemble; its notes say which faster precisions or engines are not used.
     """
 
     name: str
@@ -229,20 +232,20 @@ class Engine(Protocol):
     config: EngineConfig
 
     def predict(self, images: NDArray[np.uint8]) -> BatchPrediction:
-        """Run one batch: `(N, S, S)` uint8 prepared, N at most the job's batch size."""
+        """Predict one batch of prepared images, `(N, S, S)` uint8, N at most the batch size."""
         ...
 
 
 class EngineError(LungboxError):
-    """An engine cannot run here; the message says why and which can."""
+    """An engine cannot run here; the message says why, and what to use instead."""
 
 
 class NotConvertibleError(EngineError):
-    """An engine needs networks in a form that nothing here can make of them."""
+    """A network cannot be converted to an engine's format in this installation."""
 
 
 def describe_precision(engine: Engine) -> str:
-    """A sentence: what an engine computes in, and why in nothing faster."""
+    """One sentence: an engine's inference precision, and why nothing faster is used."""
     precision, config = engine.precision, engine.config
     title = {"openvino": "OpenVINO", "keras": "Keras"}.get(engine.name, engine.name)
     parts = [f"Computed in {precision} by {title}"]
@@ -258,7 +261,7 @@ def describe_precision(engine: Engine) -> str:
 
 
 def engine_fingerprint(engine: Engine) -> list[str]:
-    """What, beside its job's members, decides an engine's answers to the last bit."""
+    """What besides the ensemble affects an engine's predictions bit for bit, for cache keys."""
     found = [engine.name, engine.precision, code_version()]
     if engine.precision == "int8" and engine.config.int8:
         found.append(engine.config.int8.sha256)
@@ -267,18 +270,23 @@ def engine_fingerprint(engine: Engine) -> list[str]:
 
 @cache
 def code_version() -> str:
-    """Changes when the code of networks and engines does: what they computed before is void."""
+    """Hash of the code of networks and engines: when it changes, cached results are void."""
     package = Path(__file__).parent.parent
-    sources = sorted(
-        path for room in ("architecture", "engines") for path in (package / room).rglob("*.py")
-    )
+    folders = [package / name for name in ("architecture", "engines")]
+    sources = sorted(path for folder in folders for path in folder.rglob("*.py"))
     return hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()[:16]
 
 
 def predict_with_tta(engine: Engine, images: NDArray[np.uint8]) -> BatchPrediction:
-    """The prediction of an engine for a batch; with its config's `flip`, with test-time
-    augmentation: masks and scores are averaged with those of the mirrored images, mirrored back,
-    and their boxes are voters of their own."""
+    """Predict a batch, with horizontal-flip test-time augmentation where the config has `flip`.
+
+    Masks and scores are averaged with those of the mirrored images, mirrored back; boxes of the
+    mirrored images are additional voters of the fusion.
+
+    Args:
+        engine: a started engine.
+        images: `(N, S, S)` uint8 prepared, N at most the batch size.
+    """
     plain = engine.predict(images)
     if not engine.config.flip:
         return plain
@@ -296,13 +304,13 @@ def predict_with_tta(engine: Engine, images: NDArray[np.uint8]) -> BatchPredicti
 
 
 def _mean(
-    one: NDArray[np.float32] | None, other: NDArray[np.float32] | None
+    first: NDArray[np.float32] | None, second: NDArray[np.float32] | None
 ) -> NDArray[np.float32] | None:
-    return None if one is None or other is None else np.float32(0.5) * (one + other)
+    return None if first is None or second is None else np.float32(0.5) * (first + second)
 
 
 def _mirror_boxes(boxes: NDArray[np.float32]) -> NDArray[np.float32]:
-    """`(..., 4)` boxes in 0-1, left and right exchanged."""
+    """Mirror `(..., 4)` boxes in 0-1 from left to right."""
     x1, y1, x2, y2 = np.moveaxis(boxes, -1, 0)
     return np.stack([1 - x2, y1, 1 - x1, y2], axis=-1)
 
@@ -310,7 +318,13 @@ def _mirror_boxes(boxes: NDArray[np.float32]) -> NDArray[np.float32]:
 def members(
     ensemble: Ensemble, weights: dict[str, Weights], paths: list[Path]
 ) -> tuple[Member, ...]:
-    """The members of `ensemble`, in its order, with the files of their weights."""
+    """The members of an ensemble, in its order.
+
+    Args:
+        ensemble: of the manifest.
+        weights: the manifest's weights by name.
+        paths: the verified weight files, in the order of the members.
+    """
     return tuple(
         Member(name, weights[name], path, weight)
         for name, path, weight in zip(
@@ -320,7 +334,11 @@ def members(
 
 
 def pad_batch(images: NDArray[np.uint8], batch_size: int) -> NDArray[np.uint8]:
-    """`images` and as many black ones as make a batch."""
+    """Pad a batch `(N, S, S)` with black images to `(batch_size, S, S)`.
+
+    >>> pad_batch(np.ones((2, 3, 3), np.uint8), 4).sum(axis=(1, 2)).tolist()
+    [9, 9, 0, 0]
+    """
     missing = batch_size - len(images)
     if missing == 0:
         return images

@@ -1,4 +1,4 @@
-"""The Keras engine: whatever backend and device Keras has."""
+"""The Keras engine: runs on whichever backend and device Keras uses."""
 
 from threading import Lock
 
@@ -28,7 +28,7 @@ class KerasEngine:
 
     def predict(self, images: NDArray[np.uint8]) -> BatchPrediction:
         """See `Engine.predict`."""
-        # Sent to the device as they are: a quarter of the bytes.
+        # Sent to the device as uint8: a quarter of float32's bytes.
         batch = pad_batch(images, self.config.batch_size)[..., None]
         with self._lock:
             outputs = self._model.predict_on_batch(batch)
@@ -36,24 +36,24 @@ class KerasEngine:
 
 
 def _chosen(config: EngineConfig) -> tuple[Precision, EngineConfig]:
-    """The precision it computes in, and the config with a note for each faster one."""
+    """The inference precision, and the config with a note for each faster one."""
     if config.only == "int8":
         raise EngineError(
-            "INT8 models run in OpenVINO alone: pip install openvino, and --engine openvino"
+            "INT8 models run in OpenVINO only: pip install openvino, and use --engine openvino"
         )
     if config.only:
         return config.only, config
     if "int8" in config.precisions:
-        config = config.without("int8", "it runs in OpenVINO alone")
+        config = config.without("int8", "it runs in OpenVINO only")
     if "bfloat16" not in config.precisions:
         return "float32", config
     if has_gpu():
         return "bfloat16", config
-    return "float32", config.without("bfloat16", "Keras sees no GPU, and is faster so only on one")
+    return "float32", config.without("bfloat16", "in Keras it is faster on GPUs only, and there is none")
 
 
 def build(config: EngineConfig, precision: Precision = "float32") -> keras.Model:
-    """Build a config's ensemble as one Keras network, its weights loaded.
+    """Build an ensemble as one Keras model and load its weights.
 
     Raises:
         WeightsError: a file does not fit its network.

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from lungbox.cli import main
-from lungbox.engines.precision import fastest
+from lungbox.engines.openvino import fastest
 from tests.conftest import ROOT
 
 ASKED = "inference.py examples --overlays --precision float32"

@@ -8,7 +8,7 @@ import pytest
 
 import lungbox
 from lungbox.boxes.geometry import iou
-from lungbox.engines.precision import fastest
+from lungbox.engines.openvino import fastest
 from lungbox.findings import Findings
 from lungbox.inference.files import ImageFile, find_image_files
 from lungbox.weights.entries import MIN_SAME_COUNT
