@@ -20,6 +20,8 @@ from lungbox.radiograph import prepare
 from tests.inference.test_resume import StopError
 from tests.tiny import SIDE, enter_tiny
 
+pytestmark = pytest.mark.usefixtures("small_networks")
+
 REASON = (
     "the networks' prediction for it is not finite (NaN or infinite); "
     "check their weights, or try --precision float32"

@@ -85,7 +85,7 @@ def printed(show, *arguments) -> str:
 def test_the_table(monkeypatch, own_home, tmp_path):
     names = ["unet_lite0", "unet_vgg19_attention", "unet_vgg19_attention_reference"]
     monkeypatch.setattr(architecture, "names", lambda: names)
-    enter_tiny(tmp_path)
+    enter_tiny(tmp_path, network="unet_lite0")
     lines = [line.split() for line in printed(networks.show).splitlines()]
     start = next(at for at, line in enumerate(lines) if line[:1] == ["unet_lite0"])
     light = ["unet_lite0", "3,538,071", "1.19", "EfficientNet-Lite0", "256", "4", "yes"]

@@ -111,7 +111,8 @@ def boxes_by_hand(mask):
 
 
 @pytest.mark.real
-@pytest.mark.long
+@pytest.mark.long("four large networks on two engines")
+@pytest.mark.release
 def test_forty_real_radiographs(files, radiographs, own_home, tmp_path):
     for name, file in files.items():
         lungbox("weights", "add", "reference_" + name.removesuffix("_reference"), file)

@@ -14,6 +14,8 @@ from lungbox.radiograph import resize_area
 from tests.conftest import ROOT
 from tests.tiny import SIDE, save_tiny, weights_of
 
+pytestmark = pytest.mark.usefixtures("small_networks")
+
 
 @pytest.fixture(scope="module")
 def members(tmp_path_factory):

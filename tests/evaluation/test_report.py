@@ -16,6 +16,8 @@ from lungbox.evaluation.operating_point import SearchGrid
 from lungbox.weights.manifest import Ensemble, load_manifest, register
 from tests.tiny import enter_tiny
 
+pytestmark = pytest.mark.usefixtures("small_networks")
+
 
 class Page(HTMLParser):
     """Everything a browser would look up, the cells of tables, and headings."""

@@ -18,6 +18,8 @@ from lungbox.metrics.bootstrap import Draws
 from lungbox.weights.manifest import load_manifest
 from tests.tiny import enter_tiny
 
+pytestmark = pytest.mark.usefixtures("small_networks")
+
 
 def tuned(capfd, *arguments):
     with pytest.raises(SystemExit) as ended:

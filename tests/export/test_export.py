@@ -1,10 +1,7 @@
 """`lungbox export`: files that other runtimes run, and what is refused."""
 
 import json
-import os
 import re
-import subprocess
-import sys
 from dataclasses import replace
 
 import cv2
@@ -31,7 +28,10 @@ from lungbox.weights.fetch import sha256
 from lungbox.weights.formats.safetensors import read_tensors
 from lungbox.weights.manifest import Ensemble, Weights, register
 from tests.conftest import ROOT
+from tests.small import registered
 from tests.tiny import SIDE, save_tiny, weights_of
+
+pytestmark = pytest.mark.usefixtures("small_networks")
 
 # No multiple of the other member's.
 LARGE = 96
@@ -60,9 +60,9 @@ def home(tmp_path_factory):
 
 def enter_varied(folder, name, side, **ensemble):
     """A tiny network whose masks go from little to much, so that equal masks say something."""
-    path = save_tiny(folder / f"{name}.safetensors", side)
+    path = save_tiny(folder / f"{name}.safetensors", seed=1 if side == SIDE else 3)
     tensors = read_tensors(path)
-    tensors["mask_logits/kernel"] *= 1000
+    tensors["mask_logits/kernel"] *= 0.3
     save_file(tensors, path)
     weights = weights_of(path, side, trained_on="nothing", licence="none at all")
     register(name, weights, Ensemble(**({"min_area": 0.0} | ensemble)))
@@ -310,7 +310,8 @@ def test_onnx_holds_no_more_than_the_radiographs_need(tmp_path, batch):
     assert np.ptp(expected["mask"]) > 0.01
 
 
-@pytest.mark.long
+@pytest.mark.long("converts a real network four times")
+@pytest.mark.release
 @pytest.mark.parametrize("form", FORMATS)
 def test_the_default_weights(form, tmp_path):
     made = export("default", form, tmp_path / f"default{FORMATS[form].ending}")
@@ -319,17 +320,16 @@ def test_the_default_weights(form, tmp_path):
     assert "research and education only" in made.metadata.read_text()
 
 
-@pytest.mark.long
-def test_a_savedmodel_from_jax(home, tmp_path):
-    pytest.importorskip("jax")
-    code = (
-        "from pathlib import Path; from lungbox.export import export; "
-        f"made = export('two', 'savedmodel', Path({str(tmp_path / 'saved')!r})); "
-        "print(made.images, made.difference < 1e-4)"
-    )
-    environment = {**os.environ, "KERAS_BACKEND": "jax"}
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=ROOT, env=environment, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert done.stdout.strip() == "8 True", done.stderr
+def test_a_savedmodel_from_jax(home, tmp_path, other_backend):
+    assert other_backend.name == "jax"
+    images, difference = other_backend.call(exported_from, home, tmp_path / "saved")
+    assert images == 8
+    assert difference < 1e-4
+
+
+def exported_from(home, path):
+    """Export the ensemble `two` of the manifest in `home` as a SavedModel."""
+    with pytest.MonkeyPatch.context() as patch, registered():
+        patch.setenv("LUNGBOX_HOME", str(home))
+        made = export("two", "savedmodel", path)
+    return made.images, made.difference

@@ -53,7 +53,7 @@ def home(tmp_path_factory):
     folder = tmp_path_factory.mktemp("quantised")
     patch = pytest.MonkeyPatch()
     patch.setenv("LUNGBOX_HOME", str(folder / "home"))
-    enter_tiny(folder)
+    enter_tiny(folder, network="unet_lite0")
     write_rsna(folder / "data", count=40, size=SIDE)
     yield folder
     patch.undo()

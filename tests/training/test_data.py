@@ -29,6 +29,8 @@ from lungbox.training.recipe import Recipe, TrainingConfig
 from lungbox.weights.manifest import Ensemble, load_manifest, register
 from tests.tiny import SIDE, enter_tiny
 
+pytestmark = pytest.mark.usefixtures("small_networks")
+
 COUNT = 60
 # Positive, but with a box that cannot be used: of every fold, and of held-out fold 0 more than one.
 UNCERTAIN = tuple(range(2, COUNT, 6))

@@ -30,7 +30,8 @@ def mean_iou(network, images, masks) -> float:
 
 
 @pytest.mark.real
-@pytest.mark.long
+@pytest.mark.long("up to 200 steps of large networks")
+@pytest.mark.release
 @pytest.mark.parametrize(
     "name", ["unet_resnet152", "unet_densenet121", "unet_vgg19_attention", "aspp_resnet152"]
 )

@@ -43,7 +43,7 @@ def published(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory):
-    return save_tiny(tmp_path_factory.mktemp("tiny") / "tiny.safetensors", 1)
+    return save_tiny(tmp_path_factory.mktemp("tiny") / "tiny.safetensors", 1, "unet_lite0")
 
 
 @pytest.fixture(autouse=True)
@@ -227,7 +227,7 @@ def _first_array(file):
 
 
 def test_an_entry_of_ones_own_is_replaced_only_when_asked(capfd, tiny, tmp_path):
-    other = save_tiny(tmp_path / "other.safetensors", 2)
+    other = save_tiny(tmp_path / "other.safetensors", 2, "unet_lite0")
     weights(capfd, "add", "mine", tiny, "--architecture", "unet_lite0", "--image-size", 64)
     code, said = weights(capfd, "add", "mine", other)
     assert code == 2
@@ -342,7 +342,7 @@ def test_remove_an_ensemble_whose_member_is_nowhere(capfd):
 
 
 def test_what_was_trained_stays_when_its_entry_goes(capfd, tmp_path):
-    path = enter_tiny(tmp_path / "runs/tiny", "trained")
+    path = enter_tiny(tmp_path / "runs/tiny", "trained", network="unet_lite0")
     said = weights(capfd, "remove", "trained")[1]
     assert said == f"trained: entry removed, {path} stays\n"
     assert path.is_file()
@@ -351,7 +351,7 @@ def test_what_was_trained_stays_when_its_entry_goes(capfd, tmp_path):
 
 def test_fetch_goes_through_all(capfd, tmp_path, monkeypatch):
     monkeypatch.setenv("LUNGBOX_OFFLINE", "1")
-    path = enter_tiny(tmp_path / "runs/tiny", "zz")
+    path = enter_tiny(tmp_path / "runs/tiny", "zz", network="unet_lite0")
     code, said = weights(capfd, "fetch")
     assert code == 2
     assert f"zz: {path}" in said
