@@ -1,3 +1,3 @@
-"""What tests and the package's own examples (doctests) share: folders of their own."""
+"""For the tests and for the examples in the package's docstrings alike."""
 
-from tests.conftest import _own_folders  # noqa: F401
+from tests.folders import own_folders  # noqa: F401

@@ -1,4 +1,4 @@
-"""Fixtures every test may use. Nothing a test does reaches the user's own cache or manifest."""
+"""Fixtures every test may use."""
 
 import os
 import signal
@@ -42,27 +42,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             raise pytest.UsageError(f"{item.nodeid}: give a reason, long('trains 200 steps')")
         if release and not long:
             raise pytest.UsageError(f"{item.nodeid}: `release` is for tests that are `long`")
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _own_folders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Caches and manifests of the tests, one for each worker; all share the converted networks."""
-    folder = tmp_path_factory.getbasetemp()
-    share_converted(folder / "cache", tmp_path_factory)
-    patch = pytest.MonkeyPatch()
-    patch.setenv("LUNGBOX_CACHE", str(folder / "cache"))
-    patch.setenv("LUNGBOX_HOME", str(folder / "home"))
-    yield
-    patch.undo()
-
-
-def share_converted(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Let an empty cache have the networks that any test converted for OpenVINO in this run."""
-    folder = tmp_path_factory.getbasetemp()
-    run = folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
-    (run / "converted").mkdir(exist_ok=True)
-    cache.mkdir(parents=True)
-    (cache / "openvino").symlink_to(run / "converted")
+    # Modules with slow tests begin first, so that no worker ends long after the other.
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
 
 
 @pytest.fixture(scope="session")

@@ -15,6 +15,7 @@ CHOSEN = (
 )
 
 
+@pytest.mark.slow
 def test_runs_and_the_keras_engine(other_backend):
     code, report = other_backend.run_tests(*CHOSEN)
     assert code == 0, report

@@ -15,7 +15,7 @@ class TestUnetLite0(NetworkTester):
         """Of the published EfficientNet-Lite: MEAN_RGB is 127, STDDEV_RGB 128."""
         return (rgb - 127) / 128
 
-    def without_dropout(self, larger):
+    def without_dropout(self):
         return architecture.build(self.name, 2 * SIDE, drop_connect=0, dropout=0)
 
     def test_size(self, network):

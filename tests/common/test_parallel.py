@@ -29,7 +29,7 @@ class Machine:
         return Stages(self.read, self.run, lambda batch, answer: list(answer))
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None)
 @given(
     count=st.integers(0, 60),
     batch_size=st.integers(1, 9),

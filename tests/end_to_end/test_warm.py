@@ -53,6 +53,7 @@ def times(examples, tmp_path):
     return made
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="it is read from /proc")
 def test_no_framework_and_no_more_memory_for_ten_times_as_many(times, tmp_path):
     few, many = times(5), times(50)

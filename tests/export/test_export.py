@@ -320,6 +320,7 @@ def test_the_default_weights(form, tmp_path):
     assert "research and education only" in made.metadata.read_text()
 
 
+@pytest.mark.slow
 def test_a_savedmodel_from_jax(home, tmp_path, other_backend):
     assert other_backend.name == "jax"
     images, difference = other_backend.call(exported_from, home, tmp_path / "saved")

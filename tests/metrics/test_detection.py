@@ -43,7 +43,7 @@ CORNER = st.sampled_from([0, 10, 12, 15])
 BOX = st.tuples(CORNER, CORNER, st.sampled_from([20, 24, 30]), st.sampled_from([20, 24, 30]))
 
 
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=10 * settings().max_examples)
 @given(st.lists(BOX, max_size=4, unique=True), st.lists(BOX, max_size=4), st.data())
 def test_equals_the_definition(truth, predicted, data):
     # Distinct confidences: between equal ones the definition leaves the order open.
@@ -60,7 +60,7 @@ CASE = st.tuples(
 )
 
 
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=10 * settings().max_examples)
 @given(st.lists(CASE, min_size=1, max_size=5))
 def test_a_set_equals_the_definition_image_by_image(cases):
     """Equal confidences too, which keep the order they are given in."""

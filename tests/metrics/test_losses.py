@@ -220,7 +220,7 @@ def drawn(draw, truth=SHARES, guess=SHARES):
 
 
 HARD_SHARES = st.sampled_from([0.0, 1.0])
-some = settings(max_examples=60, deadline=None)
+some = settings(deadline=None)
 
 
 @some

@@ -150,6 +150,7 @@ def quantized(network, kind):
     )
 
 
+@pytest.mark.slow
 def test_kinds_of_operations_stay_in_float32(home, monkeypatch):
     monkeypatch.setattr("lungbox.quantization.model.MIN_AGREEMENT", 2.0)  # none is good enough
     network = converted(open_ensemble("tiny", 4, precision="float32")[0])

@@ -90,7 +90,8 @@ def test_it_learns_and_leaves_its_folder(folder, uninterrupted):
     load_weights(architecture.build("two_convolutions", 64), path)
 
 
-@pytest.mark.slow
+@pytest.mark.long("trains EfficientNet-Lite0 for 24 steps")
+@pytest.mark.release
 def test_the_light_network_learns_from_its_pretrained_encoder(folder):
     (folder / "light.toml").write_text(LITE)
     recorder = Recorder()

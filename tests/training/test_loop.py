@@ -132,7 +132,7 @@ def test_the_held_out_fold_is_measured_as_keras_does_by_hand(folder):
     assert last.val_loss != pytest.approx(last.loss, abs=2e-3)
 
 
-def test_the_history_is_drawn(folder):
+def test_the_history_is_drawn(folder, drawn_pictures):
     path, _ = train(folder, "drawn", "validation={ fold = 0, every = 1 }")
     with Image.open(path.parent / "history.png") as picture:
         drawn = np.asarray(picture.convert("RGB"))
@@ -394,6 +394,7 @@ def test_kill_9_in_an_epoch_and_again_gives_the_same_curve(folder, backend):
             assert getattr(ours, key) == pytest.approx(getattr(theirs, key), abs=1e-6)
 
 
+@pytest.mark.slow
 def test_every_fold_is_trained_and_predicted_by_those_who_have_not_seen_it(
     folder, own_home, tmp_path
 ):
