@@ -1,5 +1,6 @@
 """Fixtures every test may use."""
 
+import gc
 import os
 import signal
 from collections.abc import Iterator
@@ -45,6 +46,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     # Modules with slow tests begin first, so that no worker ends long after the other.
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in slow)
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()  # what is imported stays; to look through it in every collection takes 4 % of a run
 
 
 @pytest.fixture(scope="session")

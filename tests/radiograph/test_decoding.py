@@ -216,8 +216,8 @@ def test_an_interrupted_read_leaves_no_answer_to_the_next_file(tmp_path, times):
         process = client._local.decoder._process
         os.kill(process.pid, signal.SIGSTOP)  # so that the file is certainly under way
         interrupter = threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT))
-        interrupter.start()
         with pytest.raises(KeyboardInterrupt):
+            interrupter.start()  # here, for it may come early
             read(second)
         interrupter.join()
         with suppress(ProcessLookupError):
