@@ -79,7 +79,7 @@ def folds(
 def audit(data: DataOption) -> None:
     """List what is wrong with labels and files, and what becomes of it."""
     from lungbox import datasets
-    from lungbox.datasets.audit import count
+    from lungbox.datasets.issues import count
 
     dataset = datasets.load(data, console)
     for fault in dataset.issues:

@@ -1,7 +1,8 @@
-"""Writing files so that a reader sees the old one or the new, never a part."""
+"""Files: written atomically, listed, and told apart from what they were before."""
 
+import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
@@ -51,3 +52,46 @@ def describe_os_error(error: OSError) -> str:
     """What the operating system refused, and of which file."""
     reason = error.strerror or str(error) or type(error).__name__
     return f"{error.filename}: {reason}" if error.filename else reason
+
+
+def stamp(path: Path) -> tuple[int, int] | None:
+    """A file's size in bytes and its time of change in nanoseconds; None where it has none."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_size, status.st_mtime_ns
+
+
+def walk_files(folder: Path, avoided: Collection[Path] = ()) -> Iterator[Path]:
+    """Every file in `folder` and the folders in it, and the folders that may not be entered.
+
+    Links to folders are followed, once each. Folders whose name starts with a dot, and
+    `__MACOSX`, are left out.
+
+    Args:
+        folder: where to start.
+        avoided: folders that are not searched, as `Path.resolve` gives them.
+    """
+    closed: list[Path] = []
+    seen = set(avoided)
+    walk = os.walk(
+        folder,
+        followlinks=True,
+        onerror=lambda error: closed.append(Path(error.filename or folder)),
+    )
+    for name, inner, files in walk:
+        here = Path(name)
+        real = here.resolve()
+        if real in seen:
+            inner.clear()
+            continue
+        seen.add(real)
+        inner[:] = sorted(name for name in inner if not name.startswith(".") and name != "__MACOSX")
+        if not os.access(here, os.X_OK):
+            # Its files can be named, but none can be read.
+            closed.append(here)
+            inner.clear()
+            continue
+        yield from (here / name for name in files)
+    yield from closed

@@ -1,11 +1,10 @@
 """Which files a folder holds, and what each is called in every output."""
 
-import os
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from lungbox.common.files import stamp, walk_files
 from lungbox.radiograph import identity
 
 # What operating systems and DICOM media leave beside the images: never meant to be read.
@@ -53,7 +52,7 @@ def find_image_files(
     avoided = leave_out.resolve() if leave_out is not None else None
     here = place.resolve()
     inside = avoided is not None and here in avoided.parents
-    found = dict.fromkeys(_walk(place, {avoided} if inside else set()))
+    found = dict.fromkeys(walk_files(place, {avoided} if inside and avoided else ()))
     paths = [path for path in found if _wanted(path)]
     relatives = _all_printable([path.relative_to(place).as_posix() for path in paths])
     names = [_printable(identity(path)) for path in paths]
@@ -81,42 +80,13 @@ def _distinct(names: list[str], relatives: list[str]) -> tuple[list[str], list[s
         ]
 
 
-def _walk(place: Path, avoided: set[Path | None]) -> Iterator[Path]:
-    """What is below `place` but folders, and the folders that may not be entered."""
-    closed: list[Path] = []
-    seen: set[Path] = set()
-    walk = os.walk(
-        place,
-        followlinks=True,
-        onerror=lambda error: closed.append(Path(error.filename or place)),
-    )
-    for folder, inner, files in walk:
-        here = Path(folder)
-        real = here.resolve()
-        if real in seen or real in avoided:
-            inner.clear()
-            continue
-        seen.add(real)
-        inner[:] = sorted(name for name in inner if not name.startswith(".") and name != "__MACOSX")
-        if not os.access(here, os.X_OK):
-            # Its files can be named, but none can be read.
-            closed.append(here)
-            inner.clear()
-            continue
-        yield from (here / name for name in files)
-    yield from closed
-
-
 def _wanted(path: Path) -> bool:
     return not path.name.startswith(".") and path.name.lower() not in _CLUTTER
 
 
 def _stamp(path: Path) -> str:
-    try:
-        status = path.stat()
-    except OSError:
-        return "gone"
-    return f"{status.st_size}-{status.st_mtime_ns}"
+    found = stamp(path)
+    return "gone" if found is None else "{}-{}".format(*found)
 
 
 def _all_printable(names: list[str]) -> list[str]:

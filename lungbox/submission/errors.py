@@ -11,7 +11,7 @@ SHOWN = 20
 
 @dataclass(frozen=True)
 class RowError:
-    """One fault, and its line in the file; None where something is missing altogether."""
+    """One error, and its line in the file; None where something is missing altogether."""
 
     text: str
     line: int | None = None
@@ -21,38 +21,38 @@ class RowError:
 
 
 class InvalidRowsError(LungboxError):
-    """A CSV has faults; the message gives the first twenty, each with its line.
+    """A CSV has errors; the message gives the first twenty, each with its line.
 
     Attributes:
-        faults: all of them.
+        errors: all of them.
     """
 
-    def __init__(self, path: Path, faults: Sequence[RowError]) -> None:
-        self.faults = tuple(faults)
-        super().__init__(_listed(path, faults))
+    def __init__(self, path: Path, errors: Sequence[RowError]) -> None:
+        self.errors = tuple(errors)
+        super().__init__(_listed(path, errors))
 
 
 class SubmissionError(InvalidRowsError):
-    """A submission has faults."""
+    """A submission has errors."""
 
 
 class StringError(ValueError):
-    """A prediction string has faults.
+    """A prediction string has errors.
 
     Attributes:
-        faults: all of them, a sentence each.
+        errors: all of them, a sentence each.
     """
 
-    def __init__(self, faults: Sequence[str]) -> None:
-        self.faults = tuple(faults)
-        super().__init__("; ".join(faults))
+    def __init__(self, errors: Sequence[str]) -> None:
+        self.errors = tuple(errors)
+        super().__init__("; ".join(errors))
 
 
-def _listed(path: Path, faults: Sequence[RowError]) -> str:
-    if len(faults) == 1:
-        separator = ":" if faults[0].line is None else ","
-        return f"{path}{separator} {faults[0]}"
-    lines = [f"{path}: {len(faults)} faults", *(f"  {fault}" for fault in faults[:SHOWN])]
-    if len(faults) > SHOWN:
-        lines.append(f"  and {len(faults) - SHOWN} more")
+def _listed(path: Path, errors: Sequence[RowError]) -> str:
+    if len(errors) == 1:
+        separator = ":" if errors[0].line is None else ","
+        return f"{path}{separator} {errors[0]}"
+    lines = [f"{path}: {len(errors)} errors", *(f"  {error}" for error in errors[:SHOWN])]
+    if len(errors) > SHOWN:
+        lines.append(f"  and {len(errors) - SHOWN} more")
     return "\n".join(lines)

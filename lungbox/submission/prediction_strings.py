@@ -35,34 +35,34 @@ def numbers(string: str, names: Sequence[str]) -> NDArray[np.float64]:
         StringError: a word is not a finite number, or they are not `len(names)` a box.
     """
     words = string.split()
-    # Nearly every string is faultless, which one look at all of it tells.
+    # Nearly every string is errorless, which one look at all of it tells.
     doubtful = [] if _PLAIN.fullmatch(string) else words
-    faults = [fault for word in doubtful if (fault := _fault(word))]
+    errors = [error for word in doubtful if (error := _number_error(word))]
     if len(words) % len(names):
         expected = f"{len(names)} for each box ({' '.join(names)})"
-        faults.append(f"{len(words)} numbers, not {expected}")
-    if faults:
-        raise StringError(faults)
+        errors.append(f"{len(words)} numbers, not {expected}")
+    if errors:
+        raise StringError(errors)
     return np.array([float(word) for word in words], np.float64).reshape(-1, len(names))
 
 
-def box_faults(boxes: NDArray[np.float64], size: tuple[float, float]) -> list[str]:
+def box_errors(boxes: NDArray[np.float64], size: tuple[float, float]) -> list[str]:
     """What is wrong with `(N, 4)` `x1, y1, x2, y2` boxes on an image of `size`, box by box."""
     sides = boxes[:, 2:] - boxes[:, :2]
     low = (boxes[:, :2] < -TOLERANCE).any(axis=1)
     high = (boxes[:, 2:] > np.add(size, TOLERANCE)).any(axis=1)
-    faults = [
+    errors = [
         f"a box has no width or height: {sides[row, 0]:g} x {sides[row, 1]:g} of box {row + 1}"
         for row in np.flatnonzero((sides <= 0).any(axis=1))
     ]
     image = "" if size == ANY_SIZE else f" of {size[0]:g} x {size[1]:g}"
     for row in np.flatnonzero(low | high):
         corners = ", ".join(f"{edge:g}" for edge in boxes[row])
-        faults.append(f"box {row + 1} is outside the image{image}: {corners}")
-    return faults
+        errors.append(f"box {row + 1} is outside the image{image}: {corners}")
+    return errors
 
 
-def confidence_faults(scores: NDArray[np.float64]) -> list[str]:
+def confidence_errors(scores: NDArray[np.float64]) -> list[str]:
     """What is wrong with `(N,)` confidences, box by box."""
     return [
         f"a confidence is not between 0 and 1: {scores[row]:g} of box {row + 1}"
@@ -77,7 +77,7 @@ def rounded(boxes: Boxes) -> NDArray[np.float64]:
     return corners
 
 
-def _fault(word: str) -> str:
+def _number_error(word: str) -> str:
     if _NUMBER.fullmatch(word):
         return "" if np.isfinite(float(word)) else f"{word!r} is not a finite number"
     if word.lower().lstrip("+-") in ("nan", "inf", "infinity"):

@@ -19,8 +19,8 @@ from lungbox.submission import table
 from lungbox.submission.errors import StringError
 from lungbox.submission.prediction_strings import (
     ANY_SIZE,
-    box_faults,
-    confidence_faults,
+    box_errors,
+    confidence_errors,
     numbers,
     rounded,
 )
@@ -87,10 +87,10 @@ def read_submission(
     Args:
         path: CSV, gzipped where it ends in `.gz`.
         ids: where given, exactly these images must have a row.
-        size: width and height that no box may leave; anything below 10^8 pixels by default.
+        size: width and height that no box may leave; anything below 10^8 pixels by deerror.
 
     Raises:
-        SubmissionError: with every fault and its line.
+        SubmissionError: with every error and its line.
     """
     return table.read(path, HEADER[0], lambda _, string: parse(string, size), ids)
 
@@ -100,10 +100,10 @@ def parse(string: str, size: tuple[float, float] = ANY_SIZE) -> SubmittedBoxes:
 
     Raises:
         StringError: it is not five numbers a box, a number is not finite, a confidence is not in
-            0-1, or a box is empty or outside an image of `size`; with every such fault.
+            0-1, or a box is empty or outside an image of `size`; with every such error.
     """
     values = numbers(string, _NAMES)
     corners = np.concatenate([values[:, 1:3], values[:, 1:3] + values[:, 3:]], axis=1)
-    if faults := confidence_faults(values[:, 0]) + box_faults(corners, size):
-        raise StringError(faults)
+    if errors := confidence_errors(values[:, 0]) + box_errors(corners, size):
+        raise StringError(errors)
     return SubmittedBoxes(geometry.as_boxes(corners), values[:, 0].astype(np.float32))

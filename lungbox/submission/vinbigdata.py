@@ -21,8 +21,8 @@ from lungbox.submission import table
 from lungbox.submission.errors import StringError
 from lungbox.submission.prediction_strings import (
     ANY_SIZE,
-    box_faults,
-    confidence_faults,
+    box_errors,
+    confidence_errors,
     numbers,
     rounded,
 )
@@ -104,10 +104,10 @@ def read_submission(
         path: CSV, gzipped where it ends in `.gz`.
         ids: where given, exactly these images must have a row.
         sizes: width and height of each image, that no box may leave; of one that is not there,
-            only edges below 0 are faults.
+            only edges below 0 are errors.
 
     Raises:
-        SubmissionError: with every fault and its line.
+        SubmissionError: with every error and its line.
     """
     known = sizes or {}
     return table.read(
@@ -121,26 +121,26 @@ def parse(string: str, size: tuple[float, float] = ANY_SIZE) -> SubmittedClassBo
     Raises:
         StringError: it is empty or not six numbers a box, a number is not finite, a class is not
             0-14, a confidence is not in 0-1, or a box is empty or outside an image of `size`;
-            with every such fault.
+            with every such error.
     """
     values = numbers(string, _NAMES)
     if not len(values):
         raise StringError([f"nothing stands there; where nothing was found, write {NOTHING}"])
     classes, scores, corners = values[:, 0], values[:, 1], values[:, 2:]
-    faults = _class_faults(classes) + confidence_faults(scores) + box_faults(corners, size)
+    errors = _class_errors(classes) + confidence_errors(scores) + box_errors(corners, size)
     placed = (classes == VINBIGDATA_NO_FINDING) & (corners != NOTHING_BOX).any(axis=1)
-    faults += [
+    errors += [
         f"box {row + 1} is of class {VINBIGDATA_NO_FINDING}, nothing found, but not 0 0 1 1"
         for row in np.flatnonzero(placed)
     ]
-    if faults:
-        raise StringError(faults)
+    if errors:
+        raise StringError(errors)
     return SubmittedClassBoxes(
         geometry.as_boxes(corners), scores.astype(np.float32), classes.astype(np.int64)
     )
 
 
-def _class_faults(classes: NDArray[np.float64]) -> list[str]:
+def _class_errors(classes: NDArray[np.float64]) -> list[str]:
     good = (classes >= 0) & (classes < len(VINBIGDATA_CLASSES)) & (classes % 1 == 0)
     return [
         f"box {row + 1} has the class {classes[row]:g}, not a whole number from 0 to "

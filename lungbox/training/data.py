@@ -1,27 +1,24 @@
-"""Training data: images that are read and prepared once, and a teacher's predictions of them."""
+"""What a run learns from: images read once, and what a teacher says of them."""
 
 from dataclasses import dataclass
 
 from lungbox import datasets
-from lungbox.constants import RSNA_CLASSES, SIIM_CLASSES
 from lungbox.datasets.cache import PreparedImages, prepare_all
 from lungbox.datasets.types import Dataset
-from lungbox.datasets.unlabelled import files_by_size, is_copy
+from lungbox.datasets.images import files_by_size, is_copy
+from lungbox.training.config import TrainingConfig, TrainingProgress
 from lungbox.training.distillation import Teacher
-from lungbox.training.progress import TrainingProgress
-from lungbox.training.recipe import Recipe, RecipeError, TrainingConfig, check_known
-
-_SOURCES = ("rsna", "siim", "plain", "unlabelled")
+from lungbox.training.recipe import Recipe
 
 
 @dataclass(frozen=True)
 class TrainingData:
-    """The data of a training run.
+    """What a run learns from.
 
     Attributes:
         images: trained on.
-        held_out: scored on; None where the recipe has no validation fold.
-        teacher: its predictions, row by row of `images`; None without distillation.
+        held_out: scored on; None where the recipe scores on nothing.
+        teacher: what it learns from beside the labels, row by row of `images`.
     """
 
     images: PreparedImages
@@ -32,73 +29,53 @@ class TrainingData:
 def load_training_data(
     recipe: Recipe, config: TrainingConfig, progress: TrainingProgress
 ) -> TrainingData:
-    """Read and prepare the images of a run, and predict them with its teacher.
+    """Read and prepare what the recipe trains and scores on, and ask its teacher.
 
     Raises:
-        DatasetError: the data is missing, none of it is in the recipe's folds, or none is readable.
+        DatasetError: the data is not there, or none of it is in the recipe's folds.
     """
     found = datasets.load(config.data)
-    trained_on = _trained_on(found, recipe, config, progress)
-    scored_on = _scored_on(found, recipe, config)
-    reading = progress.reading(len(trained_on) + len(scored_on))
+    learned, scored = _learned(found, recipe, config, progress), _scored(found, recipe, config)
+    reading = progress.reading(len(learned) + len(scored))
     size, preparation = recipe.image_size, recipe.preparation
-    images = prepare_all(trained_on, size, config.cache, reading, preparation)
-    held_out = None
-    if len(scored_on):
-        held_out = prepare_all(scored_on, size, config.cache, reading, preparation)
-    for prepared in filter(None, (images, held_out)):
-        if not len(prepared):
-            path, reason = prepared.failed[0]
-            raise datasets.DatasetError(
-                f"{config.data}: no image could be read; the first, {path}: {reason}"
-            )
+    images = prepare_all(learned, size, config.cache, reading, preparation)
+    held_out = (
+        prepare_all(scored, size, config.cache, reading, preparation) if len(scored) else None
+    )
+    if not len(images) or (held_out is not None and not len(held_out)):
+        nothing = images if held_out is None or not len(images) else held_out
+        where, why = nothing.failed[0]
+        raise datasets.DatasetError(
+            f"{config.data}: no image could be read, {where} for one: {why}"
+        )
     failed = [*images.failed, *(held_out.failed if held_out else ())]
-    for issue in (*trained_on.issues, *(f"{path}: {reason}" for path, reason in failed)):
+    for issue in (*learned.issues, *(f"{path}: {why}" for path, why in failed)):
         progress.note(issue)
     if recipe.distillation is None:
         return TrainingData(images, held_out, None)
-    predicted = progress.predicting_with_teacher(len(images))
-    teacher = Teacher.predict(recipe.distillation, images.dataset, config.cache, predicted)
+    asked = progress.predicting_with_teacher(len(images))
+    teacher = Teacher.predict(recipe.distillation, images.dataset, config.cache, asked)
     return TrainingData(images, held_out, teacher)
 
 
-def check_data(recipe: Recipe, dataset: Dataset) -> None:
-    """Check that the sources and classes a recipe weights are in the data.
-
-    Raises:
-        RecipeError: one is misspelt, or a stage would draw no image.
-    """
-    sources = {image.source for image in dataset.images}
-    check_known("data.sources", recipe.data.sources, _SOURCES)
-    check_known("data.source_weights", recipe.data.source_weights, _SOURCES)
-    categories = {*RSNA_CLASSES, *SIIM_CLASSES, *(image.category for image in dataset.images)}
-    check_known("data.category_weights", recipe.data.category_weights, categories)
-    for number, stage in enumerate(recipe.stages):
-        check_known(f"stages.{number}.source_weights", stage.source_weights, _SOURCES)
-        weights = stage.source_weights or recipe.data.source_weights
-        if all(weights.get(source, 1.0) == 0 for source in sources):
-            raise RecipeError(f"stages.{number}: every data set in the data has a weight of 0")
-    weights = recipe.data.category_weights
-    if not any(weights.get(image.category, 1.0) for image in dataset.images):
-        raise RecipeError("data.category_weights: every class in the data has a weight of 0")
-
-
-def _trained_on(
+def _learned(
     found: Dataset, recipe: Recipe, config: TrainingConfig, progress: TrainingProgress
 ) -> Dataset:
-    """The images of the recipe's folds; unlabelled ones only with a teacher."""
+    """The recipe's folds; only a teacher makes use of images that nobody has labelled."""
     chosen, sources = found.folds(recipe.data.folds), recipe.data.sources
     if sources:
         chosen = chosen.where(lambda image: image.source in sources)
     if recipe.distillation is None:
         chosen = chosen.where(lambda image: not image.uncertain)
     if not chosen.images:
-        folds = ", ".join(map(str, recipe.data.folds))
+        wanted = ", ".join(map(str, recipe.data.folds))
         of = f" of {' or '.join(sources)}" if sources else ""
-        raise datasets.DatasetError(f"{config.data}: no image{of} is in the recipe's folds {folds}")
+        raise datasets.DatasetError(
+            f"{config.data}: no image{of} is in the recipe's folds {wanted}"
+        )
     if config.unlabelled is None:
         return chosen
-    # An image of the held-out fold would be trained on here, even if without its labels.
+    # Of the held-out fold, without their labels, they would be learned by heart all the same.
     known = {image.identity for image in found.images}
     files = files_by_size(image.path for image in found.images)
     more = datasets.load_unlabelled(config.unlabelled)
@@ -111,8 +88,8 @@ def _trained_on(
     return chosen + new
 
 
-def _scored_on(found: Dataset, recipe: Recipe, config: TrainingConfig) -> Dataset:
-    """The images of the held-out fold that the metric is computed on: RSNA's, if there are any."""
+def _scored(found: Dataset, recipe: Recipe, config: TrainingConfig) -> Dataset:
+    """What of the held-out fold the metric is of: RSNA's images where there are any."""
     fold = recipe.validation.fold
     if fold is None:
         return Dataset(())

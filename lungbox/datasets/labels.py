@@ -1,4 +1,4 @@
-"""Labels and files brought together, the same way for every layout."""
+"""Labels of one image, and their image files: matched the same way for every layout."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -7,22 +7,27 @@ from pathlib import Path
 from rich.console import Console
 
 from lungbox.boxes import geometry
-from lungbox.datasets import audit
-from lungbox.datasets.audit import BoxLabel
 from lungbox.datasets.headers import read_headers
-from lungbox.datasets.types import Dataset, DatasetError, LabelIssue, LabelledRadiograph
+from lungbox.datasets.issues import BoxLabel, files_without_label, valid_boxes
+from lungbox.datasets.types import (
+    Dataset,
+    DatasetError,
+    DatasetInfo,
+    LabelIssue,
+    LabelledRadiograph,
+)
 from lungbox.radiograph import HeaderMetadata
 
 
 @dataclass(frozen=True)
 class Label:
-    """What a layout's tables say of one image. What is blank is taken from the file's header.
+    """The labels of one image in its data set's tables. Blank fields come from the file's header.
 
     Attributes:
         identity: names the image.
         where: the table, and the line where there is one.
-        boxes: as they were written down.
-        positive: whether it is said to show something, be there a box or not.
+        boxes: as they are written in the table.
+        positive: whether it is labelled as positive, with a box or without.
         space: width and height of the image its boxes are drawn on; None for the file itself.
         study: images that share one are of one patient.
         category, patient, fold, view, sex, age, equalised: see `LabelledRadiograph`.
@@ -43,22 +48,22 @@ class Label:
     equalised: bool = False
 
 
-def join(
-    source: str,
+def match_files(
+    info: DatasetInfo,
     folder: Path,
     labels: Sequence[Label],
     files: Mapping[str, Path],
     issues: list[LabelIssue],
     console: Console | None,
 ) -> Dataset:
-    """One item for every label that has a readable file, sorted by identity.
+    """The labelled images that have a readable file, sorted by identity.
 
     Args:
-        source: the data set.
+        info: the data set.
         folder: holds it.
         labels: one for each image.
         files: by identity; several names may lead to one file.
-        issues: found already; those found here are added behind them.
+        issues: found before; those found here are appended.
         console: where a bar is shown while headers are read.
 
     Raises:
@@ -69,25 +74,24 @@ def join(
         if label.identity in files:
             found.append((label, files[label.identity]))
         else:
-            said = f"{label.identity}: labelled, but there is no image of that name"
-            issues.append(LabelIssue("label without file", label.where, said))
-    issues += audit.unlabelled(files.values(), (path for _, path in found))
+            what = f"{label.identity}: labelled, but there is no image of that name"
+            issues.append(LabelIssue("label without file", label.where, what))
+    issues += files_without_label(files.values(), (path for _, path in found))
     metadata, unreadable = read_headers(folder, [path for _, path in found], console)
     patients = _patients([(label, metadata[path]) for label, path in found if path in metadata])
     images = []
     for label, path in found:
         if path in metadata:
-            images.append(
-                _one(source, label, path, metadata[path], patients[label.identity], issues)
-            )
+            patient = patients[label.identity]
+            images.append(_image(info.name, label, path, metadata[path], patient, issues))
         else:
             issues.append(LabelIssue("unreadable file", path, unreadable[path]))
     if not images:
         raise DatasetError(f"{folder}: none of the images named in its labels is there")
-    return Dataset(tuple(images), tuple(issues))
+    return Dataset(tuple(images), tuple(issues), info.class_names)
 
 
-def _one(
+def _image(
     source: str,
     label: Label,
     path: Path,
@@ -96,8 +100,8 @@ def _one(
     issues: list[LabelIssue],
 ) -> LabelledRadiograph:
     space = label.space or metadata.size
-    boxes, wrong = audit.valid_boxes(label.boxes, space)
-    issues += wrong
+    boxes, names, found = valid_boxes(label.boxes, space)
+    issues += found
     return LabelledRadiograph(
         identity=label.identity,
         path=path,
@@ -113,13 +117,14 @@ def _one(
         sex=label.sex or metadata.sex,
         age=label.age if label.age >= 0 else metadata.age,
         equalised=label.equalised,
+        labels=names,
     )
 
 
 def _patients(found: Sequence[tuple[Label, HeaderMetadata]]) -> dict[str, str]:
-    """Whom each image shows: as the tables say, else the headers, else the study or the image."""
+    """The patient of each image: of the tables, else of the headers, else its study or itself."""
     named = {metadata.patient for _, metadata in found if metadata.patient}
-    # One name for all is an anonymiser's, and says nothing.
+    # One name for all files comes from an anonymiser.
     trusted = len(named) > 1
     of_study: dict[str, str] = {}
     for label, metadata in found:
