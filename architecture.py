@@ -7,7 +7,7 @@ network = build("unet_lite0")
 import sys
 from typing import Any
 
-from lungbox.cli.main import main
+from lungbox.cli import main
 
 
 def __getattr__(name: str) -> Any:
@@ -18,4 +18,4 @@ def __getattr__(name: str) -> Any:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:], command_name="networks")
+    main(sys.argv[1:], door="networks")

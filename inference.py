@@ -2,7 +2,7 @@
 
 import sys
 
-from lungbox.cli.main import main
+from lungbox.cli import main
 
 if __name__ == "__main__":
-    main(sys.argv[1:], command_name="predict")
+    main(sys.argv[1:], door="predict")

@@ -13,19 +13,19 @@ from pathlib import Path
 
 from rich.console import Console
 
-from lungbox.common.backend import start_keras
-from lungbox.evaluation.estimates import MetricEstimate
-from lungbox.evaluation.evaluator import EvaluationConfig, predict_with_progress
-from lungbox.evaluation.operating_point import SearchGrid, cross_fit
+from lungbox.evaluation.assess import Subject, maps_shown
+from lungbox.evaluation.figures import Figure
+from lungbox.evaluation.operating_point import Grid, cross_fit
 from lungbox.evaluation.scores import (
     AGAINST_NORMAL,
     AGAINST_NOT_NORMAL,
     AT_MIX,
     RAW,
-    ScoredPredictions,
-    rsna_estimates,
-    score_predictions,
+    Judged,
+    judge,
+    rsna_figures,
 )
+from lungbox.frameworks import start_keras
 
 RECIPE = Path("recipes/lite0.toml")
 SHORT = (
@@ -33,7 +33,7 @@ SHORT = (
     "data.samples_per_epoch=2816",
     "stages=[{ epochs = 4, image_size = 128 }]",
 )
-GRID = SearchGrid(thresholds=(0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5))
+GRID = Grid(thresholds=(0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5))
 WITHOUT: dict[str, tuple[str, ...]] = {
     "whole": (),
     "ImageNet's encoder weights": ("encoder_weights=none", "optimizer.encoder_learning_rate=1e-3"),
@@ -61,27 +61,24 @@ def main() -> None:
     console = Console(stderr=True)
     print("| without | RSNA metric, raw | difference | challenge's mix | AUC normal | not normal |")
     print("| --- | --- | --- | --- | --- | --- |")
-    whole: dict[str, MetricEstimate] = {}
+    whole: dict[str, Figure] = {}
     for name, judged in _runs(arguments.data, arguments.runs, console):
-        figures = {figure.name: figure for figure in rsna_estimates(judged)}
+        figures = {figure.name: figure for figure in rsna_figures(judged)}
         whole = whole or figures
         change = str(figures[RAW] - whole[RAW]) if figures is not whole else ""
         rest = (figures[each].rounded for each in (AT_MIX, AGAINST_NORMAL, AGAINST_NOT_NORMAL))
         print("| " + " | ".join([name, str(figures[RAW]), change, *rest]) + " |", flush=True)
 
 
-def _runs(data: Path, folder: Path, console: Console) -> Iterator[tuple[str, ScoredPredictions]]:
-    from lungbox.training.recipe import TrainingConfig
-    from lungbox.training.run import run
+def _runs(data: Path, folder: Path, console: Console) -> Iterator[tuple[str, Judged]]:
+    from lungbox.training.run import Request, run
 
     for place, (name, changes) in enumerate(WITHOUT.items()):
         named = (f"name=ablation-{place}", *SHORT, *changes)
-        entered = run(TrainingConfig(RECIPE, data, folder / str(place), named), console)
-        subject = EvaluationConfig(data, 0, entered)
-        maps = predict_with_progress(
-            subject.images().of_source("rsna"), subject.start(console), console
-        )
-        yield name, score_predictions(maps, cross_fit(maps, GRID).points)
+        entered = run(Request(RECIPE, data, folder / str(place), named), console)
+        subject = Subject(data, 0, entered)
+        maps = maps_shown(subject.images().of_source("rsna"), subject.start(console), console)
+        yield name, judge(maps, cross_fit(maps, GRID).points)
 
 
 if __name__ == "__main__":

@@ -1,26 +1,26 @@
 """Enter an 8-bit network of an ensemble whose weights are random: python -m benchmarks.random_int8
 ENSEMBLE.
 
-`lungbox quantize` would need labelled radiographs to say what becomes of its boxes; here only its
+`lungbox quantise` would need labelled radiographs to say what becomes of its boxes; here only its
 speed is asked. `benchmarks.process` runs it.
 """
 
 import sys
 
 from benchmarks.ensembles import quantised
-from lungbox.common.paths import data_folder
 from lungbox.export.verify import radiographs
-from lungbox.inference.predictor import open_ensemble
-from lungbox.weights.entries import Int8Entry, Precisions
-from lungbox.weights.manifest import register_precisions
+from lungbox.paths import data_folder
+from lungbox.pipeline import open_ensemble
+from lungbox.weights.entries import Precisions, Quantised
+from lungbox.weights.manifest import enter_precisions
 
 
 def main() -> None:
     (name,) = sys.argv[1:]
-    config, *_ = open_ensemble(name, 8, precision="float32")
-    images, _ = radiographs(config)
-    made = quantised(config, data_folder(), images)
-    file = Int8Entry(
+    job, _ = open_ensemble(name, 8, precision="float32")
+    images, _ = radiographs(job)
+    made = quantised(job, data_folder(), images)
+    file = Quantised(
         metric_change=0.0,
         same_count=0.0,
         images=0,  # so it is taken only when it is asked for
@@ -28,7 +28,7 @@ def main() -> None:
         bytes=made.path.stat().st_size,
         sources=(f"file:{made.path}",),
     )
-    register_precisions(config.key, Precisions(ensemble=name, int8=file))
+    enter_precisions(job.key, Precisions(ensemble=name, int8=file))
 
 
 if __name__ == "__main__":

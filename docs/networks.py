@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-
-from lungbox.cli.networks import COUNTED, Facts, facts, holders
-from lungbox.common.backend import start_keras
+from lungbox import architecture_table
+from lungbox.architecture_table import Facts, holders
+from lungbox.frameworks import start_keras
 from lungbox.weights.manifest import Manifest, read_manifest, shipped_path
 
 if TYPE_CHECKING:
@@ -40,8 +40,8 @@ def filled(page: str) -> str:
     start_keras()
     from lungbox import architecture
 
-    known = {name: facts(name) for name in architecture.names()}
-    blocks = {name: diagram(one) for name, one in known.items()}
+    known = {name: architecture_table.facts(name) for name in architecture.names()}
+    blocks = {name: diagram(facts) for name, facts in known.items()}
     blocks[TABLE] = table(list(known.values()), read_manifest(shipped_path()))
     return _BLOCK.sub(lambda found: f"{found[1]}{blocks[found[2]]}\n{found[3]}", page)
 
@@ -59,13 +59,13 @@ def table(networks: list[Facts], manifest: Manifest) -> str:
         "published weights",
     )
     rows = [header, ("---", "--:", "--:", "---", "---", "---", "---", "---")]
-    for one in networks:
-        network, side = one.network, one.network.image_size
+    for facts in networks:
+        network, side = facts.network, facts.network.image_size
         rows.append(
             (
                 f"[`{network.name}`](#{network.name})",
-                f"{one.parameters:,}",
-                f"{one.gflops:.2f}",
+                f"{facts.parameters:,}",
+                f"{facts.gflops:.2f}",
                 network.encoder,
                 f"{side} x {side}",
                 str(network.stride),
@@ -74,19 +74,19 @@ def table(networks: list[Facts], manifest: Manifest) -> str:
             )
         )
     lines = [f"| {' | '.join(row)} |" for row in rows]
-    return "\n".join((*lines, "", COUNTED))
+    return "\n".join((*lines, "", architecture_table.COUNTED))
 
 
-def diagram(one: Facts) -> str:
+def diagram(facts: Facts) -> str:
     """A network's parts as a Mermaid flowchart, which GitHub draws."""
     lines = ["```mermaid", "flowchart TB"]
-    titles = {"encoder": f"encoder: {one.network.encoder}", "decoder": "decoder"}
+    titles = {"encoder": f"encoder: {facts.network.encoder}", "decoder": "decoder"}
     for kind in ("input", "encoder", "attention", "decoder", "head"):
-        nodes = [f'{part.name}["{_label(part)}"]' for part in one.parts if part.kind == kind]
+        nodes = [f'{part.name}["{_label(part)}"]' for part in facts.parts if part.kind == kind]
         if kind in titles:
             nodes = [f'subgraph {kind}_parts["{titles[kind]}"]', *_indented(nodes), "end"]
         lines += _indented(nodes)
-    links = [f"{source} --> {part.name}" for part in one.parts for source in part.reads]
+    links = [f"{source} --> {part.name}" for part in facts.parts for source in part.reads]
     return "\n".join((*lines, *_indented(links), "```"))
 
 
@@ -102,8 +102,8 @@ def _published(manifest: Manifest, network: str) -> str:
     cells = []
     for name, ensembles in holders(manifest, network).items():
         ships = any(source.startswith("file:") for source in manifest.weights[name].sources)
-        one = [*(f"in `{ensemble}`" for ensemble in ensembles), "ships" if ships else "fetched"]
-        cells.append(f"`{name}` ({', '.join(one)})")
+        facts = [*(f"in `{ensemble}`" for ensemble in ensembles), "ships" if ships else "fetched"]
+        cells.append(f"`{name}` ({', '.join(facts)})")
     return "<br/>".join(cells) or "-"
 
 

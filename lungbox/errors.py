@@ -8,7 +8,7 @@ class LungboxError(Exception):
     """Something outside the code is not as it should be; the message says what, and what to do."""
 
 
-def suggest(name: str, known: Iterable[str]) -> str:
+def hint(name: str, known: Iterable[str]) -> str:
     """What to say of a name that is not known: the nearest that is, or all there are."""
     names = sorted(known)
     by_lower = {other.lower(): other for other in names}

@@ -3,8 +3,8 @@
 from keras import KerasTensor, layers
 
 from lungbox.architecture.attention import Attention
-from lungbox.architecture.backbones.efficientnet_lite import Features
 from lungbox.architecture.blocks import conv, normalise, separable
+from lungbox.architecture.encoders import Features
 
 
 def light_unet(features: Features, widths: tuple[int, ...] = (128, 96, 64)) -> KerasTensor:

@@ -40,17 +40,17 @@ def image_score(pooled: KerasTensor, mask: KerasTensor, dropout: float = 0.2) ->
     return layers.Dense(1, activation="sigmoid", name="image", dtype="float32")(x)
 
 
-def top_k_mean(mask: KerasTensor, name: str) -> KerasTensor:
+def certain_pixels(mask: KerasTensor, name: str) -> KerasTensor:
     """The image score of a network without an image head: `(B, h, w, 2)` to `(B, 1)`.
 
     The mean of the 0.5 % of mask pixels that are most certain of opacity.
     """
-    return TopKMeanPooling(name=name, dtype="float32")(mask)
+    return CertainPixels(name=name, dtype="float32")(mask)
 
 
 @keras.saving.register_keras_serializable(package="lungbox")
-class TopKMeanPooling(layers.Layer):
-    """See `top_k_mean`."""
+class CertainPixels(layers.Layer):
+    """See `certain_pixels`."""
 
     # Keras gives `mask` a meaning of its own, so the argument has another name.
     def call(self, inputs: KerasTensor) -> KerasTensor:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import keras
 
-from lungbox.errors import LungboxError, suggest
+from lungbox.errors import LungboxError, hint
 from lungbox.radiograph.prepare import Preparation
 
 
@@ -87,7 +87,7 @@ def describe(name: str) -> Network:
         NetworkError: there is none; the message names the nearest.
     """
     if name not in _NETWORKS:
-        raise NetworkError(f"no network is called {name}; {suggest(name, _NETWORKS)}")
+        raise NetworkError(f"no network is called {name}; {hint(name, _NETWORKS)}")
     return _NETWORKS[name]
 
 

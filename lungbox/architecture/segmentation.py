@@ -12,12 +12,11 @@ from functools import partial
 import keras
 from keras import KerasTensor
 
-from lungbox.architecture import attention, decoders, heads
-from lungbox.architecture.backbones import efficientnet_lite
-from lungbox.architecture.backbones.keras_applications import IMAGE, Taps, application
+from lungbox.architecture import attention, decoders, encoders, heads
+from lungbox.architecture.applications import IMAGE, Taps, application
 from lungbox.architecture.registry import network
 
-Decoder = Callable[[efficientnet_lite.Features], KerasTensor]
+Decoder = Callable[[encoders.Features], KerasTensor]
 
 # Where the reference system taps its encoders. Its ResNet152 is tapped at names that fit
 # ResNet50, which leaves out 30 of the 36 blocks of the fourth stage.
@@ -60,7 +59,7 @@ def unet_lite0(
     # 1. Input
     inputs = keras.Input((image_size, image_size, 1), name="radiograph")
     # 2. Encoder, decoder, heads
-    features = efficientnet_lite.efficientnet_lite0(inputs, drop_connect)
+    features = encoders.efficientnet_lite0(inputs, drop_connect)
     decoded = decoders.light_unet(features)
     mask = heads.mask(decoded)
     image = heads.image_score(features.pooled, mask, dropout)
@@ -72,14 +71,14 @@ def unet_lite0(
 def unet_resnet152(image_size: int = 128, dropout: float = 0.2) -> keras.Model:
     """A U-Net on ResNet152, all 36 blocks of its fourth stage."""
     parts = _Parts("ResNet152", _RESNET_FULL, decoders.unet)
-    return _with_image_head("unet_resnet152", parts, image_size, dropout)
+    return _ours("unet_resnet152", parts, image_size, dropout)
 
 
 @network(encoder="DenseNet121", stride=1, image_size=128)
 def unet_densenet121(image_size: int = 128, dropout: float = 0.2) -> keras.Model:
     """A U-Net on DenseNet121 up to its fourth pooling."""
     parts = _Parts("DenseNet121", _DENSENET, decoders.unet)
-    return _with_image_head("unet_densenet121", parts, image_size, dropout)
+    return _ours("unet_densenet121", parts, image_size, dropout)
 
 
 @network(encoder="VGG19", stride=1, image_size=128)
@@ -87,28 +86,28 @@ def unet_vgg19_attention(image_size: int = 128, dropout: float = 0.2) -> keras.M
     """A U-Net on VGG19 with spatial attention on skips and bridge."""
     decode = partial(decoders.unet, attention=attention.spatial)
     parts = _Parts("VGG19", _VGG_FULL, decode)
-    return _with_image_head("unet_vgg19_attention", parts, image_size, dropout)
+    return _ours("unet_vgg19_attention", parts, image_size, dropout)
 
 
 @network(encoder="ResNet152", stride=1, image_size=128)
 def aspp_resnet152(image_size: int = 128, dropout: float = 0.2) -> keras.Model:
     """Atrous spatial pyramid pooling on ResNet152, all 36 blocks of its fourth stage."""
     parts = _Parts("ResNet152", _ASPP_FULL, decoders.aspp)
-    return _with_image_head("aspp_resnet152", parts, image_size, dropout)
+    return _ours("aspp_resnet152", parts, image_size, dropout)
 
 
 @network(encoder="ResNet152", stride=1, image_size=128, image_head=False, reference=True)
 def unet_resnet152_reference(image_size: int = 128) -> keras.Model:
     """The reference system's U-Net on the first part of ResNet152 (its model 1)."""
     parts = _Parts("ResNet152", _RESNET_REFERENCE, decoders.unet, "softmax")
-    return _reference_network("unet_resnet152_reference", parts, image_size)
+    return _published("unet_resnet152_reference", parts, image_size)
 
 
 @network(encoder="DenseNet121", stride=1, image_size=128, image_head=False, reference=True)
 def unet_densenet121_reference(image_size: int = 128) -> keras.Model:
     """The reference system's U-Net on DenseNet121 (its model 2)."""
     parts = _Parts("DenseNet121", _DENSENET, decoders.unet, "softmax")
-    return _reference_network("unet_densenet121_reference", parts, image_size)
+    return _published("unet_densenet121_reference", parts, image_size)
 
 
 @network(encoder="VGG19", stride=1, image_size=128, image_head=False, reference=True)
@@ -116,17 +115,17 @@ def unet_vgg19_attention_reference(image_size: int = 128) -> keras.Model:
     """The reference system's U-Net on VGG19 with squeeze-and-excitation (its model 3)."""
     decode = partial(decoders.unet, attention=attention.squeeze_excitation)
     parts = _Parts("VGG19", _VGG_REFERENCE, decode, "sigmoid")
-    return _reference_network("unet_vgg19_attention_reference", parts, image_size)
+    return _published("unet_vgg19_attention_reference", parts, image_size)
 
 
 @network(encoder="ResNet152", stride=1, image_size=128, image_head=False, reference=True)
 def aspp_resnet152_reference(image_size: int = 128) -> keras.Model:
     """The reference system's ASPP on the first part of ResNet152 (its model 4)."""
     parts = _Parts("ResNet152", _ASPP_REFERENCE, decoders.aspp, "sigmoid")
-    return _reference_network("aspp_resnet152_reference", parts, image_size)
+    return _published("aspp_resnet152_reference", parts, image_size)
 
 
-def _with_image_head(name: str, parts: _Parts, image_size: int, dropout: float) -> keras.Model:
+def _ours(name: str, parts: _Parts, image_size: int, dropout: float) -> keras.Model:
     """One of the four at its best: scaled as its encoder's ImageNet weights expect, image head."""
     # 1. Input
     inputs = keras.Input((image_size, image_size, 1), name="radiograph")
@@ -138,7 +137,7 @@ def _with_image_head(name: str, parts: _Parts, image_size: int, dropout: float) 
     return keras.Model(inputs, {"mask": mask, "image": image}, name=name)
 
 
-def _reference_network(name: str, parts: _Parts, image_size: int) -> keras.Model:
+def _published(name: str, parts: _Parts, image_size: int) -> keras.Model:
     """One of the four as it was published: scaled to -1..1, no image head."""
     # 1. Input
     inputs = keras.Input((image_size, image_size, 1), name="radiograph")

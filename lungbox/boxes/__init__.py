@@ -1,28 +1,23 @@
-"""Boxes: their geometry, and the decision that turns a prediction into boxes."""
+"""Boxes: their geometry, and how masks become them."""
 
 from lungbox.boxes import geometry
-from lungbox.boxes.decide import (
+from lungbox.boxes.geometry import Boxes
+from lungbox.boxes.regions import (
+    CONFIDENCES,
     Candidates,
-    Decision,
     OperatingPoint,
-    decide,
-    find_candidates,
-    label_names,
+    candidates,
+    regions,
     select,
 )
-from lungbox.boxes.geometry import Boxes
-from lungbox.boxes.prediction import Detections, RawPrediction
 
 __all__ = [
+    "CONFIDENCES",
     "Boxes",
     "Candidates",
-    "Decision",
-    "Detections",
     "OperatingPoint",
-    "RawPrediction",
-    "decide",
-    "find_candidates",
+    "candidates",
     "geometry",
-    "label_names",
+    "regions",
     "select",
 ]

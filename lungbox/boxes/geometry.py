@@ -21,7 +21,7 @@ def area(boxes: NDArray) -> NDArray:
     return np.maximum(width, 0) * np.maximum(height, 0)
 
 
-def iou(first: NDArray, second: NDArray) -> NDArray[np.float64]:
+def iou(first: Boxes, second: Boxes) -> NDArray[np.float64]:
     """`(N, M)` intersection over union of every box in `first` with every one in `second`.
 
     0 where both are empty.

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from lungbox.evaluation.scores import ScoredPredictions
+from lungbox.evaluation.scores import Judged
 
 
 @dataclass(frozen=True)
@@ -25,9 +25,9 @@ class Cases:
     missed: NDArray[np.int64]
 
 
-def example_cases(scored: ScoredPredictions, each: int) -> Cases:
+def telling_cases(judged: Judged, each: int) -> Cases:
     """At most `each` images of every kind; equal ones by their image score."""
-    outcomes, scores = scored.outcomes, scored.image_scores
+    outcomes, scores = judged.outcomes, judged.image_scores
     positive, boxed = outcomes.truths > 0, outcomes.boxes > 0
     parts = np.nan_to_num(outcomes.parts)
 

@@ -8,10 +8,10 @@ from numpy.typing import NDArray
 
 from lungbox.boxes import geometry
 from lungbox.datasets.types import LabelledRadiograph
-from lungbox.evaluation.estimates import RECALL_IOU, MetricEstimate
-from lungbox.evaluation.scores import ScoredPredictions, image_auc, view_auc
+from lungbox.evaluation.figures import RECALL_IOU, Figure
+from lungbox.evaluation.scores import Judged, image_auc, view_auc
 from lungbox.metrics.bootstrap import Draws
-from lungbox.metrics.matching import BoxTable, matched_truths
+from lungbox.metrics.matching import BoxTable, reached
 
 # Years, the first in the band and the first after it. Nobody in these data sets can be older than
 # 120: public tables have ages such as 412, which are mistakes.
@@ -40,18 +40,18 @@ class Group:
     name: str
     images: int
     positives: int
-    metric: MetricEstimate
-    recall: MetricEstimate
-    false_positives: MetricEstimate
-    auc: MetricEstimate
-    view_auc: MetricEstimate
+    metric: Figure
+    recall: Figure
+    false_positives: Figure
+    auc: Figure
+    view_auc: Figure
 
     def under(self, heading: str) -> "Group":
         """The same, its kind of grouping named after a data set."""
         return replace(self, by=f"{heading}, {self.by}")
 
 
-def groups(scored: ScoredPredictions) -> list[Group]:
+def groups(judged: Judged) -> list[Group]:
     """Every group of a data set that has an image.
 
     Each image is in exactly one group of each kind: in `unknown` where the value is not given or
@@ -60,30 +60,30 @@ def groups(scored: ScoredPredictions) -> list[Group]:
     """
     found = []
     for by, name_of in _KINDS.items():
-        names = np.array([name_of(image) for image in scored.dataset.images])
+        names = np.array([name_of(image) for image in judged.dataset.images])
         there = sorted(set(names.tolist()), key=_in_order)
         if len(there) > 1:
-            found += [_group(scored, by, name, names == name) for name in there]
+            found += [_group(judged, by, name, names == name) for name in there]
     return found
 
 
-def whole(scored: ScoredPredictions, by: str, name: str) -> Group:
+def whole(judged: Judged, by: str, name: str) -> Group:
     """All images as one group."""
-    return _group(scored, by, name, np.ones(len(scored.dataset), bool))
+    return _group(judged, by, name, np.ones(len(judged.dataset), bool))
 
 
-def recall_by_size(scored: ScoredPredictions) -> list[MetricEstimate]:
+def recall_by_size(judged: Judged) -> list[Figure]:
     """Share of the true boxes of a size that any box meets with IoU >= 0.4, size by size.
 
     A size is the box's share of the image; `images` counts those with such a box.
     """
-    images = scored.dataset.images
+    images = judged.dataset.images
     truth = BoxTable.of([image.boxes for image in images])
-    predicted = BoxTable.of(*zip(*scored.found, strict=True))
-    met = matched_truths(truth, predicted, RECALL_IOU)
+    predicted = BoxTable.of(*zip(*judged.found, strict=True))
+    met = reached(truth, predicted, RECALL_IOU)
     area = np.array([image.size[0] * image.size[1] for image in images])[truth.images]
     share = geometry.area(truth.boxes) / area
-    draws = Draws.over(scored.outcomes.patients)
+    draws = Draws.over(judged.outcomes.patients)
     figures = []
     for low, high in _SIZES:
         of_size = (low <= share) & (share < high)
@@ -92,12 +92,12 @@ def recall_by_size(scored: ScoredPredictions) -> list[MetricEstimate]:
             for rows in (of_size, of_size & met)
         )
         name = f"{100 * low:g} to {100 * high:g} %" if high <= 1 else f"{100 * low:g} % and more"
-        figures.append(MetricEstimate.of(name, draws.ratio(hit, there), int((there > 0).sum())))
+        figures.append(Figure.of(name, draws.ratio(hit, there), int((there > 0).sum())))
     return figures
 
 
-def _group(scored: ScoredPredictions, by: str, name: str, chosen: NDArray[np.bool_]) -> Group:
-    outcomes = scored.outcomes
+def _group(judged: Judged, by: str, name: str, chosen: NDArray[np.bool_]) -> Group:
+    outcomes = judged.outcomes
     images, positives = int(chosen.sum()), int((outcomes.truths > 0)[chosen].sum())
     return Group(
         by=by,
@@ -107,8 +107,8 @@ def _group(scored: ScoredPredictions, by: str, name: str, chosen: NDArray[np.boo
         metric=outcomes.rsna_metric(name, chosen=chosen),
         recall=outcomes.recall_of_boxes(name, chosen),
         false_positives=outcomes.false_positives(name, chosen),
-        auc=image_auc(scored, name, chosen),
-        view_auc=view_auc(scored, name, chosen),
+        auc=image_auc(judged, name, chosen),
+        view_auc=view_auc(judged, name, chosen),
     )
 
 

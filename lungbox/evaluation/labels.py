@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from lungbox.boxes import Boxes, geometry
 from lungbox.constants import VINBIGDATA_CLASSES, VINBIGDATA_NO_FINDING
-from lungbox.submission.errors import InvalidRowsError, RowError
+from lungbox.submission.faults import Fault, FaultsError
 from lungbox.submission.table import open_csv
 from lungbox.submission.vinbigdata import NOTHING_BOX
 
@@ -23,7 +23,7 @@ _RSNA = ("patientId", "x", "y", "width", "height", "Target")
 _VINBIGDATA = ("image_id", "x_min", "y_min", "x_max", "y_max", "class_id")
 
 
-class LabelsError(InvalidRowsError):
+class LabelsError(FaultsError):
     """Labels cannot be read."""
 
 
@@ -59,7 +59,7 @@ def read_labels(path: Path) -> Labels:
     if set(_VINBIGDATA) <= set(columns):
         return _gather("VinBigData", path, _VINBIGDATA, _vinbigdata_box)
     sets = f"RSNA's columns ({', '.join(_RSNA)}) nor VinBigData's ({', '.join(_VINBIGDATA)})"
-    raise LabelsError(path, [RowError(f"has neither {sets}", 1)])
+    raise LabelsError(path, [Fault(f"has neither {sets}", 1)])
 
 
 def read_column(path: Path, column: str, ids: Sequence[str]) -> list[str]:
@@ -71,7 +71,7 @@ def read_column(path: Path, column: str, ids: Sequence[str]) -> list[str]:
     found: dict[str, str] = {}
     for _, (name, value) in _rows(path, ("patientId", column)):
         found.setdefault(name, value)
-    if faults := [RowError(f"has no {column} for {name}") for name in ids if not found.get(name)]:
+    if faults := [Fault(f"has no {column} for {name}") for name in ids if not found.get(name)]:
         raise LabelsError(path, faults)
     return [found[name] for name in ids]
 
@@ -92,7 +92,7 @@ def _rows(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[int, list[str]
         reader = csv.reader(file)
         header = next(reader, [])
         if missing := [name for name in columns if name not in header]:
-            raise LabelsError(path, [RowError(f"has no column {name}", 1) for name in missing])
+            raise LabelsError(path, [Fault(f"has no column {name}", 1) for name in missing])
         places = [header.index(name) for name in columns]
         for row in reader:
             if row:
@@ -113,13 +113,13 @@ def _gather(
         try:
             box = read_box(cells)
         except ValueError as error:
-            faults.append(RowError(str(error), line))
+            faults.append(Fault(str(error), line))
             continue
         of_image = found.setdefault(name, [])
         if box and not (box[0] == VINBIGDATA_NO_FINDING and box in of_image):
             of_image.append(box)
     if not found and not faults:
-        faults.append(RowError("labels no image"))
+        faults.append(Fault("labels no image"))
     if faults:
         raise LabelsError(path, faults)
     return Labels(

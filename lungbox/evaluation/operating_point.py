@@ -10,10 +10,11 @@ from itertools import compress, product
 import numpy as np
 from numpy.typing import NDArray
 
-from lungbox.boxes import Decision, OperatingPoint, find_candidates, select
+from lungbox.boxes import CONFIDENCES, OperatingPoint, candidates, select
+from lungbox.boxes.regions import Confidence, Extent
 from lungbox.constants import RSNA_CLASS_MIX
 from lungbox.datasets.types import Dataset
-from lungbox.evaluation.predictions import DatasetPredictions
+from lungbox.evaluation.maps import Maps
 from lungbox.metrics import bootstrap
 from lungbox.metrics.detection import rsna_image_scores
 
@@ -23,41 +24,47 @@ RESAMPLES = 100
 
 
 @dataclass(frozen=True)
-class SearchGrid:
+class Grid:
     """The values tried. Shrink has a floor from elsewhere: boxes that several readers agreed on
     are smaller than those of one, and every image here was read by one."""
 
     thresholds: Sequence[float] = (0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6)
     min_areas: Sequence[float] = (0.005, 0.0075, 0.01)
     shrinks: Sequence[float] = (0.05, 0.0625, 0.075)
-    max_one_box_per_lung: Sequence[bool] = (False,)
+    splits: Sequence[bool] = (False,)
+    extents: Sequence[Extent] = ("all",)
+    confidences: Sequence[Confidence] = ("mean",)
+    one_a_lung: Sequence[bool] = (False,)
     gates: int = 60
 
-    def region_settings(self) -> list[OperatingPoint]:
-        """Every combination of the settings that decide which regions there are."""
-        return [OperatingPoint("threshold", threshold) for threshold in self.thresholds]
-
-    def selection_settings(self, regions: OperatingPoint) -> list[OperatingPoint]:
-        """Every combination of the settings that choose among the regions, without a gate."""
-        combinations = product(self.min_areas, self.shrinks, self.max_one_box_per_lung)
+    def finders(self) -> list[OperatingPoint]:
+        """Every combination of what decides which regions there are."""
+        combinations = product(self.thresholds, self.splits, self.extents)
         return [
-            replace(regions, min_area=area, shrink=share, max_one_box_per_lung=one)
-            for area, share, one in combinations
+            OperatingPoint("threshold", threshold, split=split, extent=extent)
+            for threshold, split, extent in combinations
+        ]
+
+    def selectors(self, finder: OperatingPoint) -> list[OperatingPoint]:
+        """Every combination of what becomes of the regions a finder finds, without a gate."""
+        combinations = product(self.min_areas, self.shrinks, self.confidences, self.one_a_lung)
+        return [
+            replace(finder, min_area=area, shrink=share, confidence=confidence, one_a_lung=one)
+            for area, share, confidence, one in combinations
         ]
 
     def points(self) -> list[OperatingPoint]:
         """Every combination, without a gate."""
-        return [
-            point
-            for regions in self.region_settings()
-            for point in self.selection_settings(regions)
-        ]
+        return [point for finder in self.finders() for point in self.selectors(finder)]
 
 
-# Every setting of masks: 256 combinations, each with every gate.
-WIDE_GRID = SearchGrid(
+# Everything a point can say: 3,072 combinations, each with every gate.
+WIDE = Grid(
     min_areas=(0.0025, 0.005, 0.0075, 0.01),
-    max_one_box_per_lung=(False, True),
+    splits=(False, True),
+    extents=("all", "mass"),
+    confidences=CONFIDENCES,
+    one_a_lung=(False, True),
     shrinks=(0.05, 0.0625, 0.075, 0.0875),
 )
 
@@ -83,10 +90,7 @@ HOW_CHOSEN = (
 
 
 def cross_fit(
-    predictions: DatasetPredictions,
-    grid: SearchGrid,
-    seed: int = 2024,
-    advance: Callable[[], object] = lambda: None,
+    maps: Maps, grid: Grid, seed: int = 2024, advance: Callable[[], object] = lambda: None
 ) -> CrossFit:
     """Choose an operating point for the RSNA metric at the challenge's mix of classes.
 
@@ -95,52 +99,48 @@ def cross_fit(
     ones.
 
     Args:
-        predictions: of RSNA images the weights were not trained on.
+        maps: of RSNA images the weights were not trained on.
         grid: the values tried.
         seed: decides which patients are held out together.
         advance: called for every point tried.
     """
-    search = _Search.over(predictions, grid, advance)
-    parts = patient_parts(predictions.dataset, PARTS, seed)
+    search = _Search.over(maps, grid, advance)
+    parts = patient_parts(maps.dataset, PARTS, seed)
     of_part = [search.choose(parts != part) for part in range(PARTS)]
     everything = search.choose(np.ones(len(parts), bool))
     return CrossFit(everything, tuple(of_part[part] for part in parts))
 
 
-def image_scores(
-    predictions: DatasetPredictions, points: Sequence[OperatingPoint]
-) -> NDArray[np.float64]:
+def image_scores(maps: Maps, points: Sequence[OperatingPoint]) -> NDArray[np.float64]:
     """Each image's part in the RSNA metric under a point of its own; NaN: it does not count."""
-    return _scored(
-        predictions.dataset, [predictions.boxes(row, point) for row, point in enumerate(points)]
-    )
+    return _scored(maps.dataset, [maps.boxes(row, point) for row, point in enumerate(points)])
 
 
-def _scored(dataset: Dataset, found: Sequence[Decision]) -> NDArray[np.float64]:
+def _scored(dataset: Dataset, found: Sequence[tuple[NDArray, NDArray]]) -> NDArray[np.float64]:
     """Each image's part in the RSNA metric with the boxes and confidences found on it."""
-    boxes, scores, _ = zip(*found, strict=True)
+    boxes, scores = zip(*found, strict=True)
     return rsna_image_scores([image.boxes for image in dataset.images], boxes, scores)
 
 
 def ungated_scores(
-    predictions: DatasetPredictions,
+    maps: Maps,
     points: Sequence[OperatingPoint],
     advance: Callable[[], object] = lambda: None,
 ) -> NDArray[np.float64]:
     """`(points, images)`: each image's part in the RSNA metric under each point, without gates.
 
     Args:
-        predictions: N images.
-        points: alike in rule and threshold, so that regions are found once.
+        maps: N images.
+        points: alike in rule, threshold, split and extent, so that regions are found once.
         advance: called for every point.
     """
-    images = predictions.dataset.images
-    found = [find_candidates(predictions.prediction(row), points[0]) for row in range(len(images))]
+    images = maps.dataset.images
+    found = [candidates(maps.mask(row), points[0]) for row in range(len(images))]
     rows = []
     for point in points:
         pairs = zip(found, images, strict=True)
         chosen = [select(regions, image.size, point) for regions, image in pairs]
-        rows.append(_scored(predictions.dataset, chosen))
+        rows.append(_scored(maps.dataset, chosen))
         advance()
     return np.stack(rows)
 
@@ -207,23 +207,18 @@ class _Search:
     dataset: Dataset
 
     @classmethod
-    def over(
-        cls, predictions: DatasetPredictions, grid: SearchGrid, advance: Callable[[], object]
-    ) -> "_Search":
-        quantiles = np.quantile(predictions.scores, np.linspace(0, 0.98, grid.gates))
+    def over(cls, maps: Maps, grid: Grid, advance: Callable[[], object]) -> "_Search":
+        quantiles = np.quantile(maps.scores, np.linspace(0, 0.98, grid.gates))
         gates: NDArray[np.float64] = np.unique(np.round(np.asarray(quantiles, np.float64), 4))
         return cls(
             points=grid.points(),
             gates=gates,
             table=np.concatenate(
-                [
-                    ungated_scores(predictions, grid.selection_settings(regions), advance)
-                    for regions in grid.region_settings()
-                ]
+                [ungated_scores(maps, grid.selectors(finder), advance) for finder in grid.finders()]
             ),
-            open=predictions.scores >= gates[:, None],
-            truth=np.array([len(image.boxes) > 0 for image in predictions.dataset.images]),
-            dataset=predictions.dataset,
+            open=maps.scores >= gates[:, None],
+            truth=np.array([len(image.boxes) > 0 for image in maps.dataset.images]),
+            dataset=maps.dataset,
         )
 
     def choose(self, chosen: NDArray[np.bool_]) -> OperatingPoint:

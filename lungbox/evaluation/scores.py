@@ -6,11 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from lungbox.boxes import Decision, OperatingPoint
+from lungbox.boxes import Boxes, OperatingPoint
 from lungbox.constants import RSNA_CLASSES
 from lungbox.datasets.types import Dataset
-from lungbox.evaluation.estimates import MetricEstimate, Outcomes
-from lungbox.evaluation.predictions import DatasetPredictions
+from lungbox.evaluation.figures import Figure, Outcomes
+from lungbox.evaluation.maps import Maps
 from lungbox.metrics.classification import weighted_auc
 
 _NORMAL, _NOT_NORMAL, _ = RSNA_CLASSES
@@ -22,7 +22,7 @@ VIEW_ALONE = "AUC of the view alone (AP = 1)"
 
 
 @dataclass(frozen=True)
-class ScoredPredictions:
+class Judged:
     """What an operating point makes of each image of a data set.
 
     Attributes:
@@ -34,36 +34,32 @@ class ScoredPredictions:
 
     dataset: Dataset
     image_scores: NDArray[np.float64]
-    found: tuple[Decision, ...]
+    found: tuple[tuple[Boxes, NDArray[np.float32]], ...]
     outcomes: Outcomes
 
 
-def score_predictions(
-    predictions: DatasetPredictions, points: Sequence[OperatingPoint]
-) -> ScoredPredictions:
-    """Apply to each image of `predictions` a point of its own."""
-    images = predictions.dataset.images
-    found = tuple(predictions.boxes(row, points[row]) for row in range(len(images)))
+def judge(maps: Maps, points: Sequence[OperatingPoint]) -> Judged:
+    """Apply to each image of `maps` a point of its own."""
+    images = maps.dataset.images
+    found = tuple(maps.boxes(row, points[row]) for row in range(len(images)))
     outcomes = Outcomes.of(
         patients=[image.patient for image in images],
         truth=[image.boxes for image in images],
-        predicted=[decision.boxes for decision in found],
-        scores=[decision.scores for decision in found],
+        predicted=[boxes for boxes, _ in found],
+        scores=[scores for _, scores in found],
     )
-    return ScoredPredictions(
-        predictions.dataset, predictions.scores.astype(np.float64), found, outcomes
-    )
+    return Judged(maps.dataset, maps.scores.astype(np.float64), found, outcomes)
 
 
-def rsna_estimates(scored: ScoredPredictions) -> list[MetricEstimate]:
+def rsna_figures(judged: Judged) -> list[Figure]:
     """RSNA's figures: the metric raw and at the challenge's mix, recall, false positives, AUC.
 
     The sickest are imaged lying down, so beside each AUC stands what a score that only knew the
     view would have.
     """
-    outcomes = scored.outcomes
-    category = np.array([image.category for image in scored.dataset.images])
-    view = np.array([image.view for image in scored.dataset.images])
+    outcomes = judged.outcomes
+    category = np.array([image.category for image in judged.dataset.images])
+    view = np.array([image.view for image in judged.dataset.images])
     normal, not_normal = category == _NORMAL, category == _NOT_NORMAL
     return [
         outcomes.rsna_metric(RAW),
@@ -71,40 +67,40 @@ def rsna_estimates(scored: ScoredPredictions) -> list[MetricEstimate]:
         *outcomes.recalls(),
         outcomes.false_positives("false-positive rate, normal", normal),
         outcomes.false_positives("false-positive rate, not normal", not_normal),
-        image_auc(scored, AGAINST_NORMAL, ~not_normal),
-        view_auc(scored, f"{VIEW_ALONE} against normal", ~not_normal),
-        image_auc(scored, AGAINST_NOT_NORMAL, ~normal),
-        view_auc(scored, f"{VIEW_ALONE} against not normal", ~normal),
-        image_auc(scored, "image AUC against both", normal | ~normal),
-        view_auc(scored, f"{VIEW_ALONE} against both", normal | ~normal),
-        image_auc(scored, "image AUC against both, within AP", view == "AP"),
-        image_auc(scored, "image AUC against both, within PA", view == "PA"),
+        image_auc(judged, AGAINST_NORMAL, ~not_normal),
+        view_auc(judged, f"{VIEW_ALONE} against normal", ~not_normal),
+        image_auc(judged, AGAINST_NOT_NORMAL, ~normal),
+        view_auc(judged, f"{VIEW_ALONE} against not normal", ~normal),
+        image_auc(judged, "image AUC against both", normal | ~normal),
+        view_auc(judged, f"{VIEW_ALONE} against both", normal | ~normal),
+        image_auc(judged, "image AUC against both, within AP", view == "AP"),
+        image_auc(judged, "image AUC against both, within PA", view == "PA"),
     ]
 
 
-def siim_estimates(scored: ScoredPredictions) -> list[MetricEstimate]:
+def siim_figures(judged: Judged) -> list[Figure]:
     """SIIM-COVID's figures; images of positive studies without a box are left out before."""
-    negative = scored.outcomes.truths == 0
+    negative = judged.outcomes.truths == 0
     return [
-        scored.outcomes.rsna_metric(RAW),
-        *scored.outcomes.recalls(),
-        scored.outcomes.false_positives("false-positive rate, negative", negative),
-        image_auc(scored, "image AUC against negative", np.ones(len(negative), bool)),
+        judged.outcomes.rsna_metric(RAW),
+        *judged.outcomes.recalls(),
+        judged.outcomes.false_positives("false-positive rate, negative", negative),
+        image_auc(judged, "image AUC against negative", np.ones(len(negative), bool)),
     ]
 
 
 def image_auc(
-    scored: ScoredPredictions, name: str, chosen: NDArray[np.bool_], scores: NDArray | None = None
-) -> MetricEstimate:
+    judged: Judged, name: str, chosen: NDArray[np.bool_], scores: NDArray | None = None
+) -> Figure:
     """How well the `chosen` images' scores, or others, tell those with truth from the rest."""
-    values = (scored.image_scores if scores is None else scores)[chosen]
-    positive = (scored.outcomes.truths > 0)[chosen]
-    return scored.outcomes.weighted(
+    values = (judged.image_scores if scores is None else scores)[chosen]
+    positive = (judged.outcomes.truths > 0)[chosen]
+    return judged.outcomes.weighted(
         name, chosen, lambda weights: weighted_auc(positive, values, weights)
     )
 
 
-def view_auc(scored: ScoredPredictions, name: str, chosen: NDArray[np.bool_]) -> MetricEstimate:
+def view_auc(judged: Judged, name: str, chosen: NDArray[np.bool_]) -> Figure:
     """`image_auc` of a score that is 1 for AP, on the `chosen` images whose view is known."""
-    view = np.array([image.view for image in scored.dataset.images])
-    return image_auc(scored, name, chosen & (view != ""), view == "AP")
+    view = np.array([image.view for image in judged.dataset.images])
+    return image_auc(judged, name, chosen & (view != ""), view == "AP")

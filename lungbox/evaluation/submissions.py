@@ -12,7 +12,7 @@ from rich.table import Table
 
 from lungbox.constants import RSNA_CLASS_MIX, RSNA_CLASSES, RSNA_SIZE, VINBIGDATA_CLASSES
 from lungbox.errors import LungboxError
-from lungbox.evaluation.estimates import MetricEstimate, Outcomes
+from lungbox.evaluation.figures import Figure, Outcomes
 from lungbox.evaluation.labels import Challenge, Labels, has_column, read_column, read_labels
 from lungbox.metrics.average_precision import VocMatches, mean_over_classes
 from lungbox.metrics.bootstrap import Draws
@@ -42,7 +42,7 @@ class Scored:
     images: int
     counted: int
     patients: int | None
-    figures: tuple[MetricEstimate, ...]
+    figures: tuple[Figure, ...]
 
     def to_record(self) -> dict[str, Any]:
         """Its JSON form; what is not defined is null."""
@@ -108,11 +108,11 @@ def _score_rsna(submission: Path, labels: Labels, patients: Path, classes: Path 
         images=len(labels.ids),
         counted=int((~np.isnan(outcomes.parts)).sum()),
         patients=len(set(outcomes.patients.tolist())) if grouped else None,
-        figures=tuple(_rsna_estimates(outcomes, category)),
+        figures=tuple(_rsna_figures(outcomes, category)),
     )
 
 
-def _rsna_estimates(outcomes: Outcomes, category: NDArray[np.str_] | None) -> list[MetricEstimate]:
+def _rsna_figures(outcomes: Outcomes, category: NDArray[np.str_] | None) -> list[Figure]:
     figures = [outcomes.rsna_metric("RSNA metric, raw")]
     # Without one of its classes, no weights make the challenge's mix.
     if category is not None and set(RSNA_CLASS_MIX) <= set(category.tolist()):
@@ -141,11 +141,11 @@ def _score_vinbigdata(submission: Path, labels: Labels) -> Scored:
         images=len(labels.ids),
         counted=len(labels.ids),
         patients=None,
-        figures=tuple(_voc_estimates(VocMatches.of(truth, predicted), labels.ids)),
+        figures=tuple(_voc_figures(VocMatches.of(truth, predicted), labels.ids)),
     )
 
 
-def _voc_estimates(matches: VocMatches, ids: tuple[str, ...]) -> list[MetricEstimate]:
+def _voc_figures(matches: VocMatches, ids: tuple[str, ...]) -> list[Figure]:
     """The mean over classes, then each class; images are drawn, for patients are not known."""
 
     def compute(weights: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -156,7 +156,7 @@ def _voc_estimates(matches: VocMatches, ids: tuple[str, ...]) -> list[MetricEsti
     names = ["VinBigData metric (mAP at IoU > 0.4)", *(f"AP, {name}" for name in classes)]
     images = [len(ids), *(len(np.unique(truths)) for truths in matches.truths)]
     estimates = Draws.over(ids).estimates(compute)
-    return [MetricEstimate.of(*parts) for parts in zip(names, estimates, images, strict=True)]
+    return [Figure.of(*parts) for parts in zip(names, estimates, images, strict=True)]
 
 
 def _defined(value: Any) -> Any:

@@ -7,8 +7,8 @@ from numpy.typing import NDArray
 
 from lungbox.boxes import OperatingPoint
 from lungbox.constants import RSNA_CLASS_MIX
+from lungbox.evaluation.maps import Maps
 from lungbox.evaluation.operating_point import has_mix, ungated_scores
-from lungbox.evaluation.predictions import DatasetPredictions
 from lungbox.metrics.bootstrap import Draws, Estimate
 
 _THRESHOLDS = np.round(np.arange(0.05, 0.96, 0.05), 2)
@@ -34,16 +34,16 @@ class Sweep:
     mix: list[Estimate]
 
 
-def sweeps(predictions: DatasetPredictions, point: OperatingPoint) -> list[Sweep]:
+def sweeps(maps: Maps, point: OperatingPoint) -> list[Sweep]:
     """A curve each for gate, threshold, least area and shrink, through `point`, on RSNA's images.
 
     These figures are not cross-fitted: they show how much a value matters, not what the best of
     them is worth.
     """
-    gates = np.unique(np.quantile(predictions.scores, _GATES).round(4))
-    draws = Draws.over([image.patient for image in predictions.dataset.images])
-    categories = [image.category for image in predictions.dataset.images]
-    mixed = has_mix(predictions.dataset)
+    gates = np.unique(np.quantile(maps.scores, _GATES).round(4))
+    draws = Draws.over([image.patient for image in maps.dataset.images])
+    categories = [image.category for image in maps.dataset.images]
+    mixed = has_mix(maps.dataset)
 
     def curve(key: str, values: NDArray[np.floating], parts: NDArray[np.float64]) -> Sweep:
         counted = ~np.isnan(parts)
@@ -55,15 +55,15 @@ def sweeps(predictions: DatasetPredictions, point: OperatingPoint) -> list[Sweep
         return Sweep(key, values, raw, mix)
 
     def gated(parts: NDArray[np.float64], gate: float) -> NDArray[np.float64]:
-        return _behind_gate(predictions, parts, gate)
+        return _behind_gate(maps, parts, gate)
 
-    (here,) = ungated_scores(predictions, [point])
+    (here,) = ungated_scores(maps, [point])
     by_threshold = [
-        ungated_scores(predictions, [replace(point, rule="threshold", threshold=float(value))])[0]
+        ungated_scores(maps, [replace(point, rule="threshold", threshold=float(value))])[0]
         for value in _THRESHOLDS
     ]
-    by_area = ungated_scores(predictions, [replace(point, min_area=float(v)) for v in _MIN_AREAS])
-    by_shrink = ungated_scores(predictions, [replace(point, shrink=float(v)) for v in _SHRINKS])
+    by_area = ungated_scores(maps, [replace(point, min_area=float(v)) for v in _MIN_AREAS])
+    by_shrink = ungated_scores(maps, [replace(point, shrink=float(v)) for v in _SHRINKS])
     return [
         curve("gate", gates, np.stack([gated(here, gate) for gate in gates])),
         curve("threshold", _THRESHOLDS, gated(np.stack(by_threshold), point.gate)),
@@ -72,10 +72,8 @@ def sweeps(predictions: DatasetPredictions, point: OperatingPoint) -> list[Sweep
     ]
 
 
-def _behind_gate(
-    predictions: DatasetPredictions, parts: NDArray[np.float64], gate: float
-) -> NDArray[np.float64]:
+def _behind_gate(maps: Maps, parts: NDArray[np.float64], gate: float) -> NDArray[np.float64]:
     """`(..., images)` parts in the metric; where the gate closes, truth is missed, and an image
     without truth does not count."""
-    truth = np.array([len(image.boxes) > 0 for image in predictions.dataset.images])
-    return np.where(predictions.scores >= gate, parts, np.where(truth, 0.0, np.nan))
+    truth = np.array([len(image.boxes) > 0 for image in maps.dataset.images])
+    return np.where(maps.scores >= gate, parts, np.where(truth, 0.0, np.nan))

@@ -7,29 +7,29 @@ from rich.console import Console
 from rich.table import Table
 
 from lungbox.boxes import OperatingPoint
-from lungbox.common.progress import progress_bar
 from lungbox.constants import RSNA_CLASS_MIX
 from lungbox.datasets.types import DatasetError
 from lungbox.engines import Engine
 from lungbox.errors import LungboxError
-from lungbox.evaluation.estimates import format_with_interval
-from lungbox.evaluation.evaluator import EvaluationConfig, predict_with_progress
+from lungbox.evaluation.assess import Subject, maps_shown
+from lungbox.evaluation.figures import with_interval
+from lungbox.evaluation.maps import Maps
 from lungbox.evaluation.operating_point import (
-    WIDE_GRID,
-    SearchGrid,
+    WIDE,
+    Grid,
     as_toml,
     cross_fit,
     has_mix,
     image_scores,
 )
-from lungbox.evaluation.predictions import DatasetPredictions
 from lungbox.metrics.bootstrap import Draws, Estimate
+from lungbox.progress import bar
 from lungbox.weights.manifest import (
     Ensemble,
     check_name,
+    enter_ensemble,
     load_manifest,
     read_manifest,
-    register_ensemble,
     shipped_path,
 )
 
@@ -38,125 +38,117 @@ MIN_GAIN = 0.01
 
 
 @dataclass(frozen=True)
-class TuningCandidate:
+class Choice:
     """One way to choose, and what it comes to.
 
     Attributes:
         name: in words.
         point: the operating point chosen on all images.
         flip: whether radiographs are also read mirrored.
-        estimate: the RSNA metric at the challenge's mix; of a choice made here, cross-fitted.
+        worth: the RSNA metric at the challenge's mix; of a choice made here, cross-fitted.
     """
 
     name: str
     point: OperatingPoint
     flip: bool
-    estimate: Estimate
+    worth: Estimate
 
 
-def tune(config: EvaluationConfig, save: str | None, console: Console) -> TuningCandidate:
+def run(subject: Subject, save: str | None, say: Console) -> Choice:
     """Search, show what each way to choose is worth, and enter the best under a name.
 
     Args:
-        config: the ensemble, and the fold it is tuned on.
+        subject: the ensemble, and the fold it is tuned on.
         save: the name of the ensemble to enter; the ensemble's own where None, unless it is one
             of Lungbox's own, which is then only shown.
-        console: where progress is shown.
+        say: where progress is shown.
 
     Raises:
         LungboxError: the data is not there, or the weights have seen the fold.
     """
-    ensemble, fold = config.ensemble, config.fold
+    ensemble, fold = subject.ensemble, subject.fold
     known = load_manifest().ensemble(ensemble)
     if known.compatibility == "reference":
         raise LungboxError(f"{ensemble} repeats the reference system, whose values are fixed")
     if save:
         check_name(save)  # before the search, not after it
-    choices = _choices(_both_predictions(config, console), known, console)
+    choices = _choices(_both_maps(subject, say), known, say)
     _show(choices, fold)
-    best = best_candidate(choices)
+    best = pick(choices)
     print(f"\nChosen: {best.name}\n\n{as_toml(best.point)}")
     if best.flip:
         print("flip = true")
     name = save or (None if ensemble in _shipped() else ensemble)
-    if (best.estimate - choices[0].estimate).interval[1] < 0 and not save:
-        console.print(f"It is worth less than what {ensemble} has, which stays.", markup=False)
+    if (best.worth - choices[0].worth).interval[1] < 0 and not save:
+        say.print(f"It is worth less than what {ensemble} has, which stays.", markup=False)
     elif name is None:
-        console.print(f"{ensemble} is Lungbox's own; --save NAME enters this as one of yours.")
+        say.print(f"{ensemble} is Lungbox's own; --save NAME enters this as one of yours.")
     else:
-        register_ensemble(name, _tuned(known, best, fold))
-        console.print(
-            f"Entered: python -m lungbox predict IMAGE_DIR --ensemble {name}", markup=False
-        )
+        enter_ensemble(name, _tuned(known, best, fold))
+        say.print(f"Entered: python -m lungbox predict IMAGE_DIR --ensemble {name}", markup=False)
     return best
 
 
-def best_candidate(choices: list[TuningCandidate]) -> TuningCandidate:
+def pick(choices: list[Choice]) -> Choice:
     """The first after the present one, unless a later one is worth at least 0.01 more."""
     best = choices[1]
     for choice in choices[2:]:
-        if choice.estimate.value - best.estimate.value >= MIN_GAIN:
+        if choice.worth.value - best.worth.value >= MIN_GAIN:
             best = choice
     return best
 
 
-def _choices(
-    predictions: tuple[DatasetPredictions, DatasetPredictions], known: Ensemble, console: Console
-) -> list[TuningCandidate]:
-    plain, mirrored = predictions
+def _choices(maps: tuple[Maps, Maps], known: Ensemble, say: Console) -> list[Choice]:
+    plain, mirrored = maps
     images = plain.dataset.images
     draws = Draws.over([image.patient for image in images])
     categories = [image.category for image in images]
 
-    def metric(of: DatasetPredictions, points: tuple[OperatingPoint, ...]) -> Estimate:
+    def worth(of: Maps, points: tuple[OperatingPoint, ...]) -> Estimate:
         parts = image_scores(of, points)
         counted = ~np.isnan(parts)
         return draws.mix_ratio(np.nan_to_num(parts), counted, categories, RSNA_CLASS_MIX)
 
     now = (known.point,) * len(images)
     found = [
-        TuningCandidate(
-            "as it is", known.point, known.flip, metric(mirrored if known.flip else plain, now)
-        )
+        Choice("as it is", known.point, known.flip, worth(mirrored if known.flip else plain, now))
     ]
     for name, of, grid, flip in (
-        ("threshold, area, shrink, gate", plain, SearchGrid(), False),
-        ("everything", plain, WIDE_GRID, False),
-        ("everything, mirrored reading", mirrored, WIDE_GRID, True),
+        ("threshold, area, shrink, gate", plain, Grid(), False),
+        ("everything", plain, WIDE, False),
+        ("everything, mirrored reading", mirrored, WIDE, True),
     ):
-        with progress_bar(console, f"Searching: {name}", len(grid.points())) as progress:
+        with bar(say, f"Searching: {name}", len(grid.points())) as progress:
             fitted = cross_fit(of, grid, advance=progress.advance)
-        found.append(TuningCandidate(name, fitted.point, flip, metric(of, fitted.points)))
+        found.append(Choice(name, fitted.point, flip, worth(of, fitted.points)))
     return found
 
 
-def _both_predictions(
-    config: EvaluationConfig, console: Console
-) -> tuple[DatasetPredictions, DatasetPredictions]:
+def _both_maps(subject: Subject, say: Console) -> tuple[Maps, Maps]:
     """RSNA's images of the fold, read as they are, and mirrored as well."""
-    dataset = config.images().of_source("rsna")
+    dataset = subject.images().of_source("rsna")
     if not has_mix(dataset):
         raise DatasetError(
-            f"{config.data}: fold {config.fold} lacks one of RSNA's three classes, so there is "
+            f"{subject.data}: fold {subject.fold} lacks one of RSNA's three classes, so there is "
             "no challenge's mix to tune for"
         )
-    started = config.start(console)
+    started = subject.start(say)
 
-    def predictions(flip: bool) -> DatasetPredictions:
+    def maps(flip: bool) -> Maps:
         reading: Engine = started
-        reading.config = replace(reading.config, flip=flip)
-        return predict_with_progress(dataset, reading, console)
+        reading.job = replace(reading.job, flip=flip)
+        return maps_shown(dataset, reading, say)
 
-    return predictions(False), predictions(True)
+    return maps(False), maps(True)
 
 
-def _show(choices: list[TuningCandidate], fold: int) -> None:
+def _show(choices: list[Choice], fold: int) -> None:
     table = Table(title=f"RSNA metric at the challenge's mix, fold {fold}")
     for header in ("searched over", "metric (95 % interval)", "difference to as it is"):
         table.add_column(header)
     for choice in choices:
-        change = choice.estimate - choices[0].estimate
-        table.add_row(choice.name, _text(choice.estimate), _text(change) if change.value else "")
+        change = choice.worth - choices[0].worth
+        table.add_row(choice.name, _text(choice.worth), _text(change) if change.value else "")
     console = Console(highlight=False)
     console.print(table)
     console.print(
@@ -166,13 +158,13 @@ def _show(choices: list[TuningCandidate], fold: int) -> None:
 
 
 def _text(estimate: Estimate) -> str:
-    return format_with_interval(estimate.value, *estimate.interval)
+    return with_interval(estimate.value, *estimate.interval)
 
 
-def _tuned(known: Ensemble, best: TuningCandidate, fold: int) -> Ensemble:
+def _tuned(known: Ensemble, best: Choice, fold: int) -> Ensemble:
     note = (
-        f"`python -m lungbox tune` on fold {fold}: {_text(best.estimate)}, cross-fitted, the best "
-        "of three searches"
+        f"`python -m lungbox tune` on fold {fold}: {_text(best.worth)}, cross-fitted, the best of "
+        "three searches"
     )
     return known.model_copy(update=vars(best.point) | {"flip": best.flip, "note": note})
 

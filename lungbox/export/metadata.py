@@ -6,7 +6,7 @@ from typing import Any
 from lungbox import __version__
 from lungbox.boxes import OperatingPoint
 from lungbox.constants import CLASS_NAMES, RESEARCH_USE
-from lungbox.engines import EngineConfig, Member
+from lungbox.engines import Job, Member
 from lungbox.export.types import IMAGE, INPUT, MASK
 from lungbox.radiograph.prepare import Preparation
 
@@ -24,17 +24,17 @@ _STEPS: dict[Preparation, str] = {
 }
 
 
-def describe(config: EngineConfig, point: OperatingPoint, batch_size: int | None) -> dict[str, Any]:
+def describe(job: Job, point: OperatingPoint, batch_size: int | None) -> dict[str, Any]:
     """The metadata of an exported ensemble, as JSON has it.
 
     Args:
-        config: the ensemble.
+        job: the ensemble.
         point: how its masks become boxes.
         batch_size: of the exported network; None where it takes any.
     """
-    side = config.image_size
+    side = job.image_size
     return {
-        "name": config.ensemble,
+        "name": job.ensemble,
         "lungbox": __version__,
         "use": RESEARCH_USE,
         "input": {
@@ -49,12 +49,12 @@ def describe(config: EngineConfig, point: OperatingPoint, batch_size: int | None
         },
         "labels": list(CLASS_NAMES),
         "preparation": {
-            "name": config.preparation,
+            "name": job.preparation,
             "image_size": side,
-            "steps": _STEPS[config.preparation],
+            "steps": _STEPS[job.preparation],
         },
-        "operating_point": {**asdict(point), "flip": config.flip},
-        "members": [_member(member) for member in config.members],
+        "operating_point": {**asdict(point), "flip": job.flip},
+        "members": [_member(member) for member in job.members],
     }
 
 
@@ -65,7 +65,7 @@ def _member(member: Member) -> dict[str, Any]:
         "sha256": member.sha256,
         "architecture": weights.architecture,
         "image_size": weights.image_size,
-        "share": member.weight,
+        "share": member.share,
         "trained_on": weights.trained_on,
         "licence": weights.licence,
     }

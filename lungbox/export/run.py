@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 
 from lungbox.boxes import OperatingPoint
-from lungbox.common.backend import compile_choice, silent_standard_error, start_keras
-from lungbox.engines import EngineConfig
+from lungbox.engines import Job
 from lungbox.export.metadata import describe
 from lungbox.export.types import ExportError, Format, Kind, kind
-from lungbox.inference.predictor import open_ensemble
+from lungbox.frameworks import compile_choice, silent_standard_error, start_keras
+from lungbox.pipeline import open_ensemble
 from lungbox.weights.fetch import Watch
 
 
@@ -71,18 +71,16 @@ def export(
     for there in (path, beside):
         if there.exists():
             raise ExportError(f"{there} is there already; remove it, or name another --output")
-    config, point, _ = open_ensemble(name, batch_size or 1, watch, precision="float32")
+    job, point = open_ensemble(name, batch_size or 1, watch, precision="float32")
     start_keras()
     _check_backend(known)
-    described = describe(config, point, batch_size)
+    described = describe(job, point, batch_size)
     # In a folder that exists, so that nothing is left behind but what is verified.
     here = next(folder for folder in path.absolute().parents if folder.is_dir())
     with tempfile.TemporaryDirectory(dir=here, prefix=".new-") as folder:
         # No other name: a SavedModel's and OpenVINO's files name each other by ending only.
         made = Path(folder) / f"network{path.suffix}"
-        images, difference = _write_verified(
-            form, known, config, point, made, batch_size, described
-        )
+        images, difference = _write_verified(form, known, job, point, made, batch_size, described)
         text = Path(folder) / "metadata.json"
         text.write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
         size = sum(file.stat().st_size for file in (made, *made.rglob("*")) if file.is_file())
@@ -111,7 +109,7 @@ def _check_backend(known: Kind) -> None:
 def _write_verified(
     form: Format,
     known: Kind,
-    config: EngineConfig,
+    job: Job,
     point: OperatingPoint,
     path: Path,
     batch: int | None,
@@ -124,7 +122,7 @@ def _write_verified(
     from lungbox.export.runtimes import Runner, open_file
     from lungbox.export.verify import compare, radiographs
 
-    network = build(config)
+    network = build(job)
     network.compile(jit_compile=compile_choice())
     try:
         # They tell the world how they are getting on; what goes wrong still arrives.
@@ -132,23 +130,20 @@ def _write_verified(
             write(form, network, path, batch, json.dumps(described))
             run = open_file(form, path)
     except Exception as error:  # converters raise anything, and what they miss differs by network
-        raise _no_such_file(config, known, error) from error
-    images, sizes = radiographs(config)
+        raise _no_such_file(job, known, error) from error
+    images, sizes = radiographs(job)
     keras_says = Runner(
-        "Keras",
-        config,
-        lambda batch: network.predict_on_batch(batch.astype(np.float32)),
-        len(images),
+        "Keras", job, lambda batch: network.predict_on_batch(batch.astype(np.float32)), len(images)
     )
-    exported = Runner(known.title, config, run, batch)
+    exported = Runner(known.title, job, run, batch)
     try:
         return len(images), compare(keras_says, exported, images, sizes, point)
     except ExportError:
         raise
     except Exception as error:  # a runtime may read what it cannot run
-        raise _no_such_file(config, known, error) from error
+        raise _no_such_file(job, known, error) from error
 
 
-def _no_such_file(config: EngineConfig, known: Kind, error: Exception) -> ExportError:
+def _no_such_file(job: Job, known: Kind, error: Exception) -> ExportError:
     reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-    return ExportError(f"{config.ensemble} cannot be written as {known.title} ({reason[:200]})")
+    return ExportError(f"{job.ensemble} cannot be written as {known.title} ({reason[:200]})")

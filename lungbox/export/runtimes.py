@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lungbox.engines import BatchPrediction, EngineConfig
-from lungbox.engines.base import pad_batch
+from lungbox.engines import Job, Prediction
+from lungbox.engines.base import padded
 from lungbox.export.convert import NETWORK_XML
 from lungbox.export.types import IMAGE, INPUT, MASK, Format
 from lungbox.weights.entries import Precision
@@ -24,24 +24,24 @@ class Runner:
 
     Attributes:
         name: of the runtime.
-        config: what it runs.
+        job: what it runs.
     """
 
     precision: Precision = "float32"
 
-    def __init__(self, name: str, config: EngineConfig, run: Run, batch: int | None) -> None:
-        self.name, self.config = name, config
+    def __init__(self, name: str, job: Job, run: Run, batch: int | None) -> None:
+        self.name, self.job = name, job
         self._run, self._batch = run, batch
 
-    def predict(self, images: NDArray[np.uint8]) -> BatchPrediction:
+    def predict(self, images: NDArray[np.uint8]) -> Prediction:
         """Any number of prepared images, `(N, S, S)`, batch by batch."""
         step = self._batch or _ANY_SIZE
         parts = [self._part(images[row : row + step]) for row in range(0, len(images), step)]
         masks, scores = (np.concatenate(values) for values in zip(*parts, strict=True))
-        return BatchPrediction(masks, scores[:, 0], None)
+        return Prediction(masks, scores[:, 0], None)
 
     def _part(self, images: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        batch = pad_batch(images, self._batch) if self._batch else images
+        batch = padded(images, self._batch) if self._batch else images
         found = self._run(np.ascontiguousarray(batch)[..., None])
         return np.asarray(found[MASK])[: len(images)], np.asarray(found[IMAGE])[: len(images)]
 

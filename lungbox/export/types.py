@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Literal
 
-from lungbox.errors import LungboxError, suggest
+from lungbox.errors import LungboxError, hint
 
 Format = Literal["onnx", "openvino", "savedmodel", "litert"]
 # What the metadata is called inside a file; the file beside it is called after the export.
@@ -48,7 +48,7 @@ def kind(form: Format) -> Kind:
         ExportError: there is none of that name, or something it needs is not installed.
     """
     if form not in FORMATS:
-        raise ExportError(f"there is no format {form}; {suggest(form, FORMATS)}")
+        raise ExportError(f"there is no format {form}; {hint(form, FORMATS)}")
     known = FORMATS[form]
     if missing := [name for name in known.modules if not find_spec(name)]:
         raise ExportError(

@@ -5,12 +5,12 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from lungbox.boxes import Boxes, OperatingPoint, decide
-from lungbox.common.paths import shipped_checkpoints
+from lungbox.boxes import Boxes, OperatingPoint, regions
 from lungbox.datasets.phantom import draw
-from lungbox.engines import Engine, EngineConfig, predict_with_tta
+from lungbox.engines import Engine, Job, ask
 from lungbox.export.types import ExportError
-from lungbox.inference.files import find_image_files
+from lungbox.folder import gather
+from lungbox.paths import shipped_checkpoints
 from lungbox.radiograph import prepare, read
 
 # Probabilities, masks' and image scores' alike.
@@ -22,20 +22,20 @@ _DRAWN = 8
 Size = tuple[int, int]
 
 
-def radiographs(config: EngineConfig) -> tuple[NDArray[np.uint8], list[Size]]:
+def radiographs(job: Job) -> tuple[NDArray[np.uint8], list[Size]]:
     """Radiographs to compare on: those that come with Lungbox, drawn ones where they are not here.
 
     Returns:
         `(N, S, S)` uint8 as the job's networks read them, and the files' widths and heights.
     """
     folder = shipped_checkpoints().parent / "examples"
-    found = find_image_files(folder)[0] if folder.is_dir() else []
+    found = gather(folder)[0] if folder.is_dir() else []
     if found:
         pixels = [read(source.path).pixels for source in found]
     else:
-        side = 2 * config.image_size
+        side = 2 * job.image_size
         pixels = [draw(side, i % 3, np.random.default_rng(i)).pixels for i in range(_DRAWN)]
-    prepared = [prepare(one, config.image_size, config.preparation) for one in pixels]
+    prepared = [prepare(one, job.image_size, job.preparation) for one in pixels]
     return np.stack(prepared), [(one.shape[1], one.shape[0]) for one in pixels]
 
 
@@ -46,7 +46,7 @@ def compare(
     sizes: list[Size],
     point: OperatingPoint,
 ) -> float:
-    """Compare the predictions of both for `images`.
+    """Run both on `images` and compare what they say.
 
     Boxes are compared at the operating point and without its gate, which leaves few.
 
@@ -56,11 +56,12 @@ def compare(
     Raises:
         ExportError: the masks, the image scores or the boxes differ.
     """
-    one, other = predict_with_tta(expected, images), predict_with_tta(exported, images)
+    one, other = ask(expected, images), ask(exported, images)
     largest = 0.0
-    actual = other.arrays()
-    for what, first in one.arrays().items():
-        second = actual[what]
+    for what, first, second in (
+        ("masks", one.masks, other.masks),
+        ("image scores", one.scores, other.scores),
+    ):
         if first.shape != second.shape:
             raise ExportError(
                 f"{exported.name} gives {what} of shape {second.shape} where Keras gives "
@@ -76,8 +77,8 @@ def compare(
         largest = max(largest, difference)
     for row, size in enumerate(sizes):
         for at in (point, replace(point, gate=0.0)):
-            first = decide(one.image(row), size, at).boxes
-            second = decide(other.image(row), size, at).boxes
+            first, _ = regions(one.masks[row], size, float(one.scores[row]), at)
+            second, _ = regions(other.masks[row], size, float(other.scores[row]), at)
             if not same(first, second):
                 raise ExportError(
                     f"{exported.name} gives {len(second)} boxes that are not Keras's "

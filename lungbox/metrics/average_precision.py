@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lungbox.constants import VINBIGDATA_IOU_THRESHOLD
-from lungbox.metrics.matching import BoxTable, match_predictions
+from lungbox.metrics.matching import BoxTable, hits
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class VocMatches:
             predicted: all predictions; equally certain ones keep their order.
             threshold: of IoU.
         """
-        found = match_predictions(truth, predicted, [threshold], strict=True, only_free=False)[0]
+        found = hits(truth, predicted, [threshold], strict=True, only_free=False)[0]
         order = np.argsort(-predicted.scores, kind="stable")
         classes = np.unique(truth.classes)
         chosen = [order[predicted.classes[order] == number] for number in classes]

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from lungbox.metrics.matching import BoxTable, match_predictions
+from lungbox.metrics.matching import BoxTable, hits
 
 # LUNA16's rates: https://luna16.grand-challenge.org/Evaluation/
 FROC_RATES = (1 / 8, 1 / 4, 1 / 2, 1, 2, 4, 8)
@@ -40,7 +40,7 @@ class DetectionCurve:
     ) -> "DetectionCurve":
         """Match all predictions at one IoU, and count them from the most certain on."""
         order = np.argsort(-predicted.scores, kind="stable")
-        found = match_predictions(truth, predicted, [iou])[0][order]
+        found = hits(truth, predicted, [iou])[0][order]
         scores = predicted.scores[order]
         # Equal confidences cannot be told apart: only the last of them is a point.
         last = np.flatnonzero(np.diff(scores, append=-np.inf))

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from lungbox.boxes.geometry import Boxes
 from lungbox.constants import RSNA_IOU_THRESHOLDS
-from lungbox.metrics.matching import BoxTable, match_predictions
+from lungbox.metrics.matching import BoxTable, hits
 
 
 def rsna_image_scores(
@@ -35,7 +35,7 @@ def rsna_image_scores(
         count.
     """
     predictions = BoxTable.of(predicted, scores)
-    found = match_predictions(BoxTable.of(truth), predictions, thresholds)
+    found = hits(BoxTable.of(truth), predictions, thresholds)
     true_positives = np.stack(
         [np.bincount(predictions.images[hit], minlength=len(truth)) for hit in found]
     )

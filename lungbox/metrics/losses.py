@@ -10,8 +10,8 @@ from typing import Any, Literal, get_args
 import keras
 from keras import ops
 
-from lungbox.common.backend import devices_in_step
 from lungbox.constants import OPACITY
+from lungbox.frameworks import devices_in_step
 from lungbox.metrics.mask_metrics import F1, MeanIoU, PixelAccuracy, ReferenceMeanIoU
 
 Over = Literal["batch", "image"]

@@ -52,7 +52,7 @@ def _joined(values: Sequence[NDArray] | None, count: int, absent: int) -> NDArra
     return np.concatenate(values)
 
 
-def match_predictions(
+def hits(
     truth: BoxTable,
     predicted: BoxTable,
     thresholds: Sequence[float],
@@ -96,10 +96,10 @@ def match_predictions(
     return found
 
 
-def matched_truths(truth: BoxTable, predicted: BoxTable, threshold: float) -> NDArray[np.bool_]:
+def reached(truth: BoxTable, predicted: BoxTable, threshold: float) -> NDArray[np.bool_]:
     """`(K,)` which true boxes any prediction of their image and class meets, IoU >= `threshold`.
 
-    Unlike `match_predictions`, one prediction may meet several truths.
+    Unlike `hits`, one prediction may meet several truths.
     """
     of_truth, of_predicted = _groups(truth, predicted)
     corners, exists = _padded(truth.boxes, of_truth)

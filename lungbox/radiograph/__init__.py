@@ -1,27 +1,20 @@
-"""Reading radiographs, and preparing them for the networks."""
+"""One file to one `Radiograph`, and a `Radiograph` to what the networks read."""
 
-import lungbox.radiograph.codecs  # noqa: F401  before all that import pydicom
+import lungbox.radiograph.without_dl  # noqa: F401  before all that import pydicom
+from lungbox.radiograph.facts import Facts
 from lungbox.radiograph.prepare import equalise, prepare, resize_area
-from lungbox.radiograph.read import RadiographSource, read, read_metadata, size
-from lungbox.radiograph.types import (
-    HeaderMetadata,
-    Radiograph,
-    RadiographError,
-    SourceMetadata,
-    identity,
-)
+from lungbox.radiograph.read import facts, read, size
+from lungbox.radiograph.types import Radiograph, RadiographError, identity
 
 __all__ = [
-    "HeaderMetadata",
+    "Facts",
     "Radiograph",
     "RadiographError",
-    "RadiographSource",
-    "SourceMetadata",
     "equalise",
+    "facts",
     "identity",
     "prepare",
     "read",
-    "read_metadata",
     "resize_area",
     "size",
 ]

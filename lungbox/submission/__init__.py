@@ -1,10 +1,10 @@
 """Submissions to challenges: written, read, checked. RSNA's format is what `predict` writes."""
 
 from lungbox.submission import vinbigdata
-from lungbox.submission.errors import RowError, StringError, SubmissionError
+from lungbox.submission.faults import Fault, StringError, SubmissionError
 from lungbox.submission.rsna import (
     HEADER,
-    SubmittedBoxes,
+    Prediction,
     parse,
     prediction_string,
     read_ids,
@@ -14,10 +14,10 @@ from lungbox.submission.rsna import (
 
 __all__ = [
     "HEADER",
-    "RowError",
+    "Fault",
+    "Prediction",
     "StringError",
     "SubmissionError",
-    "SubmittedBoxes",
     "parse",
     "prediction_string",
     "read_ids",

@@ -14,18 +14,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lungbox.boxes import Boxes, geometry
-from lungbox.common.equality import ValueEquality
 from lungbox.constants import VINBIGDATA_CLASSES, VINBIGDATA_NO_FINDING
 from lungbox.findings import Findings
 from lungbox.submission import table
-from lungbox.submission.errors import StringError
-from lungbox.submission.prediction_strings import (
+from lungbox.submission.faults import StringError
+from lungbox.submission.strings import (
     ANY_SIZE,
-    box_errors,
-    confidence_errors,
+    box_faults,
+    confidence_faults,
     numbers,
     rounded,
 )
+from lungbox.values import ByValue
 
 HEADER = ("image_id", table.STRING)
 NOTHING = f"{VINBIGDATA_NO_FINDING} 1 0 0 1 1"
@@ -35,7 +35,7 @@ _NUMBERS = {name.lower(): number for number, name in enumerate(VINBIGDATA_CLASSE
 
 
 @dataclass(frozen=True, eq=False)
-class SubmittedClassBoxes(ValueEquality):
+class ClassedPrediction(ByValue):
     """One row.
 
     Attributes:
@@ -97,17 +97,17 @@ def read_submission(
     path: Path,
     ids: Collection[str] | None = None,
     sizes: Mapping[str, tuple[float, float]] | None = None,
-) -> dict[str, SubmittedClassBoxes]:
+) -> dict[str, ClassedPrediction]:
     """Read a submission, checking every row.
 
     Args:
         path: CSV, gzipped where it ends in `.gz`.
         ids: where given, exactly these images must have a row.
         sizes: width and height of each image, that no box may leave; of one that is not there,
-            only edges below 0 are errors.
+            only edges below 0 are faults.
 
     Raises:
-        SubmissionError: with every error and its line.
+        SubmissionError: with every fault and its line.
     """
     known = sizes or {}
     return table.read(
@@ -115,32 +115,32 @@ def read_submission(
     )
 
 
-def parse(string: str, size: tuple[float, float] = ANY_SIZE) -> SubmittedClassBoxes:
+def parse(string: str, size: tuple[float, float] = ANY_SIZE) -> ClassedPrediction:
     """Read a prediction string.
 
     Raises:
         StringError: it is empty or not six numbers a box, a number is not finite, a class is not
             0-14, a confidence is not in 0-1, or a box is empty or outside an image of `size`;
-            with every such error.
+            with every such fault.
     """
     values = numbers(string, _NAMES)
     if not len(values):
         raise StringError([f"nothing stands there; where nothing was found, write {NOTHING}"])
     classes, scores, corners = values[:, 0], values[:, 1], values[:, 2:]
-    errors = _class_errors(classes) + confidence_errors(scores) + box_errors(corners, size)
+    faults = _class_faults(classes) + confidence_faults(scores) + box_faults(corners, size)
     placed = (classes == VINBIGDATA_NO_FINDING) & (corners != NOTHING_BOX).any(axis=1)
-    errors += [
+    faults += [
         f"box {row + 1} is of class {VINBIGDATA_NO_FINDING}, nothing found, but not 0 0 1 1"
         for row in np.flatnonzero(placed)
     ]
-    if errors:
-        raise StringError(errors)
-    return SubmittedClassBoxes(
+    if faults:
+        raise StringError(faults)
+    return ClassedPrediction(
         geometry.as_boxes(corners), scores.astype(np.float32), classes.astype(np.int64)
     )
 
 
-def _class_errors(classes: NDArray[np.float64]) -> list[str]:
+def _class_faults(classes: NDArray[np.float64]) -> list[str]:
     good = (classes >= 0) & (classes < len(VINBIGDATA_CLASSES)) & (classes % 1 == 0)
     return [
         f"box {row + 1} has the class {classes[row]:g}, not a whole number from 0 to "

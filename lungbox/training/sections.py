@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from lungbox.radiograph.prepare import Preparation
-from lungbox.training.targets import Edges, Shape
+from lungbox.training.masks import Edges, Shape
 
 # Far above what anyone trains with, and low enough that a slip of the finger is refused before it
 # takes all memory or a year.

@@ -1,10 +1,4 @@
-"""The training state in one file: weights, optimizer, random state, number of finished epochs.
-
-Not `keras.callbacks.BackupAndRestore`: resumed by it, a run would leave the curve of an
-uninterrupted one. Keras 3.15 saves no states of random generators, so dropout would repeat its
-first masks, and writes weights and epoch number to two files in place, which a kill in between
-leaves contradicting each other.
-"""
+"""Where a run stands: weights, optimizer and the number of finished epochs, in one file."""
 
 from pathlib import Path
 
@@ -13,21 +7,21 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from lungbox.common.files import atomic_write
-from lungbox.weights.formats.safetensors import WeightsError
+from lungbox.files import replacing
+from lungbox.weights.files import WeightsError
 
 
 def save_state(
     path: Path, model: keras.Model, optimizer: keras.optimizers.Optimizer, epochs: int
 ) -> None:
-    """Write the training state after `epochs` finished epochs, atomically."""
+    """Write what a run needs to go on after `epochs` finished epochs, atomically."""
     tensors = {key: np.asarray(v) for key, v in _variables(model, optimizer).items()}
-    with atomic_write(path, "wb") as file:
+    with replacing(path, "wb") as file:
         file.write(save(tensors, metadata={"epochs": str(epochs)}))
 
 
 def finished_epochs(path: Path) -> int:
-    """The number of finished epochs in a state file; 0 where there is no file.
+    """How many epochs the run behind the file has finished; 0 where there is no file.
 
     Raises:
         WeightsError: the file is damaged.
@@ -38,11 +32,11 @@ def finished_epochs(path: Path) -> int:
         with safe_open(path, framework="numpy") as file:
             return int(file.metadata()["epochs"])
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise WeightsError(f"{path}: is damaged ({error}); remove it to start again") from error
+        raise WeightsError(f"{path}: is damaged ({error}); remove it to start anew") from error
 
 
 def load_state(path: Path, model: keras.Model, optimizer: keras.optimizers.Optimizer) -> None:
-    """Restore `model` and `optimizer`; without a file they are left as they are.
+    """Put `model` and `optimizer` back where they stood; without a file they stay as they are.
 
     Raises:
         WeightsError: the file belongs to another network or optimizer.
@@ -52,7 +46,7 @@ def load_state(path: Path, model: keras.Model, optimizer: keras.optimizers.Optim
     variables = _variables(model, optimizer)
     with safe_open(path, framework="numpy") as file:
         if set(file.keys()) != set(variables):
-            raise WeightsError(f"{path}: belongs to another network; remove it to start again")
+            raise WeightsError(f"{path}: is the state of another network; remove it to start anew")
         for key, variable in variables.items():
             variable.assign(file.get_tensor(key))
 
@@ -60,9 +54,9 @@ def load_state(path: Path, model: keras.Model, optimizer: keras.optimizers.Optim
 def _variables(
     model: keras.Model, optimizer: keras.optimizers.Optimizer
 ) -> dict[str, keras.Variable]:
-    """All variables that change in training, numbered, as not all have a stable path.
+    """Every variable that changes in training, numbered, for not all have a lasting path.
 
-    `model.variables`, not `weights`, for it includes the states of dropout's random generators.
+    `model.variables`, not `weights`: the states of dropout's random generators are among them.
     """
-    of_model = {f"model/{i}": variable for i, variable in enumerate(model.variables)}
-    return of_model | {f"optimizer/{i}": v for i, v in enumerate(optimizer.variables)}
+    ours = {f"model/{i}": variable for i, variable in enumerate(model.variables)}
+    return ours | {f"optimizer/{i}": v for i, v in enumerate(optimizer.variables)}

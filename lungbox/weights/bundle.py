@@ -6,14 +6,14 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
-from lungbox.common.paths import requirements_file, shipped_checkpoints
 from lungbox.errors import LungboxError
+from lungbox.paths import requirements_file, shipped_checkpoints
 from lungbox.weights import pins
 from lungbox.weights.collection import members_of
 from lungbox.weights.computation import keys_of
 from lungbox.weights.entries import Precisions
 from lungbox.weights.fetch import Watch, cached, fetch, fetch_all
-from lungbox.weights.formats.safetensors import WeightsError
+from lungbox.weights.files import WeightsError
 from lungbox.weights.manifest import (
     NAME,
     File,

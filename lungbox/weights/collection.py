@@ -4,14 +4,14 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from lungbox.common.paths import data_folder
+from lungbox.paths import data_folder
 from lungbox.weights import pins
 from lungbox.weights.computation import int8_files
 from lungbox.weights.content import ENDINGS, Format
-from lungbox.weights.entries import Int8Entry
+from lungbox.weights.entries import Quantised
 from lungbox.weights.fetch import cached, fault, local, sha256
-from lungbox.weights.formats.keras2 import check_keras2, load_keras2
-from lungbox.weights.formats.safetensors import WeightsError, check_weights, save_weights
+from lungbox.weights.files import WeightsError, check_weights, save_weights
+from lungbox.weights.keras2 import check_keras2, load_keras2
 from lungbox.weights.locks import locked
 from lungbox.weights.manifest import (
     Ensemble,
@@ -19,17 +19,17 @@ from lungbox.weights.manifest import (
     Manifest,
     Weights,
     check_name,
+    enter,
+    forget_precisions,
     load_manifest,
     own_path,
     read_manifest,
-    register,
-    remove_precisions,
     shipped_path,
     write_manifest,
 )
 from lungbox.weights.structure import fault_of_structure
 
-# Beside the manifest: INT8 models, which only `quantize` makes.
+# Beside the manifest: INT8 models, which only `quantise` makes.
 INT8_FOLDER = "int8"
 
 
@@ -224,16 +224,16 @@ def remove(name: str) -> Removal:
 
 
 def _remove_int8(ensemble: str) -> list[Path]:
-    """Forget what `quantize` found out about an ensemble; the files that went."""
+    """Forget what `quantise` found out about an ensemble; the files that went."""
     return [
         path
-        for known in remove_precisions(ensemble)
+        for known in forget_precisions(ensemble)
         for path in (remove_files(known.int8) if known.int8 else ())
     ]
 
 
-def remove_files(int8: Int8Entry) -> list[Path]:
-    """Remove the files of a network that `quantize` made; those that went."""
+def remove_files(int8: Quantised) -> list[Path]:
+    """Remove the files of a network that `quantise` made; those that went."""
     ours = (data_folder() / INT8_FOLDER).resolve()
     paths = [Path(source.removeprefix("file:")) for source in int8.sources]
     going = [path for path in paths if path.parent == ours and path.is_file()]
@@ -320,7 +320,7 @@ def _enter_copy(name: str, file: Path, kept: Path, entry: Weights) -> Path:
         ensemble = Ensemble.alone(
             name, reference=network.reference, preparation=network.preparation
         )
-    register(name, entry.model_copy(update=facts), ensemble)
+    enter(name, entry.model_copy(update=facts), ensemble)
     return kept
 
 

@@ -10,20 +10,20 @@ from collections.abc import Collection, Sequence
 
 from lungbox.radiograph.prepare import VERSIONS, Preparation
 from lungbox.weights import pins
-from lungbox.weights.entries import Int8Entry
+from lungbox.weights.entries import Quantised
 from lungbox.weights.manifest import Ensemble, Manifest, Weights
 
 # What decides a member's part of the average.
-Fingerprint = list[str | int | float]
+Facts = list[str | int | float]
 
 
-def fingerprint(sha256: str, weights: Weights, weight: float) -> Fingerprint:
+def facts(sha256: str, weights: Weights, share: float) -> Facts:
     """All of a member that decides an ensemble's masks and scores: its file, the network and size
     it is read into, its share of the average."""
-    return [sha256, weights.architecture, weights.image_size, round(weight, 6)]
+    return [sha256, weights.architecture, weights.image_size, round(share, 6)]
 
 
-def key_of(members: Sequence[Fingerprint], preparation: Preparation, flip: bool) -> str:
+def key_of(members: Sequence[Facts], preparation: Preparation, flip: bool) -> str:
     """What is known of an ensemble in other precisions is entered under this."""
     settings: dict[str, str | bool | int] = {"preparation": preparation, "flip": flip}
     if VERSIONS[preparation] > 1:
@@ -34,7 +34,7 @@ def key_of(members: Sequence[Fingerprint], preparation: Preparation, flip: bool)
 
 def int8_files(
     manifest: Manifest, ensembles: Collection[str] | None = None
-) -> dict[str, Int8Entry]:
+) -> dict[str, Quantised]:
     """The INT8 models of these ensembles, or all there are, by their names."""
     keys = set(manifest.precisions) if ensembles is None else keys_of(manifest, ensembles)
     return {
@@ -54,11 +54,11 @@ def keys_of(manifest: Manifest, ensembles: Collection[str]) -> set[str]:
 
 def _key(manifest: Manifest, ensemble: Ensemble) -> str:
     """Empty where the hash of a member is not known yet."""
-    found: list[Fingerprint] = []
-    for name, weight in zip(ensemble.members, ensemble.normalized_weights, strict=True):
+    found: list[Facts] = []
+    for name, share in zip(ensemble.members, ensemble.shares, strict=True):
         weights = manifest.file(name)
         pin = pins.expected(name, weights)
         if pin is None:
             return ""
-        found.append(fingerprint(pin.sha256, weights, weight))
+        found.append(facts(pin.sha256, weights, share))
     return key_of(found, ensemble.preparation, ensemble.flip)

@@ -10,11 +10,11 @@ from lungbox.weights.content import Format
 # The type a network computes in; weights are float32.
 Precision = Literal["float32", "bfloat16", "int8"]
 # Those that are faster than float32 on processors that have them, the fastest first.
-REDUCED_PRECISIONS: tuple[Precision, ...] = ("int8", "bfloat16")
+FASTER: tuple[Precision, ...] = ("int8", "bfloat16")
 # The largest change of the RSNA metric that another precision may make and be chosen by itself.
-MAX_METRIC_CHANGE = 0.003
+LARGEST_CHANGE = 0.003
 # The least share of images that keep their number of boxes, and the fewest to look at.
-MIN_SAME_COUNT, MIN_IMAGES = 0.95, 100
+LEAST_SAME, LEAST_IMAGES = 0.95, 100
 Source = Annotated[str, Field(pattern=r"^(file|https?|gdrive|hf|kaggle):.")]
 
 
@@ -24,7 +24,7 @@ class Entry(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class PrecisionCheck(Entry):
+class Checked(Entry):
     """What another precision makes of an ensemble's boxes, on images nobody learned from.
 
     Attributes:
@@ -42,13 +42,13 @@ class PrecisionCheck(Entry):
     def passed(self) -> bool:
         """Whether it may be chosen without being asked for."""
         return (
-            abs(self.metric_change) <= MAX_METRIC_CHANGE
-            and self.same_count >= MIN_SAME_COUNT
-            and self.images >= MIN_IMAGES
+            abs(self.metric_change) <= LARGEST_CHANGE
+            and self.same_count >= LEAST_SAME
+            and self.images >= LEAST_IMAGES
         )
 
 
-class Int8Entry(PrecisionCheck):
+class Quantised(Checked):
     """An ensemble as one INT8 model, a file of its own.
 
     Attributes:
@@ -84,8 +84,8 @@ class Precisions(Entry):
     ensemble: str
     checked_on: str = ""
     checked_at: OperatingPoint | None = None
-    bfloat16: PrecisionCheck | None = None
-    int8: Int8Entry | None = None
+    bfloat16: Checked | None = None
+    int8: Quantised | None = None
 
     @property
     def int8_name(self) -> str:
@@ -94,11 +94,8 @@ class Precisions(Entry):
 
     def passed(self) -> tuple[Precision, ...]:
         """Those that may be chosen without being asked for, the fastest first; float32 always."""
-        return (
-            *(name for name in REDUCED_PRECISIONS if (found := self.of(name)) and found.passed),
-            "float32",
-        )
+        return (*(name for name in FASTER if (found := self.of(name)) and found.passed), "float32")
 
-    def of(self, precision: Precision) -> PrecisionCheck | None:
+    def of(self, precision: Precision) -> Checked | None:
         """What was found out about a precision, where anything was."""
         return {"int8": self.int8, "bfloat16": self.bfloat16, "float32": None}[precision]

@@ -7,12 +7,12 @@ import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
-from lungbox.common.paths import bundle_folders, shipped_recipes, weights_cache
+from lungbox.paths import bundle_folders, shipped_recipes, weights_cache
 from lungbox.weights import pins
 from lungbox.weights.content import ENDINGS, fault_of_content
 from lungbox.weights.download import Advance, SourceError
-from lungbox.weights.entries import Int8Entry
-from lungbox.weights.formats.safetensors import WeightsError
+from lungbox.weights.entries import Quantised
+from lungbox.weights.files import WeightsError
 from lungbox.weights.locks import locked
 from lungbox.weights.manifest import File, Manifest, Weights
 from lungbox.weights.sources import retrieve
@@ -106,7 +106,7 @@ def _search(name: str, weights: File) -> tuple[Path | None, list[str]]:
 
 def _by_hand(name: str, weights: File) -> str:
     """The closing line of a failure: what can be done."""
-    if isinstance(weights, Int8Entry):
+    if isinstance(weights, Quantised):
         return (
             "Make it here: python -m lungbox quantise ENSEMBLE --data DIR; or run with "
             "--precision float32"

@@ -4,30 +4,23 @@ Two are read as one: the manifest that comes with Lungbox, and the user's own, w
 enters its results into. A name stands in one of them only.
 """
 
-import math
 import re
 import tomllib
 from dataclasses import fields
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import tomli_w
 from pydantic import Field, ValidationError, model_validator
 
 from lungbox.boxes import OperatingPoint
-from lungbox.common.files import atomic_write
-from lungbox.common.paths import bundle_folders, data_folder, shipped_checkpoints
-from lungbox.constants import (
-    CLASS_NAMES,
-    OPACITY,
-    REFERENCE_MIN_BOX_AREA,
-    REFERENCE_SHRINK,
-    RSNA_SIZE,
-)
-from lungbox.errors import LungboxError, suggest
+from lungbox.constants import REFERENCE_MIN_BOX_AREA, REFERENCE_SHRINK, RSNA_SIZE
+from lungbox.errors import LungboxError, hint
+from lungbox.files import replacing
+from lungbox.paths import bundle_folders, data_folder, shipped_checkpoints
 from lungbox.radiograph.prepare import Preparation
 from lungbox.weights.content import Format
-from lungbox.weights.entries import Entry, Int8Entry, Precisions, Source
+from lungbox.weights.entries import Entry, Precisions, Quantised, Source
 from lungbox.weights.locks import locked
 
 NAME = "manifest.toml"
@@ -58,9 +51,6 @@ class Weights(Entry):
         folds: those folds, by number; what else is in the data was never trained on. None where
             it is not known.
         selected_on: the fold whose score chose among the run's epochs, where one did.
-        kind: of the network.
-        class_names: of its boxes, mask channels after the background, or image-level
-            probabilities, in their order.
         licence: the terms it may be used under.
     """
 
@@ -74,103 +64,43 @@ class Weights(Entry):
     trained_on: str = ""
     folds: tuple[int, ...] | None = None
     selected_on: int | None = None
-    kind: Literal["segmentation", "detection", "classification"] = "segmentation"
-    class_names: tuple[str, ...] = Field(CLASS_NAMES[OPACITY:], min_length=1)
     licence: str = ""
 
 
-class Calibration(Entry):
-    """Platt scaling: from an image score to a calibrated probability.
+class Ensemble(Entry):
+    """Weight files whose masks are averaged, and how the average becomes boxes.
 
-    The probability is `sigmoid(slope * logit(score) + intercept)` (Platt, *Probabilistic outputs
-    for support vector machines*, 1999).
+    Attributes:
+        members: names of weight files.
+        weights: their shares of the average, in that order; equal where empty.
+        preparation: how a radiograph becomes its members' input, see `radiograph.prepare`.
+        flip: whether each radiograph is also read mirrored and the two answers averaged, at
+            twice the cost.
+        rule, threshold, min_area, shrink, gate, compatibility, split, extent, confidence,
+            one_a_lung: see `boxes.OperatingPoint`.
+        note: where the operating point comes from, or how to train what is not published.
     """
 
-    slope: float = Field(1.0, gt=0)
-    intercept: float = 0.0
-
-    def __call__(self, score: float) -> float:
-        """The calibrated probability of an image score in 0-1.
-
-        >>> round(Calibration(slope=2.0, intercept=-1.0)(0.5), 4)
-        0.2689
-        """
-        if not 0 < score < 1:
-            return score
-        logit = math.log(score / (1 - score))
-        return 1 / (1 + math.exp(-(self.slope * logit + self.intercept)))
-
-
-# Settings of earlier versions whose search brought nothing, and the only value they may have now.
-_REMOVED = {"split": False, "extent": "all", "confidence": "mean"}
-_RENAMED = {"one_a_lung": "max_one_box_per_lung"}
-
-
-class PointEntry(Entry):
-    """An operating point in the manifest; see `boxes.OperatingPoint` for the keys."""
-
+    members: tuple[str, ...] = Field(min_length=1)
+    weights: tuple[Annotated[float, Field(gt=0)], ...] = ()
+    preparation: Preparation = "equalised"
     rule: Literal["argmax", "threshold"] = "argmax"
     threshold: float = Field(0.5, ge=0, le=1)
     min_area: float = Field(0.005, ge=0, lt=1)
     shrink: float = Field(0.05, ge=0, lt=0.5)
     gate: float = Field(0.0, ge=0, le=1)
     compatibility: Literal["lungbox", "reference"] = "lungbox"
-    max_one_box_per_lung: bool = False
-    min_score: float = Field(0.05, ge=0, le=1)
-    fusion: Literal["weighted", "nms"] = "weighted"
-    fusion_iou: float = Field(0.5, ge=0, lt=1)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _of_earlier_versions(cls, values: Any) -> Any:
-        if not isinstance(values, dict):
-            return values
-        values = {_RENAMED.get(key, key): value for key, value in values.items()}
-        for key, only in _REMOVED.items():
-            if values.pop(key, only) != only:
-                raise ValueError(f"{key} is no setting any more; remove it, and tune again")
-        return values
-
-    @property
-    def point(self) -> OperatingPoint:
-        """The settings that turn a prediction into boxes."""
-        return OperatingPoint(
-            **{item.name: getattr(self, item.name) for item in fields(OperatingPoint)}
-        )
-
-
-class Ensemble(PointEntry):
-    """Weight files that predict together, and how their prediction becomes boxes.
-
-    Its own keys `rule` to `fusion_iou` are its default operating point.
-
-    Attributes:
-        members: names of weight files, of networks of any kind.
-        weights: theirs in the mean, in that order; equal where empty.
-        gates: the members whose image scores are averaged to the ensemble's; all where empty.
-        preparation: how a radiograph becomes its members' input, see `radiograph.prepare`.
-        flip: whether each radiograph is also read mirrored, at twice the cost (test-time
-            augmentation): masks and scores are averaged, boxes fused.
-        calibration: of the image score that is written; the gate is applied to the score before.
-        operating_points: others than the default, by name.
-        note: where the operating point comes from, or how to train what is not published.
-    """
-
-    members: tuple[str, ...] = Field(min_length=1)
-    weights: tuple[Annotated[float, Field(gt=0)], ...] = ()
-    gates: tuple[str, ...] = ()
-    preparation: Preparation = "equalised"
+    split: bool = False
+    extent: Literal["all", "mass"] = "all"
+    confidence: Literal["mean", "peak", "box"] = "mean"
+    one_a_lung: bool = False
     flip: bool = False
-    calibration: Calibration | None = None
-    operating_points: dict[_Name, PointEntry] = Field({})
     note: str = ""
 
     @model_validator(mode="after")
     def _one_weight_a_member(self) -> "Ensemble":
         if self.weights and len(self.weights) != len(self.members):
             raise ValueError(f"{len(self.weights)} weights for {len(self.members)} members")
-        if others := set(self.gates) - set(self.members):
-            raise ValueError(f"its gate {min(others)} is not among its members")
         return self
 
     @classmethod
@@ -197,27 +127,21 @@ class Ensemble(PointEntry):
         )
 
     @property
-    def normalized_weights(self) -> tuple[float, ...]:
+    def shares(self) -> tuple[float, ...]:
         """The members' shares of the average; they sum to 1."""
         weights = self.weights or (1.0,) * len(self.members)
         return tuple(weight / sum(weights) for weight in weights)
 
-    def operating_point(self, name: str = "") -> OperatingPoint:
-        """The operating point called `name`; the default one where empty.
-
-        Raises:
-            ManifestError: there is none; the nearest is named.
-        """
-        if not name or (name == DEFAULT and DEFAULT not in self.operating_points):
-            return self.point
-        if name not in self.operating_points:
-            known = (DEFAULT, *self.operating_points)
-            raise ManifestError(f"no operating point is called {name}; {suggest(name, known)}")
-        return self.operating_points[name].point
+    @property
+    def point(self) -> OperatingPoint:
+        """How its mask becomes boxes."""
+        return OperatingPoint(
+            **{item.name: getattr(self, item.name) for item in fields(OperatingPoint)}
+        )
 
 
 # What can be fetched.
-File = Weights | Int8Entry
+File = Weights | Quantised
 
 
 class Manifest(Entry):
@@ -241,10 +165,10 @@ class Manifest(Entry):
             ManifestError: there is none; the nearest is named.
         """
         if name not in self.weights:
-            raise ManifestError(f"no weights are called {name}; {suggest(name, self.weights)}")
+            raise ManifestError(f"no weights are called {name}; {hint(name, self.weights)}")
         return self.weights[name]
 
-    def training_folds(self, name: str) -> frozenset[int] | None:
+    def seen_by(self, name: str) -> frozenset[int] | None:
         """The folds that the weight file called `name` was trained on or chosen by; None where
         nobody has said so of it, nor of the same file under another name."""
         weights = self.file(name)
@@ -261,7 +185,7 @@ class Manifest(Entry):
             ManifestError: there is none; the nearest is named.
         """
         if name not in self.ensembles:
-            raise ManifestError(f"no ensemble is called {name}; {suggest(name, self.ensembles)}")
+            raise ManifestError(f"no ensemble is called {name}; {hint(name, self.ensembles)}")
         return self.ensembles[name]
 
 
@@ -344,7 +268,7 @@ def check_name(name: str) -> None:
         raise ManifestError(f"{name} is a name of Lungbox's own; choose another")
 
 
-def register(name: str, weights: Weights, ensemble: Ensemble) -> None:
+def enter(name: str, weights: Weights, ensemble: Ensemble) -> None:
     """Enter a weight file, and an ensemble of the same name, into the user's own manifest.
 
     Raises:
@@ -353,7 +277,7 @@ def register(name: str, weights: Weights, ensemble: Ensemble) -> None:
     _add(name, {name: weights}, ensemble)
 
 
-def register_ensemble(name: str, ensemble: Ensemble) -> None:
+def enter_ensemble(name: str, ensemble: Ensemble) -> None:
     """Enter an ensemble of known weights into the user's own manifest, or replace it there.
 
     Raises:
@@ -362,7 +286,7 @@ def register_ensemble(name: str, ensemble: Ensemble) -> None:
     _add(name, {}, ensemble)
 
 
-def register_precisions(key: str, precisions: Precisions) -> None:
+def enter_precisions(key: str, precisions: Precisions) -> None:
     """Enter what is known of an ensemble, one of Lungbox's own or not, into the user's own
     manifest, or replace it there."""
     with locked(own_path()):
@@ -371,7 +295,7 @@ def register_precisions(key: str, precisions: Precisions) -> None:
         write_manifest(own.model_copy(update={"precisions": known}))
 
 
-def remove_precisions(ensemble: str) -> list[Precisions]:
+def forget_precisions(ensemble: str) -> list[Precisions]:
     """Remove from the user's own manifest what is known of an ensemble; gives what that was."""
     with locked(own_path()):
         own = read_manifest(own_path())
@@ -395,7 +319,7 @@ def _add(name: str, weights: dict[str, Weights], ensemble: Ensemble) -> None:
 
 def write_manifest(manifest: Manifest, path: Path | None = None) -> None:
     """Write a manifest file; the user's own by default."""
-    with atomic_write(path or own_path(), "wb") as file:
+    with replacing(path or own_path(), "wb") as file:
         tomli_w.dump(manifest.model_dump(mode="json", exclude_defaults=True), file)
 
 

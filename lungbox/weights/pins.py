@@ -7,9 +7,9 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from lungbox.common.files import atomic_write
-from lungbox.common.paths import bundle_folders, data_folder
-from lungbox.weights.formats.safetensors import WeightsError
+from lungbox.files import replacing
+from lungbox.paths import bundle_folders, data_folder
+from lungbox.weights.files import WeightsError
 from lungbox.weights.locks import locked
 from lungbox.weights.manifest import File
 
@@ -84,7 +84,7 @@ def remove(name: str) -> bool:
 
 def write(path: Path, pins: dict[str, Pin]) -> None:
     """Write a file of pins."""
-    with atomic_write(path) as file:
+    with replacing(path) as file:
         json.dump({name: asdict(pin) for name, pin in sorted(pins.items())}, file, indent=2)
 
 

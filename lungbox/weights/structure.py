@@ -3,9 +3,9 @@ known."""
 
 from pathlib import Path
 
+from lungbox.weights import files, keras2
 from lungbox.weights.content import Format, fault_of_content
-from lungbox.weights.formats import keras2, safetensors
-from lungbox.weights.formats.safetensors import WeightsError
+from lungbox.weights.files import WeightsError
 
 
 def fault_of_structure(path: Path, form: Format) -> str:
@@ -19,11 +19,11 @@ def fault_of_structure(path: Path, form: Format) -> str:
         if form == "keras2":
             keras2.check_whole(path)
         else:
-            safetensors.read_shapes(path)
+            files.read_shapes(path)
     except WeightsError as error:
         return "is not whole: " + str(error).removeprefix(f"{path}: ")
     try:
-        (keras2 if form == "keras2" else safetensors).check_all_finite(path)
+        (keras2 if form == "keras2" else files).check_all_finite(path)
     except WeightsError as error:
         return str(error).removeprefix(f"{path}: ")
     return ""

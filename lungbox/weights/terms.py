@@ -4,11 +4,11 @@ import hashlib
 from collections.abc import Mapping
 from contextlib import suppress
 
-from lungbox.common.paths import cache_folder
+from lungbox.paths import cache_folder
 from lungbox.weights.manifest import Weights
 
 
-def unshown_terms(weights: Mapping[str, Weights]) -> list[str]:
+def unsaid(weights: Mapping[str, Weights]) -> list[str]:
     """A line for each weight file, by name, whose terms have not been said yet on this machine;
     they have been now. Where that cannot be kept, they are said again."""
     lines = []

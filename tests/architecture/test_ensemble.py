@@ -7,7 +7,7 @@ import pytest
 from safetensors import safe_open
 
 from lungbox.architecture.ensemble import AreaAverages, average
-from lungbox.weights.formats.safetensors import save_weights
+from lungbox.weights.files import save_weights
 
 
 def constant(side, stride, opacity, image=None, name="constant"):

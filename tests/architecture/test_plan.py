@@ -5,11 +5,10 @@ import io
 import pytest
 from rich.console import Console
 
-from lungbox import architecture
+from lungbox import architecture, architecture_table
 from lungbox.architecture import cost
 from lungbox.architecture.plan import Part, plan
 from lungbox.architecture.registry import NetworkError
-from lungbox.cli import networks
 from tests.tiny import enter_tiny
 
 
@@ -85,8 +84,8 @@ def printed(show, *arguments) -> str:
 def test_the_table(monkeypatch, own_home, tmp_path):
     names = ["unet_lite0", "unet_vgg19_attention", "unet_vgg19_attention_reference"]
     monkeypatch.setattr(architecture, "names", lambda: names)
-    enter_tiny(tmp_path, network="unet_lite0")
-    lines = [line.split() for line in printed(networks.show).splitlines()]
+    enter_tiny(tmp_path)
+    lines = [line.split() for line in printed(architecture_table.show).splitlines()]
     start = next(at for at, line in enumerate(lines) if line[:1] == ["unet_lite0"])
     light = ["unet_lite0", "3,538,071", "1.19", "EfficientNet-Lite0", "256", "4", "yes"]
     assert lines[start] == [*light, "tiny", "(here)"]
@@ -98,7 +97,7 @@ def test_the_table(monkeypatch, own_home, tmp_path):
 def test_a_narrow_terminal_breaks_no_number(monkeypatch):
     monkeypatch.setattr(architecture, "names", lambda: ["unet_vgg19_attention_reference"])
     console = Console(file=io.StringIO(), width=80, force_terminal=True, color_system=None)
-    networks.show(console)
+    architecture_table.show(console)
     text = console.file.getvalue()
     assert "29,424,802" in text
     assert "27.88" in text
@@ -106,11 +105,11 @@ def test_a_narrow_terminal_breaks_no_number(monkeypatch):
 
 
 def test_one_network():
-    text = printed(networks.show_one, "unet_lite0")
+    text = printed(architecture_table.show_one, "unet_lite0")
     assert "3,538,071 parameters, 1.19 GFLOPs" in text
     assert "block5c_add" in text
 
 
 def test_a_wrong_name():
     with pytest.raises(NetworkError, match="did you mean unet_lite0"):
-        printed(networks.show_one, "unet_lit0")
+        printed(architecture_table.show_one, "unet_lit0")

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from lungbox import datasets
 from lungbox.boxes import geometry
 from lungbox.datasets import tables
-from lungbox.datasets.audit import BoxLabel, count, valid_boxes
+from lungbox.datasets.audit import BoxLabel, count, sound_boxes
 from tests.datasets import kaggle
 
 HEADER = "patientId,x,y,width,height,Target"
@@ -39,14 +39,14 @@ def load(written):
         found = {image.identity: image for image in loaded.images}
         assert found["0000e1f0-0"].boxes.shape == (0, 4)
         assert found["0002e1f0-2"].boxes.shape == (1, 4)  # nothing else is touched
-        return found.get(NAME), loaded.issues
+        return found.get(NAME), loaded.faults
 
     return load
 
 
 def test_sound_labels_have_no_fault(load):
-    image, issues = load(SOUND)
-    assert issues == ()
+    image, faults = load(SOUND)
+    assert faults == ()
     assert np.allclose(image.boxes * 16, [[100, 200, 400, 600]], atol=1e-3)
 
 
@@ -66,18 +66,18 @@ def test_sound_labels_have_no_fault(load):
     ],
 )
 def test_without_a_usable_box_an_image_is_uncertain(load, row, kind, what):
-    image, issues = load(row)
+    image, faults = load(row)
     assert len(image.boxes) == 0
     assert image.uncertain
     assert not image.target
-    fault = next(fault for fault in issues if fault.kind == kind)
+    fault = next(fault for fault in faults if fault.kind == kind)
     assert fault.startswith(f"stage_2_train_labels.csv, line 2, {NAME}: ")
     assert what in fault
     # Beside a box that is in order it is only left out.
-    image, issues = load(row, SOUND)
+    image, faults = load(row, SOUND)
     assert image.boxes.shape == (1, 4)
     assert not image.uncertain
-    assert kind in [fault.kind for fault in issues]
+    assert kind in [fault.kind for fault in faults]
 
 
 def test_over_the_edge_is_cut_off(load):
@@ -98,9 +98,9 @@ def test_over_the_edge_is_cut_off(load):
     ],
 )
 def test_rows_too_many(load, rows, kind):
-    image, issues = load(*rows)
+    image, faults = load(*rows)
     assert image.boxes.shape == (1, 4)
-    fault = next(fault for fault in issues if fault.kind == kind)
+    fault = next(fault for fault in faults if fault.kind == kind)
     assert fault.startswith("stage_2_train_labels.csv, line 3")
 
 
@@ -121,17 +121,17 @@ def test_a_file_without_label(load):
     ],
 )
 def test_classes(load, classes, kind, category):
-    image, issues = load(SOUND, classes=classes)
-    assert kind in [fault.kind for fault in issues]
-    assert "stage_2_detailed_class_info.csv" in issues[0]
+    image, faults = load(SOUND, classes=classes)
+    assert kind in [fault.kind for fault in faults]
+    assert "stage_2_detailed_class_info.csv" in faults[0]
     assert image.category == category
 
 
 def test_faults_are_counted_by_kind(load):
-    _, issues = load(SOUND, SOUND, SOUND, f"{SOUND},1")
-    assert count(issues) == [("doubled row", 2), ("unusable row", 1)]
-    again = pickle.loads(pickle.dumps(issues[0]))
-    assert (again, again.kind) == (issues[0], issues[0].kind)
+    _, faults = load(SOUND, SOUND, SOUND, f"{SOUND},1")
+    assert count(faults) == [("doubled row", 2), ("unusable row", 1)]
+    again = pickle.loads(pickle.dumps(faults[0]))
+    assert (again, again.kind) == (faults[0], faults[0].kind)
 
 
 cells = st.one_of(
@@ -142,11 +142,11 @@ cells = st.one_of(
 @given(st.lists(st.tuples(cells, cells, cells, cells), max_size=6), st.integers(1, 1500))
 def test_what_is_left_is_sound(values, side):
     labels = [BoxLabel(f"row {n}", value) for n, value in enumerate(values)]
-    boxes, issues = valid_boxes(labels, (side, 1024))
+    boxes, faults = sound_boxes(labels, (side, 1024))
     assert boxes.shape[1:] == (4,)
     assert (geometry.clip(boxes, (side, 1024)) == boxes).all()
     assert np.isfinite(boxes).all()
-    said = {fault.split(":")[0] for fault in issues if fault.kind != "box over the edge"}
+    said = {fault.split(":")[0] for fault in faults if fault.kind != "box over the edge"}
     assert len(boxes) + len(said) == len(values)  # none is lost without a word
 
 
@@ -154,6 +154,6 @@ def test_what_is_left_is_sound(values, side):
 def test_no_table_stops_with_anything_but_a_sentence(tmp_path_factory, content):
     path = tmp_path_factory.getbasetemp() / "any.csv"
     path.write_text("image_id,x\n" + content, encoding="utf-8", errors="replace")
-    issues = []
-    rows = tables.read_table(path, ("image_id", "x"), issues)
+    faults = []
+    rows = tables.read_table(path, ("image_id", "x"), faults)
     assert all(row.get("image_id") for row in rows)

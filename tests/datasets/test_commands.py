@@ -4,12 +4,11 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from lungbox import datasets
-from lungbox.cli import data
+from lungbox import cli_data, datasets
 from tests.datasets import kaggle
 
 app = typer.Typer()
-for command in (data.prepare, data.folds, data.audit):
+for command in (cli_data.prepare, cli_data.folds, cli_data.audit):
     app.command()(command)
 
 

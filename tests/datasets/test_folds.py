@@ -131,7 +131,7 @@ def test_written_folds_are_used(tmp_path):
     assert first == f"0000e1f0-0,rsna,0000e1f0-0,Normal,{moved.images[0].fold}"
     again = datasets.load(rsna)
     assert folds_of(again) == folds_of(moved)
-    assert again.issues == ()
+    assert again.faults == ()
 
 
 def test_a_table_above_several_data_sets(tmp_path):
@@ -155,7 +155,7 @@ def test_faults_of_a_table(tmp_path, table, fault):
     (tmp_path / "folds.csv").write_text("image_id,fold\n" + table)
     dataset = Dataset((image(0, "p"), image(1, "q")))
     folded = assign(apply_folds(dataset, tmp_path / "folds.csv"))
-    assert any(found.startswith(fault) for found in folded.issues)
+    assert any(found.startswith(fault) for found in folded.faults)
     assert all(one.fold in range(5) for one in folded.images)
 
 
@@ -164,5 +164,5 @@ def test_a_torn_patient_is_a_fault(tmp_path):
     (rsna / "images.csv").write_text(
         "patientId,fold,group\n0000e1f0-0,0,p\n0001e1f0-1,1,p\n0002e1f0-2,1,q\n"
     )
-    (fault,) = datasets.load(rsna).issues
+    (fault,) = datasets.load(rsna).faults
     assert "patient p of rsna: its images are in folds 0, 1" in fault

@@ -23,15 +23,15 @@ def rsna(tmp_path):
 @pytest.fixture
 def headers_read(monkeypatch):
     read = []
-    real = headers.read_metadata
-    monkeypatch.setattr(headers, "read_metadata", lambda path: read.append(path) or real(path))
+    real = headers.facts
+    monkeypatch.setattr(headers, "facts", lambda path: read.append(path) or real(path))
     return read
 
 
 class TestRsna:
     def test_boxes_are_those_drawn(self, rsna):
         loaded = datasets.load(rsna)
-        assert loaded.issues == ()
+        assert loaded.faults == ()
         assert len(loaded) == 10
         for number, image in enumerate(loaded.images):
             assert np.allclose(image.boxes, kaggle.phantom(number, 64).boxes, atol=1e-3)
@@ -66,7 +66,7 @@ class TestRsna:
         changed.write_bytes(changed.read_bytes()[:40])
         loaded = datasets.load(rsna)
         assert headers_read[10:] == [changed]
-        (fault,) = loaded.issues
+        (fault,) = loaded.faults
         assert changed.name in fault
         assert len(loaded) == 9
 
@@ -86,7 +86,7 @@ class TestRsna:
 class TestSiim:
     def test_boxes_classes_and_patients(self, tmp_path):
         loaded = datasets.load(kaggle.write_siim(tmp_path, 12))
-        assert [fault.kind for fault in loaded.issues] == ["box without target"] * 2
+        assert [fault.kind for fault in loaded.faults] == ["box without target"] * 2
         assert len(loaded) == 12
         for number, image in enumerate(loaded.images):
             expected = kaggle.phantom(number, 64).boxes + np.array([16, 0, 16, 0])
@@ -113,7 +113,7 @@ class TestSiim:
         (image,) = loaded.images
         assert image.uncertain
         assert not image.target
-        fault = next(fault for fault in loaded.issues if fault.kind == "box without numbers")
+        fault = next(fault for fault in loaded.faults if fault.kind == "box without numbers")
         assert "train_image_level.csv, line 2, 000000000002" in fault
 
     def test_a_study_without_class_and_one_with_two(self, tmp_path):
@@ -125,8 +125,8 @@ class TestSiim:
         assert [image.uncertain for image in loaded.images] == [
             not image.target for image in loaded.images
         ]
-        assert sum("the study has 2 classes" in fault for fault in loaded.issues) == 1
-        assert sum("is not in train_study_level.csv" in fault for fault in loaded.issues) == 6
+        assert sum("the study has 2 classes" in fault for fault in loaded.faults) == 1
+        assert sum("is not in train_study_level.csv" in fault for fault in loaded.faults) == 6
 
 
 class TestPlain:
@@ -154,13 +154,13 @@ class TestPlain:
         }
         assert loaded.images[0].boxes.tolist() == [[10, 10, 30, 30], [50, 5, 60, 15]]
         assert not any(image.uncertain for image in loaded.images)
-        (fault,) = loaded.issues
+        (fault,) = loaded.faults
         assert "one/d.png: has no label" in fault
 
     def test_a_shared_name_needs_its_path(self, folder):
         loaded = self.write(folder, "a,,,,", "d,,,,")
         assert [image.identity for image in loaded.images] == ["a"]
-        assert "boxes.csv, d: several files have this name" in " ".join(loaded.issues)
+        assert "boxes.csv, d: several files have this name" in " ".join(loaded.faults)
 
     def test_optional_columns(self, folder):
         rows = ("a,1,1,9,9,Mass,p1,2", "b,,,,,Clear,p1,", "deep/er/c,,,,,,p2,9")
@@ -171,7 +171,7 @@ class TestPlain:
         ]  # fmt: skip
         assert a.fold == b.fold == 2  # b is of the same patient
         assert c.fold in range(5)
-        assert "fold 9 is none of 0-4" in " ".join(loaded.issues)
+        assert "fold 9 is none of 0-4" in " ".join(loaded.faults)
 
     def test_a_box_that_cannot_be_used_makes_no_negative(self, folder):
         (image,) = self.write(folder, "a,10,10,0,20").images

@@ -44,8 +44,8 @@ def test_a_label_without_image_and_a_broken_image_are_faults(folder):
     (folder / "rsna/images/phantom-0004.png").write_bytes(b"")
     loaded = datasets.load(folder)
     assert len(loaded) == 8
-    assert "phantom-0003: labelled, but there is no image" in loaded.issues[0]
-    assert "phantom-0004.png: the file is empty" in loaded.issues[1]
+    assert "phantom-0003: labelled, but there is no image" in loaded.faults[0]
+    assert "phantom-0004.png: the file is empty" in loaded.faults[1]
 
 
 @pytest.mark.parametrize(

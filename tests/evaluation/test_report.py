@@ -8,15 +8,13 @@ from html.parser import HTMLParser
 import pytest
 from PIL import Image
 
-from lungbox.cli import main
-from lungbox.common.paths import cache_folder
+from lungbox import cli
 from lungbox.datasets.phantom import write_rsna
-from lungbox.evaluation import evaluator, operating_point
-from lungbox.evaluation.operating_point import SearchGrid
-from lungbox.weights.manifest import Ensemble, load_manifest, register
+from lungbox.evaluation import assess, operating_point
+from lungbox.evaluation.operating_point import Grid
+from lungbox.paths import cache_folder
+from lungbox.weights.manifest import Ensemble, enter, load_manifest
 from tests.tiny import enter_tiny
-
-pytestmark = pytest.mark.usefixtures("small_networks")
 
 
 class Page(HTMLParser):
@@ -44,7 +42,7 @@ class Page(HTMLParser):
 
 def run(capfd, *arguments):
     with pytest.raises(SystemExit) as ended:
-        main.main([*map(str, arguments)])
+        cli.main([*map(str, arguments)])
     said = capfd.readouterr()
     return int(ended.value.code or 0), said.out, said.err
 
@@ -57,8 +55,8 @@ def data(tmp_path):
 
 @pytest.fixture(autouse=True)
 def tiny(own_home, tmp_path, monkeypatch):
-    grid = SearchGrid(thresholds=(0.4, 0.6), min_areas=(0.001,), shrinks=(0.05,), gates=5)
-    monkeypatch.setattr(evaluator, "SearchGrid", lambda: grid)
+    grid = Grid(thresholds=(0.4, 0.6), min_areas=(0.001,), shrinks=(0.05,), gates=5)
+    monkeypatch.setattr(assess, "Grid", lambda: grid)
     monkeypatch.setattr(operating_point, "RESAMPLES", 20)
     return enter_tiny(tmp_path)
 
@@ -153,19 +151,19 @@ def test_a_fold_that_was_seen_is_refused_and_leaves_no_page(capfd, data, tmp_pat
 
 def test_weights_of_unknown_training_are_not_scored(capfd, data, tiny):
     weights = load_manifest().weights["tiny"].model_copy(update={"folds": None, "sha256": ""})
-    register("stranger", weights, Ensemble(members=("stranger",)))
+    enter("stranger", weights, Ensemble(members=("stranger",)))
     code, _, err = run(capfd, "evaluate", "--data", data, "--ensemble", "stranger")
     assert code == 2
     assert "it is not known which folds stranger was trained on" in err
     # The same file under another name is known by its hash.
     twin = load_manifest().weights["tiny"].model_copy(update={"folds": None})
-    register("twin", twin, Ensemble(members=("twin",)))
-    assert load_manifest().training_folds("twin") == {1, 2, 3, 4}
+    enter("twin", twin, Ensemble(members=("twin",)))
+    assert load_manifest().seen_by("twin") == {1, 2, 3, 4}
 
 
 def test_a_fold_by_whose_score_a_run_was_stopped_is_seen(capfd, data, tiny):
     weights = load_manifest().weights["tiny"].model_copy(update={"selected_on": 0})
-    register("stopped", weights, Ensemble(members=("stopped",)))
+    enter("stopped", weights, Ensemble(members=("stopped",)))
     code, _, err = run(capfd, "evaluate", "--data", data, "--ensemble", "stopped")
     assert code == 2
     assert "chosen by its score" in err

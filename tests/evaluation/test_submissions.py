@@ -207,7 +207,7 @@ def test_the_door_names_faults(tmp_path, labels):
 
 def test_scoring_needs_neither_keras_nor_pandas(tmp_path, labels):
     code = (
-        "import sys; from lungbox.cli.main import main\n"
+        "import sys; from lungbox.cli import main\n"
         "try: main(['score', *sys.argv[1:]])\n"
         "except SystemExit: pass\n"
         "print({'keras', 'tensorflow', 'openvino', 'pandas'} & set(sys.modules))"

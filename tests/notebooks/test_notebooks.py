@@ -115,8 +115,7 @@ def test_without_vinbigdata_the_rest_is_shown(tmp_path):
     assert "0% are in its lower half" in done.said
 
 
-@pytest.mark.long("two sessions with six processes each train, convert and run EfficientNet-Lite0")
-@pytest.mark.release
+@pytest.mark.slow
 def test_from_the_competition_to_a_submission(competition, tmp_path):
     """In two sessions, the first of which is stopped in its training."""
     inputs, earlier = tmp_path / "input", tmp_path / "input/earlier-session"

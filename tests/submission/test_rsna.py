@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 
 from lungbox.boxes import geometry
-from lungbox.findings import Findings
+from lungbox.findings import Findings, opacities
 from lungbox.submission import (
     StringError,
     SubmissionError,
@@ -41,7 +41,7 @@ def test_the_challenges_own_format():
         0.9,
         geometry.as_boxes([(100, 200, 300, 500), (600, 10, 700, 30)]),
         np.array([0.5, 0.25], np.float32),
-        ("lung opacity",) * 2,
+        opacities(2),
     )
     expected = "0.5000 100.00 200.00 200.00 300.00 0.2500 600.00 10.00 100.00 20.00"
     assert prediction_string(found) == expected
@@ -167,7 +167,7 @@ def test_a_small_box_stays_a_box():
         0.9,
         geometry.as_boxes([(1.001, 2, 1.004, 3)]),
         np.array([0.5], np.float32),
-        ("lung opacity",) * 1,
+        opacities(1),
     )
     assert len(parse(prediction_string(found)).boxes) == 1
 

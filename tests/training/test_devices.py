@@ -4,19 +4,11 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 
-import keras
 import pytest
 
 from lungbox.datasets.phantom import write_rsna
-from lungbox.errors import LungboxError
-from lungbox.training import loop
-from lungbox.training.config import TrainingConfig, TrainingProgress
-from lungbox.training.devices import distributed
-from lungbox.training.recipe import load_recipe
 from tests.conftest import ROOT
-from tests.small import registered
 
 # Dropout and augmentation off: all that is left is how the batch is shared.
 RECIPE = """
@@ -36,31 +28,34 @@ epochs = 3
 image_size = 32
 """
 
-TWO_PROCESSORS = """
-import json, sys
-import tensorflow as tf
-(processor,) = tf.config.list_physical_devices("CPU")
-two = [tf.config.LogicalDeviceConfiguration()] * 2
-tf.config.set_logical_device_configuration(processor, two)
-from tests.training.test_devices import losses
-print(json.dumps([losses(devices, sys.argv[1]) for devices in ("one", "all")]))
+RUN = """
+import json, os, sys
+from pathlib import Path
+backend, devices, folder = sys.argv[1:]
+if backend == "tensorflow":
+    import tensorflow as tf
+    (processor,) = tf.config.list_physical_devices("CPU")
+    two = [tf.config.LogicalDeviceConfiguration()] * 2
+    tf.config.set_logical_device_configuration(processor, two)
+from lungbox.training import fit
+from lungbox.training.devices import distributed
+from lungbox.training.job import Job, Progress
+from lungbox.training.recipe import load_recipe
+from tests.training.small import registered
+folder = Path(folder)
+class Told(Progress):
+    losses = []
+    def step(self, loss):
+        self.losses.append(loss)
+changes = [f"devices={devices}"]
+job = Job(folder / "recipe.toml", folder / "data", folder / f"{backend}-{devices}",
+          folder / "cache", changes)
+with distributed(load_recipe(job.recipe, changes)) as count:
+    pass
+with registered():
+    fit.train(job, Told())
+print(json.dumps([count, Told.losses]))
 """
-
-
-def losses(devices, folder):
-    """On how many devices of this process a run was, and its steps' losses."""
-    folder = Path(folder)
-    backend, found = keras.backend.backend(), []
-    changes = [f"devices={devices}"]
-    run = folder / f"{backend}-{devices}"
-    config = TrainingConfig(folder / "recipe.toml", folder / "data", run, folder / "cache", changes)
-    told = TrainingProgress()
-    told.step = found.append
-    with distributed(load_recipe(config.recipe, changes)) as count:
-        pass
-    with registered():
-        loop.train(config, told)
-    return count, found
 
 
 @pytest.fixture(scope="module")
@@ -71,11 +66,15 @@ def folder(tmp_path_factory):
     return folder
 
 
-def on_two_processors(folder):
-    """TensorFlow has as many devices as it is told before it starts."""
-    environment = os.environ | {"KERAS_BACKEND": "tensorflow", "PYTHONPATH": str(ROOT)}
+def losses(backend, devices, folder):
+    environment = os.environ | {
+        "KERAS_BACKEND": backend,
+        "JAX_PLATFORMS": "cpu",
+        "XLA_FLAGS": "--xla_force_host_platform_device_count=2",
+        "PYTHONPATH": str(ROOT),
+    }
     done = subprocess.run(
-        [sys.executable, "-c", TWO_PROCESSORS, folder],
+        [sys.executable, "-c", RUN, backend, devices, folder],
         capture_output=True,
         text=True,
         timeout=280,
@@ -86,15 +85,10 @@ def on_two_processors(folder):
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def on_jax(folder, other_backend):
-    return [other_backend.call(losses, devices, folder) for devices in ("one", "all")]
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("backend", ["jax", "tensorflow"])
-def test_two_devices_follow_one(folder, backend, other_backend):
-    found = on_jax(folder, other_backend) if backend == "jax" else on_two_processors(folder)
-    (one, alone), (two, shared) = found
+def test_two_devices_follow_one(folder, backend):
+    (one, alone), (two, shared) = (losses(backend, name, folder) for name in ("one", "all"))
     assert (one, two) == (1, 2)
     assert len(alone) == len(shared) == 3 * 4
     # On TensorFlow each device normalises and takes the IoU of its own half.
@@ -103,10 +97,11 @@ def test_two_devices_follow_one(folder, backend, other_backend):
     assert shared[-1] < shared[0]
 
 
-def test_a_batch_that_cannot_be_shared_is_refused(folder, other_backend):
-    (folder / "odd").mkdir()
-    (folder / "odd/data").symlink_to(folder / "data")
-    odd = RECIPE.replace("batch_size = 4", "batch_size = 5")
-    (folder / "odd/recipe.toml").write_text(odd)
-    with pytest.raises(LungboxError, match="cannot be shared by 2 devices"):
-        other_backend.call(losses, "all", folder / "odd")
+@pytest.mark.slow
+def test_a_batch_that_cannot_be_shared_is_refused(folder):
+    (folder / "recipe.toml").write_text(RECIPE.replace("batch_size = 4", "batch_size = 5"))
+    try:
+        with pytest.raises(AssertionError, match="cannot be shared by 2 devices"):
+            losses("jax", "all", folder)
+    finally:
+        (folder / "recipe.toml").write_text(RECIPE)

@@ -13,18 +13,17 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from lungbox import architecture
-from lungbox.cli import main
-from lungbox.weights.entries import PrecisionCheck, Precisions
+from lungbox import architecture, cli
+from lungbox.weights.entries import Checked, Precisions
 from lungbox.weights.fetch import cached, sha256
-from lungbox.weights.formats.safetensors import load_weights
+from lungbox.weights.files import load_weights
 from lungbox.weights.manifest import (
     Ensemble,
     Manifest,
+    enter_precisions,
     load_manifest,
     own_path,
     read_manifest,
-    register_precisions,
     write_manifest,
 )
 from tests import reference
@@ -43,7 +42,7 @@ def published(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory):
-    return save_tiny(tmp_path_factory.mktemp("tiny") / "tiny.safetensors", 1, "unet_lite0")
+    return save_tiny(tmp_path_factory.mktemp("tiny") / "tiny.safetensors", 1)
 
 
 @pytest.fixture(autouse=True)
@@ -55,7 +54,7 @@ def _own(own_home, tmp_path, monkeypatch):
 def weights(capfd, *arguments: object) -> tuple[int, str]:
     """Exit code and what was said of `lungbox weights ARGUMENTS`."""
     with pytest.raises(SystemExit) as ended:
-        main.main(["weights", *map(str, arguments)])
+        cli.main(["weights", *map(str, arguments)])
     said = capfd.readouterr()
     return int(ended.value.code or 0), said.out + said.err
 
@@ -227,7 +226,7 @@ def _first_array(file):
 
 
 def test_an_entry_of_ones_own_is_replaced_only_when_asked(capfd, tiny, tmp_path):
-    other = save_tiny(tmp_path / "other.safetensors", 2, "unet_lite0")
+    other = save_tiny(tmp_path / "other.safetensors", 2)
     weights(capfd, "add", "mine", tiny, "--architecture", "unet_lite0", "--image-size", 64)
     code, said = weights(capfd, "add", "mine", other)
     assert code == 2
@@ -240,14 +239,14 @@ def test_an_entry_of_ones_own_is_replaced_only_when_asked(capfd, tiny, tmp_path)
 
 
 def test_an_ensemble_of_ones_own_is_not_overwritten(capfd, tiny):
-    register_ensemble("pair", Ensemble(members=("lite0", "lite0")))
+    enter_ensemble("pair", Ensemble(members=("lite0", "lite0")))
     code, said = weights(capfd, "add", "pair", tiny, "--architecture", "unet_lite0")
     assert code == 2
     assert "pair is an ensemble of your own" in said
     assert load_manifest().ensemble("pair").members == ("lite0", "lite0")
 
 
-def register_ensemble(name: str, ensemble: Ensemble) -> None:
+def enter_ensemble(name: str, ensemble: Ensemble) -> None:
     own = read_manifest(own_path())
     write_manifest(Manifest(weights=own.weights, ensembles=own.ensembles | {name: ensemble}))
 
@@ -320,9 +319,9 @@ def test_remove(capfd, tiny, published):
 
 def test_remove_an_ensemble(capfd, tiny):
     weights(capfd, "add", "mine", tiny, "--architecture", "unet_lite0")
-    register_ensemble("pair", Ensemble(members=("mine", "lite0")))
-    checked = PrecisionCheck(metric_change=0.0, same_count=1.0, images=364)
-    register_precisions("0" * 24, Precisions(ensemble="mine", bfloat16=checked))
+    enter_ensemble("pair", Ensemble(members=("mine", "lite0")))
+    checked = Checked(metric_change=0.0, same_count=1.0, images=364)
+    enter_precisions("0" * 24, Precisions(ensemble="mine", bfloat16=checked))
     code, said = weights(capfd, "remove", "mine")
     assert code == 2
     assert "python -m lungbox weights remove pair" in said
@@ -333,7 +332,7 @@ def test_remove_an_ensemble(capfd, tiny):
 
 
 def test_remove_an_ensemble_whose_member_is_nowhere(capfd):
-    register_ensemble("pair", Ensemble(members=("absent", "lite0")))
+    enter_ensemble("pair", Ensemble(members=("absent", "lite0")))
     code, said = weights(capfd, "list")
     assert code == 2
     assert "python -m lungbox weights remove pair" in said
@@ -342,7 +341,7 @@ def test_remove_an_ensemble_whose_member_is_nowhere(capfd):
 
 
 def test_what_was_trained_stays_when_its_entry_goes(capfd, tmp_path):
-    path = enter_tiny(tmp_path / "runs/tiny", "trained", network="unet_lite0")
+    path = enter_tiny(tmp_path / "runs/tiny", "trained")
     said = weights(capfd, "remove", "trained")[1]
     assert said == f"trained: entry removed, {path} stays\n"
     assert path.is_file()
@@ -351,7 +350,7 @@ def test_what_was_trained_stays_when_its_entry_goes(capfd, tmp_path):
 
 def test_fetch_goes_through_all(capfd, tmp_path, monkeypatch):
     monkeypatch.setenv("LUNGBOX_OFFLINE", "1")
-    path = enter_tiny(tmp_path / "runs/tiny", "zz", network="unet_lite0")
+    path = enter_tiny(tmp_path / "runs/tiny", "zz")
     code, said = weights(capfd, "fetch")
     assert code == 2
     assert f"zz: {path}" in said
@@ -362,7 +361,7 @@ def test_fetch_goes_through_all(capfd, tmp_path, monkeypatch):
 
 def test_no_sentence_names_a_command_that_is_not_installed():
     """There is no `lungbox` script where the README's steps were followed."""
-    files = [*(ROOT / "lungbox/weights").rglob("*.py"), ROOT / "lungbox/cli/weights.py"]
+    files = [*(ROOT / "lungbox/weights").glob("*.py"), ROOT / "lungbox/cli_weights.py"]
     for path in files:
         text = path.read_text(encoding="utf-8")
         assert not re.findall(r"(?<!python -m )lungbox weights \w+", text), path
@@ -449,7 +448,7 @@ def test_a_bundle_with_wheels_has_lungboxs_own(capfd, tmp_path, monkeypatch):
 
 def test_start_up_is_quick_and_imports_no_keras():
     program = (
-        "import sys; from lungbox.cli import main as cli\n"
+        "import sys; from lungbox import cli\n"
         "try: cli.main(['weights', 'verify', 'lite0'])\n"
         "except SystemExit: pass\n"
         "assert 'keras' not in sys.modules and 'openvino' not in sys.modules"

@@ -2,14 +2,14 @@
 
 from lungbox.datasets.store import Store
 from lungbox.radiograph.prepare import VERSIONS
-from lungbox.weights.computation import fingerprint, key_of
+from lungbox.weights.computation import facts, key_of
 from lungbox.weights.manifest import Weights
 
 WEIGHTS = Weights(architecture="unet_lite0", image_size=64)
 
 
 def test_a_preparation_that_computes_something_else_voids_what_was_kept(monkeypatch, tmp_path):
-    members = [fingerprint("a" * 64, WEIGHTS, 1.0)]
+    members = [facts("a" * 64, WEIGHTS, 1.0)]
 
     def keys():
         found = [key_of(members, preparation, flip=False) for preparation in VERSIONS]

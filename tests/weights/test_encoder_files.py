@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from lungbox import architecture
-from lungbox.weights.formats.imagenet import load_encoder
-from lungbox.weights.formats.safetensors import WeightsError, save_weights
+from lungbox.weights.files import WeightsError, save_weights
+from lungbox.weights.imagenet import load_encoder
 
 
 def test_the_format_keras_publishes(tmp_path):

@@ -20,7 +20,7 @@ import lungbox.weights.download as download_module
 from lungbox.weights import pins
 from lungbox.weights.download import SourceError, download
 from lungbox.weights.fetch import cached, fetch, sha256
-from lungbox.weights.formats.safetensors import WeightsError
+from lungbox.weights.files import WeightsError
 from lungbox.weights.manifest import Weights, own_path, read_manifest
 from tests.conftest import ROOT
 from tests.weights.server import Behaviour, Server
@@ -529,10 +529,10 @@ def test_a_killed_download_resumes(tmp_path):
 
 def test_a_bundle_serves_where_there_is_no_network(tmp_path, monkeypatch):
     from lungbox.weights.bundle import bundle
-    from lungbox.weights.manifest import Ensemble, load_manifest, register
+    from lungbox.weights.manifest import Ensemble, enter, load_manifest
 
     with Server(Behaviour(CONTENT)) as server:
-        register("w", weights(server.url, known=False), Ensemble(members=("w",), threshold=0.3))
+        enter("w", weights(server.url, known=False), Ensemble(members=("w",), threshold=0.3))
         files = bundle(tmp_path / "bundle", ["w"], wheels=False)
         assert [path.read_bytes() for path in files] == [CONTENT]
     monkeypatch.setenv("LUNGBOX_CACHE", str(tmp_path / "other/cache"))

@@ -5,15 +5,15 @@ import pytest
 from lungbox import architecture
 from lungbox.weights.collection import add
 from lungbox.weights.fetch import fetch, sha256
-from lungbox.weights.formats.safetensors import WeightsError, save_weights
+from lungbox.weights.files import WeightsError, save_weights
 from lungbox.weights.manifest import (
     Ensemble,
     ManifestError,
     Weights,
+    enter,
     load_manifest,
     own_path,
     read_manifest,
-    register,
     shipped_path,
 )
 
@@ -43,19 +43,19 @@ def test_the_shipped_manifest_is_in_order():
 
 
 def test_what_is_entered_is_found(own_home, weights):
-    register("mine", weights, Ensemble(members=("mine",), rule="threshold", threshold=0.3))
+    enter("mine", weights, Ensemble(members=("mine",), rule="threshold", threshold=0.3))
     manifest = load_manifest()
     assert manifest.weights["mine"] == weights
     assert manifest.ensemble("mine").point.threshold == 0.3
     assert "default" in manifest.ensembles
-    register("other", weights, Ensemble(members=("other", "other"), weights=(1, 3)))
+    enter("other", weights, Ensemble(members=("other", "other"), weights=(1, 3)))
     assert set(read_manifest(own_path()).ensembles) == {"mine", "other"}
-    assert load_manifest().ensemble("other").normalized_weights == (0.25, 0.75)
+    assert load_manifest().ensemble("other").shares == (0.25, 0.75)
 
 
 def test_lungboxs_own_names_cannot_be_taken(own_home, weights):
     with pytest.raises(ManifestError, match="default is a name of Lungbox's own"):
-        register("default", weights, Ensemble(members=("default",)))
+        enter("default", weights, Ensemble(members=("default",)))
 
 
 def test_sources_are_beside_their_manifest(tmp_path):
@@ -88,9 +88,9 @@ def test_faults_are_named(tmp_path, content, fault):
 
 
 def test_an_ensemble_of_weights_that_are_nowhere(own_home, weights):
-    register("mine", weights, Ensemble(members=("mine", "lite0")))  # one of Lungbox's own is fine
+    enter("mine", weights, Ensemble(members=("mine", "lite0")))  # one of Lungbox's own is fine
     assert load_manifest().ensemble("mine").members == ("mine", "lite0")
-    register("mine", weights, Ensemble(members=("mine", "absent")))
+    enter("mine", weights, Ensemble(members=("mine", "absent")))
     with pytest.raises(ManifestError, match="mine has a member absent"):
         load_manifest()
 
@@ -133,7 +133,7 @@ def test_trained_weights_take_the_place_of_unpublished_ones(own_home, tmp_path):
 @pytest.mark.parametrize("name", ["../esc", ".hidden", "a/b", "a b", "", "a\n"])
 def test_what_cannot_be_a_name(own_home, weights, tmp_path, name):
     with pytest.raises(ManifestError, match="cannot be the name of an entry"):
-        register(name, weights, Ensemble(members=(name,)))
+        enter(name, weights, Ensemble(members=(name,)))
     path = tmp_path / "manifest.toml"
     quoted = name.replace("\n", "\\n")
     path.write_text(f'[ensembles."{quoted}"]\nmembers = ["lite0"]\n')
@@ -151,7 +151,7 @@ def test_a_bundle_that_is_not_there(own_home, monkeypatch, tmp_path):
 
 
 def test_all_that_is_not_published_is_explained_at_once(own_home, tmp_path, monkeypatch):
-    from lungbox.inference.predictor import open_ensemble
+    from lungbox.pipeline import open_ensemble
 
     monkeypatch.setenv("LUNGBOX_CACHE", str(tmp_path / "cache"))
     with pytest.raises(WeightsError) as caught:

@@ -5,19 +5,19 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from rich.console import Console
 
-from lungbox.common.files import atomic_write
 from lungbox.errors import LungboxError
-from lungbox.evaluation.evaluator import EvaluationConfig, evaluate_ensemble
-from lungbox.evaluation.report.content import collect_content
+from lungbox.evaluation.assess import Subject, assess
+from lungbox.evaluation.report.content import gather
+from lungbox.files import replacing
 
 
-def write_report(config: EvaluationConfig, output: Path, console: Console) -> None:
+def run(subject: Subject, output: Path, say: Console) -> None:
     """Write the report of an ensemble on a fold it was not trained on.
 
     Args:
-        config: what is assessed.
+        subject: what is assessed.
         output: the page.
-        console: where progress is shown.
+        say: where progress is shown.
 
     Raises:
         LungboxError: the page cannot be written there, the data is not there, or the weights have
@@ -26,15 +26,15 @@ def write_report(config: EvaluationConfig, output: Path, console: Console) -> No
     if output.is_dir():
         raise LungboxError(f"{output} is a folder; --output is the page's own name")
     output.parent.mkdir(parents=True, exist_ok=True)  # fails now, not after all the work
-    found = evaluate_ensemble(config, console)
-    with console.status("Drawing"):
-        content = collect_content(found)
+    found = assess(subject, say)
+    with say.status("Drawing"):
+        content = gather(found)
     pages = Environment(
         loader=PackageLoader("lungbox.evaluation", "report"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
     )
-    with atomic_write(output) as file:
+    with replacing(output) as file:
         file.write(pages.get_template("page.html").render(vars(content)))
-    console.print(f"{output}: open it in a browser; it needs nothing else", markup=False)
+    say.print(f"{output}: open it in a browser; it needs nothing else", markup=False)

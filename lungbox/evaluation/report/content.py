@@ -9,18 +9,18 @@ from pathlib import Path
 
 import numpy as np
 
-from lungbox import __version__
+from lungbox import __version__, overlay
 from lungbox.boxes import OperatingPoint
 from lungbox.constants import CLASS_NAMES, OPACITY, RESEARCH_USE, RSNA_CLASSES
-from lungbox.evaluation.cases import example_cases
-from lungbox.evaluation.estimates import MetricEstimate
-from lungbox.evaluation.evaluator import (
-    DatasetResult,
-    EvaluationResult,
+from lungbox.evaluation.assess import (
+    Assessment,
+    Part,
     all_groups,
-    box_estimates_at_own_point,
-    dataset_estimates,
+    box_figures_as_it_is,
+    figures_of,
 )
+from lungbox.evaluation.cases import telling_cases
+from lungbox.evaluation.figures import Figure
 from lungbox.evaluation.groups import Group, recall_by_size
 from lungbox.evaluation.operating_point import as_toml, in_brief
 from lungbox.evaluation.report import plots
@@ -28,7 +28,6 @@ from lungbox.evaluation.report.plots import picture
 from lungbox.evaluation.scores import AGAINST_NORMAL, AGAINST_NOT_NORMAL, AT_MIX, RAW, VIEW_ALONE
 from lungbox.evaluation.sweep import sweeps
 from lungbox.findings import Findings
-from lungbox.inference import overlay
 from lungbox.metrics.classification import (
     RocCurve,
     expected_calibration_error,
@@ -69,7 +68,7 @@ class Tile:
     identity: str
     category: str
     score: float
-    metric: str
+    worth: str
 
 
 @dataclass(frozen=True)
@@ -79,13 +78,13 @@ class Content:
     title: str
     facts: dict[str, str]
     warning: str
-    headlines: list[tuple[MetricEstimate, MetricEstimate | None]]
-    tables: dict[str, list[MetricEstimate]]
-    at_own_point: dict[str, list[MetricEstimate]]
+    headlines: list[tuple[Figure, Figure | None]]
+    tables: dict[str, list[Figure]]
+    as_it_is: dict[str, list[Figure]]
     own: str
     groups: list[Group]
     forest: Plot
-    sizes: dict[str, list[MetricEstimate]]
+    sizes: dict[str, list[Figure]]
     curves: list[Plot]
     sweeps: list[Plot]
     montages: dict[str, dict[str, list[Tile]]]
@@ -94,9 +93,9 @@ class Content:
     runs: list[Plot]
 
 
-def collect_content(found: EvaluationResult) -> Content:
+def gather(found: Assessment) -> Content:
     """Compute and draw all of it."""
-    tables = {name: dataset_estimates(name, part.scored) for name, part in found.parts.items()}
+    tables = {name: figures_of(name, part.judged) for name, part in found.parts.items()}
     by_name = {figure.name: figure for figure in tables["RSNA"]}
     groups = all_groups(found)
     forest = picture(plots.forest, groups, size=plots.forest_size(groups))
@@ -106,11 +105,11 @@ def collect_content(found: EvaluationResult) -> Content:
         warning=RESEARCH_USE,
         headlines=[(by_name[name], by_name.get(beside)) for name, beside in _HEADLINES],
         tables=tables,
-        at_own_point=box_estimates_at_own_point(found),
+        as_it_is=box_figures_as_it_is(found),
         own=in_brief(found.own),
         groups=groups,
         forest=Plot(forest, "", "In brackets: images with opacity, of all."),
-        sizes={name: recall_by_size(part.scored) for name, part in found.parts.items()},
+        sizes={name: recall_by_size(part.judged) for name, part in found.parts.items()},
         curves=_curves(found),
         sweeps=_sweeps(found),
         montages={name: _montage(part) for name, part in found.parts.items()},
@@ -120,13 +119,11 @@ def collect_content(found: EvaluationResult) -> Content:
     )
 
 
-def _facts(found: EvaluationResult) -> dict[str, str]:
+def _facts(found: Assessment) -> dict[str, str]:
     manifest = load_manifest()
     ensemble = manifest.ensemble(found.ensemble)
     members = (f"{name} ({manifest.weights[name].architecture})" for name in ensemble.members)
-    images = ", ".join(
-        f"{name} {len(part.predictions.dataset)}" for name, part in found.parts.items()
-    )
+    images = ", ".join(f"{name} {len(part.maps.dataset)}" for name, part in found.parts.items())
     return {
         "Networks": ", ".join(members),
         "Images": f"{images}, of patients no network was trained on",
@@ -135,7 +132,7 @@ def _facts(found: EvaluationResult) -> dict[str, str]:
     }
 
 
-def _curves(found: EvaluationResult) -> list[Plot]:
+def _curves(found: Assessment) -> list[Plot]:
     scored = {name: _scored(part) for name, part in found.parts.items()}
     bins = {name: reliability(*pair) for name, pair in scored.items()}
     errors = (f"{name} {expected_calibration_error(*pair):.3f}" for name, pair in scored.items())
@@ -161,13 +158,13 @@ def _curves(found: EvaluationResult) -> list[Plot]:
     ]
 
 
-def _scored(part: DatasetResult) -> tuple[np.ndarray, np.ndarray]:
-    return part.scored.outcomes.truths > 0, part.scored.image_scores
+def _scored(part: Part) -> tuple[np.ndarray, np.ndarray]:
+    return part.judged.outcomes.truths > 0, part.judged.image_scores
 
 
-def _roc_curves(found: EvaluationResult) -> dict[str, RocCurve]:
+def _roc_curves(found: Assessment) -> dict[str, RocCurve]:
     truth, scores = _scored(found.rsna)
-    category = np.array([image.category for image in found.rsna.scored.dataset.images])
+    category = np.array([image.category for image in found.rsna.judged.dataset.images])
     curves = {
         f"RSNA, against {name.lower()}": roc_curve(truth[chosen], scores[chosen])
         for name in RSNA_CLASSES[:2]
@@ -178,28 +175,28 @@ def _roc_curves(found: EvaluationResult) -> dict[str, RocCurve]:
     return curves
 
 
-def _ungated(part: DatasetResult, point: OperatingPoint) -> DetectionCurve:
+def _ungated(part: Part, point: OperatingPoint) -> DetectionCurve:
     """Every box at the point's values but for its gate."""
     open_point = replace(point, gate=0.0)
-    images = part.predictions.dataset.images
-    found = [part.predictions.boxes(row, open_point) for row in range(len(images))]
-    boxes = [decision.boxes for decision in found]
-    pairs = zip(found, part.predictions.scores, strict=True)
-    scores = [decision.scores * score for decision, score in pairs]
+    images = part.maps.dataset.images
+    found = [part.maps.boxes(row, open_point) for row in range(len(images))]
+    boxes = [of_image for of_image, _ in found]
+    pairs = zip(found, part.maps.scores, strict=True)
+    scores = [confidences * score for (_, confidences), score in pairs]
     truth = BoxTable.of([image.boxes for image in images])
     return DetectionCurve.of(truth, BoxTable.of(boxes, scores), len(images), _CURVE_IOU)
 
 
-def _sweeps(found: EvaluationResult) -> list[Plot]:
+def _sweeps(found: Assessment) -> list[Plot]:
     point = found.fitted.point
     return [
         Plot(picture(plots.sweep, curve, getattr(point, curve.key), size=plots.LOW), "", curve.key)
-        for curve in sweeps(found.rsna.predictions, point)
+        for curve in sweeps(found.rsna.maps, point)
     ]
 
 
-def _montage(part: DatasetResult) -> dict[str, list[Tile]]:
-    cases = example_cases(part.scored, _EACH)
+def _montage(part: Part) -> dict[str, list[Tile]]:
+    cases = telling_cases(part.judged, _EACH)
     kinds = {
         "Best": cases.best,
         "Worst boxes": cases.worst,
@@ -209,10 +206,10 @@ def _montage(part: DatasetResult) -> dict[str, list[Tile]]:
     return {kind: [_tile(part, int(row)) for row in rows] for kind, rows in kinds.items()}
 
 
-def _tile(part: DatasetResult, row: int) -> Tile:
-    image = part.scored.dataset.images[row]
-    boxes, scores, _ = part.scored.found[row]
-    score = float(part.scored.image_scores[row])
+def _tile(part: Part, row: int) -> Tile:
+    image = part.judged.dataset.images[row]
+    boxes, scores = part.judged.found[row]
+    score = float(part.judged.image_scores[row])
     findings = Findings(
         identity=image.identity,
         size=image.size,
@@ -222,18 +219,16 @@ def _tile(part: DatasetResult, row: int) -> Tile:
         labels=(CLASS_NAMES[OPACITY],) * len(scores),
     )
     pixels = read(image.path).pixels
-    drawn = overlay.beside_truth(
-        pixels, part.predictions.prediction(row).mask, findings, image.boxes, _TILE
-    )
+    drawn = overlay.beside_truth(pixels, part.maps.mask(row), findings, image.boxes, _TILE)
     buffer = io.BytesIO()
     drawn.save(buffer, format="JPEG", quality=80)
-    metric = part.scored.outcomes.parts[row]
+    worth = part.judged.outcomes.parts[row]
     return Tile(
         image="data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode(),
         identity=image.identity,
         category=image.category,
         score=score,
-        metric="–" if np.isnan(metric) else f"{metric:.2f}",
+        worth="–" if np.isnan(worth) else f"{worth:.2f}",
     )
 
 
@@ -245,7 +240,7 @@ def _runs(ensemble: str) -> list[Plot]:
             log = Path(source.removeprefix("file:")).parent / "log.csv"
             columns = _columns(log) if source.startswith("file:") else {}
             if columns:
-                drawn = picture(plots.training, columns, size=plots.WIDE_GRID)
+                drawn = picture(plots.training, columns, size=plots.WIDE)
                 found.append(Plot(drawn, name, f"losses of {name} by epoch"))
     return found
 

@@ -36,7 +36,7 @@ _STYLE: dict[Any, Any] = {
     "svg.hashsalt": "lungbox",
 }
 # Sizes of pictures, in inches.
-SQUARE, LOW, WIDE_GRID = (4.8, 3.6), (4.8, 3.0), (7.6, 3.2)
+SQUARE, LOW, WIDE = (4.8, 3.6), (4.8, 3.0), (7.6, 3.2)
 _NAMES = {
     "gate": "gate (image score)",
     "threshold": "threshold (mask)",

@@ -1,1 +1,0 @@
-"""The command line, `lungbox COMMAND`; one module for each group of commands."""

@@ -1,1 +1,0 @@
-"""From a folder of radiographs to findings, result files and pictures."""

@@ -1,1 +1,0 @@
-"""Formats of weight files, to and from Keras models."""
