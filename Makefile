@@ -2,18 +2,23 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
+# Modules that are begun first stand first, see tests/conftest.py.
+TWO := $(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test test-long lint mutants bench requirements clean
+.PHONY: demo test test-release test-long lint mutants bench requirements clean
 
 demo: .venv/.runs  ## boxes on the example radiographs
 	$(BIN)/python inference.py examples --overlays --precision float32
 
-test: .venv/.tests  ## all tests but those that take minutes
-	$(BIN)/python -m pytest -n 2 --dist loadscope -m "not long"
+test: .venv/.tests  ## all tests but the long ones: less than five minutes on two cores
+	$(TWO) -m "not long"
 
-test-long: .venv/.tests  ## the large networks: trained, on the other backend, from file to boxes
-	$(BIN)/python -m pytest -m long
+test-release: .venv/.tests  ## the long tests without which nothing is published
+	$(TWO) -m release
+
+test-long: .venv/.tests  ## all long tests, and properties on many more examples, new ones each time
+	$(BIN)/python -m pytest -m "long or hypothesis" --hypothesis-profile full
 
 lint: .venv/.tests
 	$(BIN)/ruff check .

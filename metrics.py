@@ -6,7 +6,7 @@ from metrics import IoUBinaryCrossentropy, MeanIoU, rsna_image_score, auc
 import sys
 from typing import Any
 
-from lungbox.cli import main
+from lungbox.cli.main import main
 
 
 def __getattr__(name: str) -> Any:
@@ -17,4 +17,4 @@ def __getattr__(name: str) -> Any:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:], door="score")
+    main(sys.argv[1:], command_name="score")

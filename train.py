@@ -2,7 +2,7 @@
 
 import sys
 
-from lungbox.cli import main
+from lungbox.cli.main import main
 
 if __name__ == "__main__":
-    main(sys.argv[1:], door="train")
+    main(sys.argv[1:], command_name="train")

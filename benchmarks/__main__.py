@@ -16,10 +16,10 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from lungbox.boxes import regions
+from lungbox.boxes import decide
 from lungbox.engines import start
-from lungbox.folder import gather
-from lungbox.pipeline import Detector, load
+from lungbox.inference.files import find_image_files
+from lungbox.inference.predictor import Detector, load
 from lungbox.radiograph import prepare, read
 
 REPEATS = 5
@@ -29,26 +29,25 @@ WHOLE = "all of it (OpenVINO)"
 
 def main() -> None:
     folder = Path(sys.argv[1]) if len(sys.argv) > 1 else Path("examples")
-    found, _ = gather(folder)
+    found, _ = find_image_files(folder)
     sources = (found * (IMAGES // len(found) + 1))[:IMAGES]
     detector = load(batch_size=BATCH, precision="float32")
-    job = detector.engine.job
+    config = detector.engine.config
     # Without the gate: as if every radiograph had regions to be found.
     open_gate = replace(detector.point, gate=0.0)
     radiographs = [read(source.path) for source in sources]
-    prepared = np.stack([prepare(r.pixels, job.image_size) for r in radiographs])
-    batches = [prepared[i : i + job.batch_size] for i in range(0, IMAGES, job.batch_size)]
-    masks, scores, _ = zip(*(detector.engine.predict(batch) for batch in batches), strict=True)
-    answers = list(zip(np.concatenate(masks), np.concatenate(scores), radiographs, strict=True))
+    prepared = np.stack([prepare(r.pixels, config.image_size) for r in radiographs])
+    batches = [prepared[i : i + config.batch_size] for i in range(0, IMAGES, config.batch_size)]
+    predicted = [detector.engine.predict(batch) for batch in batches]
+    rows = [batch.image(row) for batch in predicted for row in range(len(batch.scores))]
+    predictions = list(zip(rows, radiographs, strict=True))
 
     steps: dict[str, Callable[[], object]] = {
         "read": lambda: [read(source.path) for source in sources],
-        "prepare": lambda: [prepare(r.pixels, job.image_size) for r in radiographs],
-        "network, Keras": _runner(start("keras", job), batches),
-        "network, OpenVINO": _runner(start("openvino", job), batches),
-        "regions": lambda: [
-            regions(mask, r.size, float(score), open_gate) for mask, score, r in answers
-        ],
+        "prepare": lambda: [prepare(r.pixels, config.image_size) for r in radiographs],
+        "network, Keras": _runner(start("keras", config), batches),
+        "network, OpenVINO": _runner(start("openvino", config), batches),
+        "regions": lambda: [decide(one, r.size, open_gate) for one, r in predictions],
         WHOLE: lambda: _whole(detector, sources),
     }
     _show({name: _median(step) for name, step in steps.items()}, folder)

@@ -1,4 +1,4 @@
-"""What a recipe's ingredients are worth: python -m benchmarks.ablation --data DIR --runs FOLDER.
+"""Ablation of a recipe: python -m benchmarks.ablation --data DIR --runs FOLDER.
 
 Short runs of the default's recipe (128 px, batches of 16, four epochs of half the images), whole
 and with one thing taken away, each scored on fold 0 by `evaluate`'s rule (cross-fitted), with lower
@@ -13,19 +13,20 @@ from pathlib import Path
 
 from rich.console import Console
 
-from lungbox.evaluation.assess import Subject, maps_shown
-from lungbox.evaluation.figures import Figure
-from lungbox.evaluation.operating_point import Grid, cross_fit
+from lungbox.common.backend import start_keras
+from lungbox.datasets import challenge_images
+from lungbox.evaluation.estimates import MetricEstimate
+from lungbox.evaluation.evaluator import EvaluationConfig, predict_with_progress
+from lungbox.evaluation.operating_point import SearchGrid, cross_fit
 from lungbox.evaluation.scores import (
     AGAINST_NORMAL,
     AGAINST_NOT_NORMAL,
     AT_MIX,
     RAW,
-    Judged,
-    judge,
-    rsna_figures,
+    ScoredPredictions,
+    dataset_estimates,
+    score_predictions,
 )
-from lungbox.frameworks import start_keras
 
 RECIPE = Path("recipes/lite0.toml")
 SHORT = (
@@ -33,7 +34,7 @@ SHORT = (
     "data.samples_per_epoch=2816",
     "stages=[{ epochs = 4, image_size = 128 }]",
 )
-GRID = Grid(thresholds=(0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5))
+GRID = SearchGrid(thresholds=(0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5))
 WITHOUT: dict[str, tuple[str, ...]] = {
     "whole": (),
     "ImageNet's encoder weights": ("encoder_weights=none", "optimizer.encoder_learning_rate=1e-3"),
@@ -61,24 +62,26 @@ def main() -> None:
     console = Console(stderr=True)
     print("| without | RSNA metric, raw | difference | challenge's mix | AUC normal | not normal |")
     print("| --- | --- | --- | --- | --- | --- |")
-    whole: dict[str, Figure] = {}
-    for name, judged in _runs(arguments.data, arguments.runs, console):
-        figures = {figure.name: figure for figure in rsna_figures(judged)}
-        whole = whole or figures
-        change = str(figures[RAW] - whole[RAW]) if figures is not whole else ""
+    complete: dict[str, MetricEstimate] = {}
+    for name, scored in _runs(arguments.data, arguments.runs, console):
+        figures = {figure.name: figure for figure in dataset_estimates(scored)}
+        complete = complete or figures
+        change = str(figures[RAW] - complete[RAW]) if figures is not complete else ""
         rest = (figures[each].rounded for each in (AT_MIX, AGAINST_NORMAL, AGAINST_NOT_NORMAL))
         print("| " + " | ".join([name, str(figures[RAW]), change, *rest]) + " |", flush=True)
 
 
-def _runs(data: Path, folder: Path, console: Console) -> Iterator[tuple[str, Judged]]:
-    from lungbox.training.run import Request, run
+def _runs(data: Path, folder: Path, console: Console) -> Iterator[tuple[str, ScoredPredictions]]:
+    from lungbox.training.recipe import TrainingConfig
+    from lungbox.training.run import run
 
-    for place, (name, changes) in enumerate(WITHOUT.items()):
-        named = (f"name=ablation-{place}", *SHORT, *changes)
-        entered = run(Request(RECIPE, data, folder / str(place), named), console)
-        subject = Subject(data, 0, entered)
-        maps = maps_shown(subject.images().of_source("rsna"), subject.start(console), console)
-        yield name, judge(maps, cross_fit(maps, GRID).points)
+    for index, (name, changes) in enumerate(WITHOUT.items()):
+        named = (f"name=ablation-{index}", *SHORT, *changes)
+        ensemble = run(TrainingConfig(RECIPE, data, folder / str(index), named), console)
+        config = EvaluationConfig(data, 0, ensemble)
+        images = challenge_images(config.images())
+        predictions = predict_with_progress(images, config.start(console), console)
+        yield name, score_predictions(predictions, cross_fit(predictions, GRID).points)
 
 
 if __name__ == "__main__":

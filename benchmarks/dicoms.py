@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from pydicom.uid import JPEGBaseline8Bit
 
-from lungbox.folder import gather
+from lungbox.inference.files import find_image_files
 from lungbox.radiograph import RadiographError, read
 from tests.dicoms import dataset, write
 
@@ -17,7 +17,7 @@ def write_dicoms(images: Path, folder: Path, count: int, side: int = 1024) -> No
     """Write `count` JPEG DICOMs of `side` x `side` pixels, made of the radiographs in `images`,
     each as often as needed; no two files are the same to the byte."""
     folder.mkdir(parents=True, exist_ok=True)
-    pixels = (_sized(source.path, side) for source in gather(images)[0])
+    pixels = (_sized(source.path, side) for source in find_image_files(images)[0])
     usable = list(islice((one for one in pixels if one is not None), count))
     if not usable:
         raise SystemExit(f"{images}: no radiographs to make DICOMs of")

@@ -26,9 +26,9 @@ from benchmarks.ensembles import ENSEMBLES, quantised, random_job
 from benchmarks.turns import in_turns
 from lungbox import architecture
 from lungbox.architecture.cost import gflops
-from lungbox.engines import EngineName, Job, start
+from lungbox.common.parallel import available_cpus
+from lungbox.engines import EngineConfig, EngineName, start
 from lungbox.export.verify import radiographs
-from lungbox.flow import cores
 from lungbox.weights.entries import Precision
 
 IMAGES, BATCH, ROUNDS = 16, 8, 3
@@ -48,11 +48,11 @@ def main() -> None:
 
 def _show(name: str, folder: Path, peak: float, console: Console) -> None:
     networks, side = ENSEMBLES[name]
-    job = random_job(name, folder, BATCH)
-    examples, _ = radiographs(job)
+    config = random_job(name, folder, BATCH)
+    examples, _ = radiographs(config)
     images = examples[np.arange(IMAGES) % len(examples)]
     models = [architecture.build(network, side) for network in networks]
-    makers = _ours(job, folder, images) | _others(models, folder, images, console)
+    makers = _ours(config, folder, images) | _others(models, folder, images, console)
     seconds, ratios = _times(_predict(models, images), makers, console)
     operations = sum(map(gflops, models))
     table = Table(
@@ -97,13 +97,13 @@ def _predict(models, images: NDArray[np.uint8]) -> Way:
     return lambda: [model.predict(pixels, verbose=0) for model in models]
 
 
-def _ours(job: Job, folder: Path, images: NDArray[np.uint8]) -> dict[str, Maker]:
+def _ours(config: EngineConfig, folder: Path, images: NDArray[np.uint8]) -> dict[str, Maker]:
     batches = np.split(images, IMAGES // BATCH)
 
     def maker(engine: EngineName, precision: Precision) -> Maker:
         def make() -> Way:
-            file = quantised(job, folder, images) if precision == "int8" else None
-            running = start(engine, replace(job, precisions=(precision,), int8=file))
+            file = quantised(config, folder, images) if precision == "int8" else None
+            running = start(engine, replace(config, precisions=(precision,), int8=file))
             return lambda: [running.predict(batch) for batch in batches]
 
         return make
@@ -136,7 +136,7 @@ def _onnx(models, folder: Path, images: NDArray[np.uint8]) -> Way:
     path = folder / "network.onnx"
     write("onnx", average([(model, 1 / len(models)) for model in models]), path, BATCH, "{}")
     settings = onnxruntime.SessionOptions()
-    settings.intra_op_num_threads = cores()
+    settings.intra_op_num_threads = available_cpus()
     session = onnxruntime.InferenceSession(path, settings, providers=["CPUExecutionProvider"])
     (entry,) = session.get_inputs()
     batches = np.split(images[..., None], IMAGES // BATCH)

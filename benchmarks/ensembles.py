@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from lungbox.frameworks import start_keras
+from lungbox.common.backend import start_keras
 
 start_keras()  # quietly, before anything imports it
 
@@ -11,10 +11,10 @@ import numpy as np  # noqa: E402
 from numpy.typing import NDArray  # noqa: E402
 
 from lungbox import architecture  # noqa: E402
-from lungbox.engines import Int8, Job, Member  # noqa: E402
-from lungbox.weights.fetch import sha256  # noqa: E402
-from lungbox.weights.files import save_weights  # noqa: E402
+from lungbox.engines import EngineConfig, Int8, Member  # noqa: E402
+from lungbox.weights.formats.safetensors import save_weights  # noqa: E402
 from lungbox.weights.manifest import Weights  # noqa: E402
+from lungbox.weights.store import sha256  # noqa: E402
 
 FOUR = ("unet_resnet152", "unet_densenet121", "unet_vgg19_attention", "aspp_resnet152")
 REFERENCE = tuple(f"{name}_reference" for name in FOUR)
@@ -38,23 +38,23 @@ def write_weights(name: str, folder: Path) -> list[Path]:
     return paths
 
 
-def random_job(name: str, folder: Path, batch_size: int) -> Job:
+def random_job(name: str, folder: Path, batch_size: int) -> EngineConfig:
     """An ensemble of `ENSEMBLES` with random weights, kept in `folder`, for engines."""
     networks, side = ENSEMBLES[name]
     members = [
         Member(network, Weights(architecture=network, image_size=side), path, 1 / len(networks))
         for network, path in zip(networks, write_weights(name, folder), strict=True)
     ]
-    return Job(name, tuple(members), batch_size)
+    return EngineConfig(name, tuple(members), batch_size)
 
 
-def quantised(job: Job, folder: Path, images: NDArray[np.uint8]) -> Int8:
+def quantised(config: EngineConfig, folder: Path, images: NDArray[np.uint8]) -> Int8:
     """Its network of 8-bit integers, in a file in `folder`. Of random weights nothing can be said
     about agreement, so as the default's: depthwise and the first convolutions stay in float32."""
     from lungbox.engines.openvino import converted, save_int8
-    from lungbox.quantise.network import STEPS, quantise
+    from lungbox.quantization.model import STEPS, quantize
 
-    step = STEPS[2] if job.ensemble == "lite0" else STEPS[0]
+    step = STEPS[2] if config.ensemble == "lite0" else STEPS[0]
     path = (folder / "int8.safetensors").resolve()
-    save_int8(quantise(converted(job), images, [step]).network, path)
+    save_int8(quantize(converted(config), images, [step]).network, path)
     return Int8(path, sha256(path))

@@ -43,12 +43,12 @@ def _write_batches(data: Path, path: Path) -> None:
     """`(STEPS, BATCH, SIDE, SIDE, 1)` prepared radiographs and their masks of two channels."""
     from lungbox import datasets
     from lungbox.radiograph import prepare, read
-    from lungbox.training.masks import paint
+    from lungbox.training.targets import rasterize
 
     positive = datasets.load(data).where(lambda i: i.source == "rsna" and i.target).images
     chosen = positive[:: len(positive) // IMAGES][:IMAGES]
     images = np.stack([prepare(read(i.path).pixels, SIDE) for i in chosen])[..., None]
-    opacity = np.stack([paint(i.boxes, i.size, SIDE) for i in chosen]) / np.float32(255)
+    opacity = np.stack([rasterize(i.boxes, i.size, SIDE) for i in chosen]) / np.float32(255)
     masks = np.stack([1 - opacity, opacity], axis=-1)
     random = np.random.default_rng(0)
     passes = -(-STEPS * BATCH // IMAGES)

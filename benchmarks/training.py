@@ -18,9 +18,9 @@ from rich.table import Table
 
 from benchmarks.turns import in_turns
 from lungbox import architecture, datasets
+from lungbox.common.backend import start_keras
 from lungbox.datasets.cache import prepare_all
 from lungbox.datasets.phantom import write_rsna
-from lungbox.frameworks import start_keras
 from lungbox.training.recipe import Recipe
 
 NETWORKS = ("unet_lite0", "unet_densenet121")
@@ -41,18 +41,20 @@ def main() -> None:
 
 def _rates(name: str) -> dict[str, float]:
     """Images per second of each way."""
-    from lungbox.training.trainee import build_trainee
+    from lungbox.training.model import build_trainable
 
     recipe = _recipe(name)
-    trainee = build_trainee(recipe, SIDE, steps=1000)
+    trainable = build_trainable(recipe, SIDE, steps=1000)
     mixed = recipe.model_copy(update={"policy": "mixed_bfloat16"})
-    in_mixed = build_trainee(mixed, SIDE, steps=1000)
+    in_mixed = build_trainable(mixed, SIDE, steps=1000)
     with tempfile.TemporaryDirectory() as folder:
-        batches = _batches(recipe, Path(folder), trainee.heads)
+        batches = _batches(recipe, Path(folder), trainable.outputs)
         images, targets = batches[0]
         ways: dict[str, Callable[[], object]] = {
-            "step, Keras": lambda: trainee.whole.train_on_batch(images, targets),
-            "step, Keras, mixed bfloat16": lambda: in_mixed.whole.train_on_batch(images, targets),
+            "step, Keras": lambda: trainable.training_model.train_on_batch(images, targets),
+            "step, Keras, mixed bfloat16": lambda: in_mixed.training_model.train_on_batch(
+                images, targets
+            ),
             "batches alone": lambda: _drawn(batches),
         }
         if find_spec("torch"):
@@ -77,13 +79,12 @@ def _recipe(name: str) -> Recipe:
     )
 
 
-def _batches(recipe: Recipe, folder: Path, heads: tuple[str, ...]):
+def _batches(recipe: Recipe, folder: Path, outputs: dict[str, tuple[int, ...]]):
     from lungbox.training.batches import Batches
 
     write_rsna(folder / "data", count=64, size=256)
     cache = prepare_all(datasets.load(folder / "data"), SIDE, folder / "cache")
-    stride = architecture.describe(recipe.architecture).stride
-    return Batches(cache, recipe, recipe.stages[0], 0, stride, heads=heads)
+    return Batches(cache, recipe, recipe.stages[0], outputs)
 
 
 def _drawn(batches) -> None:

@@ -14,13 +14,13 @@ __all__ = ["Findings", "__version__", "load"]
 
 if TYPE_CHECKING:
     from lungbox.findings import Findings
-    from lungbox.pipeline import load
+    from lungbox.inference.predictor import load
 
 
 def __getattr__(name: str) -> Any:
-    # Imported when asked for, so that `import lungbox` and `lungbox --help` stay quick.
+    # Imported lazily, so that `import lungbox` and `lungbox --help` stay quick.
     if name == "load":
-        from lungbox.pipeline import load
+        from lungbox.inference.predictor import load
 
         return load
     if name == "Findings":

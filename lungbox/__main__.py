@@ -1,5 +1,5 @@
 """`python -m lungbox`."""
 
-from lungbox.cli import main
+from lungbox.cli.main import main
 
 main()

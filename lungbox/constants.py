@@ -1,7 +1,6 @@
-"""The numbers the system is fixed to, each with where it comes from.
+"""Constants that must be the same everywhere, with their sources.
 
-What a training run may choose stands in its recipe, and what an ensemble may choose in the
-manifest; here stands only what must be the same everywhere.
+Settings of a training run are in its recipe, those of an ensemble in the manifest.
 """
 
 from typing import Final
@@ -18,11 +17,11 @@ GRAY_LEVELS: Final = 256
 # certain pixels.
 IMAGE_SCORE_SHARE: Final = 0.005
 
-# What a radiograph's file may be; anything beyond is refused before it is decoded, so that no file
+# Limits of a radiograph's file; larger ones are refused before they are decoded, so that no file
 # takes more than 1.5 GB or 30 seconds (docs/formats.md).
 # 100 megapixels: five times the largest digital detector, more than any film scanner.
 MAX_PIXELS: Final = 100_000_000
-# The longer side beside the shorter; a whole spine or leg is 1:4.
+# Longer side divided by the shorter; an image of the full spine or leg has 4.
 MAX_ASPECT: Final = 16
 # 16 bits for each of those pixels, and a header.
 MAX_FILE_BYTES: Final = 2**28
@@ -31,7 +30,7 @@ MAX_DECODING_BYTES: Final = 1_000_000_000
 # The same for all threads together: four of a digital detector's largest, or sixty of the RSNA
 # challenge's. A larger file is decoded alone.
 DECODING_BYTES_AT_ONCE: Final = 640_000_000
-# Characters of what a file says of itself, in tables.
+# Characters of a message or flag in result tables.
 MAX_REASON: Final = 500
 MAX_FLAG: Final = 100
 

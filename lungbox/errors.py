@@ -1,15 +1,19 @@
-"""The root of every error a user can mend, and how it is worded; its message is for them."""
+"""The base class of errors that users can fix, and suggestions for their messages."""
 
 import difflib
 from collections.abc import Iterable
 
 
 class LungboxError(Exception):
-    """Something outside the code is not as it should be; the message says what, and what to do."""
+    """An error that users can fix; the message says what is wrong and what to do."""
 
 
-def hint(name: str, known: Iterable[str]) -> str:
-    """What to say of a name that is not known: the nearest that is, or all there are."""
+def suggest(name: str, known: Iterable[str]) -> str:
+    """A hint for an unknown name: the most similar known one, or all of them.
+
+    >>> suggest("defualt", ["default", "reference"])
+    'did you mean default?'
+    """
     names = sorted(known)
     by_lower = {other.lower(): other for other in names}
     near = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=0.5)

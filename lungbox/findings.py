@@ -1,4 +1,4 @@
-"""What every detector returns for one radiograph, and its JSON form."""
+"""The findings on one radiograph, which every detector returns, and their JSON form."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lungbox.common.equality import ValueEquality
 from lungbox.constants import CLASS_NAMES, OPACITY
-from lungbox.values import ByValue
 
 
 def _no_boxes() -> NDArray[np.float32]:
@@ -19,19 +19,25 @@ def _no_scores() -> NDArray[np.float32]:
 
 
 @dataclass(frozen=True, eq=False)
-class Findings(ByValue):
-    """The boxes found on one radiograph.
+class Findings(ValueEquality):
+    """The boxes found on one radiograph; equal where all values are.
 
     Attributes:
         identity: names the radiograph in every output.
         size: its width and height in pixels, as it was read.
-        image_score: whether it shows any opacity at all, 0-1; not a calibrated probability.
+        image_score: whether it shows any finding at all, 0-1; a calibrated probability only where
+            the ensemble has a calibration.
         boxes: `(N, 4)` float32 `x1, y1, x2, y2`, pixels of the file as it was read, y down,
             most certain first.
         scores: `(N,)` float32 confidences, 0-1.
-        labels: `(N,)` names of what each box shows.
+        labels: `(N,)` the class name of each box.
         path: the file.
         flag: why it may not be a frontal chest radiograph; empty otherwise.
+        class_names: all classes that its boxes can be of.
+        class_scores: image-level probabilities by name, of ensembles with a classification
+            network.
+        mask: `(h, w, 1 + C)` float32 probabilities of background and each class, where it was
+            requested.
 
     Raises:
         ValueError: counts or shapes disagree, or a box is empty or outside the image.
@@ -45,6 +51,9 @@ class Findings(ByValue):
     labels: tuple[str, ...] = ()
     path: str = ""
     flag: str = ""
+    class_names: tuple[str, ...] = CLASS_NAMES[OPACITY:]
+    class_scores: tuple[tuple[str, float], ...] = ()
+    mask: NDArray[np.float32] | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         count = len(self.scores)
@@ -62,8 +71,11 @@ class Findings(ByValue):
             )
 
     def to_record(self) -> dict[str, Any]:
-        """Its JSON form, an object of `predictions.jsonl`; the schema is in docs/formats.md."""
-        return {
+        """Its JSON form, an object of `predictions.jsonl`; the schema is in docs/formats.md.
+
+        The mask is not in it, and image-level probabilities only where there are any.
+        """
+        record = {
             "id": self.identity,
             "path": self.path,
             "width": self.size[0],
@@ -79,6 +91,9 @@ class Findings(ByValue):
                 for box, score, label in zip(self.boxes, self.scores, self.labels, strict=True)
             ],
         }
+        if self.class_scores:
+            record["class_scores"] = {name: round(p, 6) for name, p in self.class_scores}
+        return record
 
     @classmethod
     def from_record(cls, record: dict[str, Any]) -> "Findings":
@@ -88,21 +103,17 @@ class Findings(ByValue):
             ValueError: it is not one.
         """
         try:
-            found = record["findings"]
+            findings = record["findings"]
             return cls(
                 identity=record["id"],
                 size=(record["width"], record["height"]),
                 image_score=record["image_score"],
-                boxes=np.array([item["box"] for item in found], np.float32).reshape(-1, 4),
-                scores=np.array([item["score"] for item in found], np.float32),
-                labels=tuple(item["label"] for item in found),
+                boxes=np.array([item["box"] for item in findings], np.float32).reshape(-1, 4),
+                scores=np.array([item["score"] for item in findings], np.float32),
+                labels=tuple(item["label"] for item in findings),
+                class_scores=tuple(record.get("class_scores", {}).items()),
                 path=record["path"],
                 flag=record["flag"],
             )
         except (KeyError, TypeError) as error:
             raise ValueError(f"not an object of predictions.jsonl ({error!r})") from error
-
-
-def opacities(count: int) -> tuple[str, ...]:
-    """`count` labels of lung opacity."""
-    return (CLASS_NAMES[OPACITY],) * count

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from lungbox.boxes import geometry
-from lungbox.findings import Findings, opacities
+from lungbox.findings import Findings
 
 
 def findings(**changes):
@@ -16,7 +16,7 @@ def findings(**changes):
         "image_score": 0.75,
         "boxes": geometry.as_boxes([(1.5, 2, 30, 40.25), (0, 0, 200, 100)]),
         "scores": np.array([0.9, 0.5], np.float32),
-        "labels": opacities(2),
+        "labels": ("lung opacity",) * 2,
         "path": "a/b.dcm",
         "flag": "view LL",
     }

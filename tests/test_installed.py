@@ -9,8 +9,9 @@ from importlib.metadata import packages_distributions
 
 import pytest
 
-from lungbox import cli, pipeline
-from lungbox.extras import EXTRAS
+from lungbox.cli import main
+from lungbox.common.backend import EXTRAS
+from lungbox.inference import predictor
 from lungbox.weights.manifest import load_manifest
 from tests.conftest import ROOT
 from tests.tiny import enter_tiny
@@ -27,7 +28,7 @@ def lacking(monkeypatch):
             monkeypatch.setitem(sys.modules, name, None)  # importing it raises
         real = sys.modules["importlib.util"].find_spec
         monkeypatch.setattr(
-            "lungbox.extras.find_spec", lambda name: None if name in names else real(name)
+            "lungbox.common.backend.find_spec", lambda name: None if name in names else real(name)
         )
         for name in [name for name in sys.modules if name.startswith("lungbox.training")]:
             monkeypatch.delitem(sys.modules, name)
@@ -37,7 +38,7 @@ def lacking(monkeypatch):
 
 def said_by(capfd, *arguments: object) -> str:
     with pytest.raises(SystemExit) as ended:
-        cli.main([*map(str, arguments)])
+        main.main([*map(str, arguments)])
     assert ended.value.code == 2
     return capfd.readouterr().err
 
@@ -57,7 +58,7 @@ def test_any_command_that_meets_a_missing_module_says_so(capfd, lacking, tmp_pat
     def needs_it(*_):
         raise ModuleNotFoundError("No module named 'wandb.sdk'", name="wandb.sdk")
 
-    monkeypatch.setattr("lungbox.folder_run.run", needs_it)
+    monkeypatch.setattr("lungbox.inference.run.predict_folder", needs_it)
     said = said_by(capfd, "predict", tmp_path)
     assert said == (
         "lungbox: this needs wandb, which this installation lacks: pip install 'lungbox[wandb]'\n"
@@ -68,15 +69,15 @@ def test_a_module_that_is_no_extras_is_a_fault_of_the_code(tmp_path, monkeypatch
     def broken(*_):
         raise ModuleNotFoundError("No module named 'lungbox.nowhere'", name="lungbox.nowhere")
 
-    monkeypatch.setattr("lungbox.folder_run.run", broken)
+    monkeypatch.setattr("lungbox.inference.run.predict_folder", broken)
     with pytest.raises(ModuleNotFoundError):
-        cli.main(["predict", str(tmp_path)])
+        main.main(["predict", str(tmp_path)])
 
 
 def test_quantising_says_what_it_needs(capfd, lacking, tmp_path):
     lacking("nncf")
-    assert "pip install 'lungbox[quantise]'" in said_by(
-        capfd, "quantise", "default", "--data", tmp_path
+    assert "pip install 'lungbox[quantize]'" in said_by(
+        capfd, "quantize", "default", "--data", tmp_path
     )
 
 
@@ -111,7 +112,12 @@ def wheel(tmp_path_factory):
 
 def test_what_the_wheel_holds(wheel):
     names = set(wheel.namelist())
-    for name in ("py.typed", "cli.py", "checkpoints/lite0.safetensors", "checkpoints/LICENSE.txt"):
+    for name in (
+        "py.typed",
+        "cli/main.py",
+        "checkpoints/lite0.safetensors",
+        "checkpoints/LICENSE.txt",
+    ):
         assert f"lungbox/{name}" in names
     for recipe in ("four", "lite0", "reference"):
         assert (
@@ -146,7 +152,7 @@ def test_terms_of_the_default_are_said_the_first_time(capfd, examples, tmp_path,
     file, seen = examples / "00000193_019.png", []
     for number in range(2):
         with pytest.raises(SystemExit) as ended:
-            cli.main(["predict", str(file), "--output", str(tmp_path / f"{number}")])
+            main.main(["predict", str(file), "--output", str(tmp_path / f"{number}")])
         assert not ended.value.code
         seen.append(capfd.readouterr().err.count(terms))
     assert seen == [1, 0]
@@ -154,12 +160,13 @@ def test_terms_of_the_default_are_said_the_first_time(capfd, examples, tmp_path,
 
 def test_terms_are_said_in_python_too(own_home, tmp_path, monkeypatch, caplog):
     monkeypatch.setenv("LUNGBOX_CACHE", str(tmp_path / "cache"))
+    caplog.set_level("WARNING", "lungbox")  # NNCF, used by other tests, raises the root's level
     enter_tiny(tmp_path)  # whose entry names no terms
-    job, _ = pipeline.open_ensemble("tiny", 1)
-    assert pipeline.terms(job) == []
-    monkeypatch.setattr(pipeline, "start", lambda *_: None)
+    job, *_ = predictor.open_ensemble("tiny", 1)
+    assert predictor.terms(job) == []
+    monkeypatch.setattr(predictor, "start", lambda *_: None)
     for _ in range(2):
-        pipeline.load("default")
+        predictor.load("default")
     assert [record.getMessage().partition(":")[0] for record in caplog.records] == [
         "Terms of the weights lite0"
     ]
@@ -167,7 +174,7 @@ def test_terms_are_said_in_python_too(own_home, tmp_path, monkeypatch, caplog):
 
 def test_a_bundle_has_the_terms_of_the_weights_in_it(tmp_path):
     with pytest.raises(SystemExit) as ended:
-        cli.main(["weights", "bundle", str(tmp_path / "bundle"), "default"])
+        main.main(["weights", "bundle", str(tmp_path / "bundle"), "default"])
     assert not ended.value.code
     notice = (tmp_path / "bundle/LICENSE.txt").read_bytes()
     assert notice == (ROOT / "checkpoints/LICENSE.txt").read_bytes()

@@ -4,29 +4,22 @@ import os
 import subprocess
 import sys
 
-import keras
 import pytest
 
 from tests.conftest import ROOT
 
 CHOSEN = (
     "tests/training/test_fit.py::test_it_learns_and_leaves_its_folder",
+    "tests/training/test_loop.py::test_the_average_is_scored_while_training_goes_on",
     "tests/engines/test_engines.py::test_shapes_and_types[keras]",
 )
 
 
 @pytest.mark.slow
-def test_a_run_and_the_keras_engine_on_jax():
-    pytest.importorskip("jax")
-    if keras.backend.backend() == "jax":
-        pytest.skip("everything runs on JAX here")
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *CHOSEN]
-    environment = {**os.environ, "KERAS_BACKEND": "jax"}
-    done = subprocess.run(
-        command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stdout
-    assert "2 passed" in done.stdout
+def test_runs_and_the_keras_engine(other_backend):
+    code, report = other_backend.run_tests(*CHOSEN)
+    assert code == 0, report
+    assert f"{len(CHOSEN)} passed" in report
 
 
 @pytest.mark.parametrize("backend", ["torch", "foo"])

@@ -12,8 +12,8 @@ PACKAGE = Path(__file__).parent.parent / "lungbox"
 # From the first room of the way to the last; a module imports only its own room and those above.
 # docs/architecture.md describes each.
 ROOMS = [
-    ["constants", "errors", "extras", "paths", "files", "cells", "progress", "frameworks"],
-    ["flow", "values"],
+    ["constants", "errors"],
+    ["common"],
     ["boxes"],
     ["findings"],
     ["radiograph"],
@@ -22,20 +22,12 @@ ROOMS = [
     ["metrics"],
     ["architecture"],
     ["weights"],
-    ["architecture_table"],
     ["engines"],
-    ["folder"],
-    ["pipeline"],
-    ["overlay"],
-    ["journal"],
-    ["results"],
+    ["inference"],
     ["export"],
     ["evaluation"],
-    ["quantise"],
+    ["quantization"],
     ["training"],
-    ["folder_run"],
-    ["cli_common"],
-    ["cli_weights", "cli_data", "cli_export", "cli_quantise"],
     ["cli"],
 ]
 LEVEL = {room: level for level, rooms in enumerate(ROOMS) for room in rooms}
@@ -71,7 +63,6 @@ def test_tensorflow_is_named_only_where_it_may_be():
         "engines/openvino.py",
         "export/convert.py",
         "export/runtimes.py",
-        "training/tensorflow_cpu.py",
         "training/devices.py",
     }
     naming = {
@@ -83,12 +74,23 @@ def test_tensorflow_is_named_only_where_it_may_be():
     assert naming <= allowed
 
 
+def test_prediction_does_not_import_pandas():
+    code = (
+        "import sys, lungbox.cli.main, lungbox.inference.run, lungbox.datasets\n"
+        "print('pandas' in sys.modules)"
+    )
+    printed = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=PACKAGE.parent, check=True
+    )
+    assert printed.stdout.strip() == "False"
+
+
 @pytest.mark.parametrize(
     "code",
     [
         "import lungbox",
         "import inference, train, architecture, metrics, constants",
-        "from lungbox.cli import app; import typer.testing as t; "
+        "from lungbox.cli.main import app; import typer.testing as t; "
         "assert t.CliRunner().invoke(app, ['--help']).exit_code == 0",
     ],
 )

@@ -8,19 +8,22 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lungbox import cli, folder_run
+from lungbox.cli import main
 from lungbox.datasets.phantom import draw
 from lungbox.engines import EngineError
 from lungbox.findings import Findings
-from lungbox.folder import Source
-from lungbox.journal import Journal
-from lungbox.pipeline import Detector, Outcome
+from lungbox.inference import predictor
+from lungbox.inference.files import ImageFile
+from lungbox.inference.predictor import Detector, ImageResult
+from lungbox.inference.resume import ResumeLog
 from lungbox.radiograph import prepare
-from tests.test_journal import StopError
+from tests.inference.test_resume import StopError
 from tests.tiny import SIDE, enter_tiny
 
+pytestmark = pytest.mark.usefixtures("small_networks")
+
 REASON = (
-    "the networks' answer to it is not finite (NaN or infinite); "
+    "the networks' prediction for it is not finite (NaN or infinite); "
     "check their weights, or try --precision float32"
 )
 
@@ -29,7 +32,7 @@ class Spoilt:
     """An engine whose masks, or scores, of some radiographs are not finite."""
 
     def __init__(self, engine, masks, scores):
-        self.name, self.precision, self.job = engine.name, engine.precision, engine.job
+        self.name, self.precision, self.config = engine.name, engine.precision, engine.config
         self._engine, self._masks, self._scores = engine, masks, scores
 
     def predict(self, images):
@@ -55,14 +58,14 @@ def spoilt(own_home, tmp_path, monkeypatch):
     for number in range(5):
         Image.fromarray(chest(number)).save(tmp_path / f"in/chest-{number}.png")
     mask, score = prepare(chest(1), SIDE), prepare(chest(3), SIDE)
-    start = folder_run.start
-    monkeypatch.setattr(folder_run, "start", lambda *asked: Spoilt(start(*asked), [mask], [score]))
+    start = predictor.start
+    monkeypatch.setattr(predictor, "start", lambda *asked: Spoilt(start(*asked), [mask], [score]))
 
 
 def test_such_files_fail_and_the_others_do_not(spoilt, capfd, tmp_path):
     arguments = ["--ensemble", "tiny", "--output", str(tmp_path / "out"), "--overlays"]
     with pytest.raises(SystemExit) as ended:
-        cli.main(["predict", str(tmp_path / "in"), *arguments])
+        main.main(["predict", str(tmp_path / "in"), *arguments])
     assert ended.value.code == 3
     assert "3 radiographs read" in capfd.readouterr().err
     with (tmp_path / "out/failed.csv").open(newline="") as file:
@@ -82,8 +85,8 @@ def test_such_files_fail_and_the_others_do_not(spoilt, capfd, tmp_path):
 
 
 def test_one_file_alone(spoilt, tmp_path):
-    job, point = folder_run.open_ensemble("tiny", 1)
-    detector = Detector("tiny", folder_run.start("openvino", job), point)
+    config, point, _ = predictor.open_ensemble("tiny", 1)
+    detector = Detector("tiny", predictor.start("openvino", config), point)
     assert detector.predict(tmp_path / "in/chest-0.png").image_score > 0
     for number in (1, 3):
         path = tmp_path / f"in/chest-{number}.png"
@@ -94,23 +97,23 @@ def test_one_file_alone(spoilt, tmp_path):
 
 def test_no_record_is_written_with_nan(tmp_path):
     """Whatever lets it come so far."""
-    source = Source(tmp_path / "a.png", "a", "a.png", "1-1")
-    with Journal(tmp_path / "out", {}) as journal:
+    source = ImageFile(tmp_path / "a.png", "a", "a.png", "1-1")
+    with ResumeLog(tmp_path / "out", {}) as journal:
         with pytest.raises(ValueError, match="not JSON compliant"):
-            journal.append([Outcome(source, Findings("a", (96, 128), float("nan")))])
-        journal.append([Outcome(source, Findings("a", (96, 128), 0.5))])
+            journal.append([ImageResult(source, Findings("a", (96, 128), float("nan")))])
+        journal.append([ImageResult(source, Findings("a", (96, 128), 0.5))])
         assert [record["findings"]["image_score"] for record in journal.records()] == [0.5]
 
 
 def test_a_journal_is_cut_off_where_it_holds_nan(tmp_path):
     """As earlier versions may have left it: the file is read again."""
-    first = Source(tmp_path / "a.png", "a", "a.png", "1-1")
-    second = Source(tmp_path / "b.png", "b", "b.png", "2-2")
-    with suppress(StopError), Journal(tmp_path / "out", {}) as journal:
-        journal.append([Outcome(one, Findings("x", (96, 128), 0.5)) for one in (first, second)])
+    first = ImageFile(tmp_path / "a.png", "a", "a.png", "1-1")
+    second = ImageFile(tmp_path / "b.png", "b", "b.png", "2-2")
+    with suppress(StopError), ResumeLog(tmp_path / "out", {}) as journal:
+        journal.append([ImageResult(one, Findings("x", (96, 128), 0.5)) for one in (first, second)])
         raise StopError
     path = tmp_path / "out/.journal.jsonl"
     head, one, two = path.read_text().splitlines(keepends=True)
     path.write_text(head + one + two.replace('"image_score": 0.5', '"image_score": NaN'))
-    with Journal(tmp_path / "out", {}) as journal:
+    with ResumeLog(tmp_path / "out", {}) as journal:
         assert journal.done() == {"a.png": "1-1"}

@@ -1,5 +1,9 @@
-"""A small network with random weights, entered in the manifest: runs anywhere, finds nothing
-sensible, and is enough for everything around a network."""
+"""A small network with random weights, registered in the manifest: finds nothing sensible, and is
+enough for everything around a network.
+
+By default it is `two_convolutions`; where it is run, it has to be known by name:
+`usefixtures("small_networks")`.
+"""
 
 from pathlib import Path
 
@@ -7,25 +11,29 @@ import keras
 import numpy as np
 
 from lungbox import architecture
-from lungbox.weights.fetch import sha256
-from lungbox.weights.files import save_weights
-from lungbox.weights.manifest import Ensemble, Weights, enter
+from lungbox.weights.entries import Ensemble, Weights
+from lungbox.weights.formats.safetensors import save_weights
+from lungbox.weights.manifest import register
+from lungbox.weights.store import sha256
+from tests.small import two_convolutions
 
-SIDE = 64
+SIDE, NETWORK = 64, "two_convolutions"
 
 
-def enter_tiny(folder: Path, name: str = "tiny", seed: int = 1, **ensemble) -> Path:
-    """Build `unet_lite0` at 64 px, make its masks vary, save it in `folder` and enter it."""
-    path = save_tiny(folder / f"{name}.safetensors", seed)
-    weights = weights_of(path, folds=(1, 2, 3, 4))
-    enter(name, weights, Ensemble(**({"members": (name,), "min_area": 0.0} | ensemble)))
+def enter_tiny(
+    folder: Path, name: str = "tiny", seed: int = 1, network: str = NETWORK, **ensemble
+) -> Path:
+    """Build a network at 64 px, make its masks vary, save it in `folder` and register it."""
+    path = save_tiny(folder / f"{name}.safetensors", seed, network)
+    weights = weights_of(path, network=network, folds=(1, 2, 3, 4))
+    register(name, weights, Ensemble(**({"members": (name,), "min_area": 0.0} | ensemble)))
     return path
 
 
-def weights_of(path: Path, image_size: int = SIDE, **facts) -> Weights:
-    """The entry of a file of `unet_lite0`'s weights."""
+def weights_of(path: Path, image_size: int = SIDE, network: str = NETWORK, **facts) -> Weights:
+    """The entry of a file of a network's weights."""
     return Weights(
-        architecture="unet_lite0",
+        architecture=network,
         image_size=image_size,
         sha256=sha256(path),
         bytes=path.stat().st_size,
@@ -34,9 +42,9 @@ def weights_of(path: Path, image_size: int = SIDE, **facts) -> Weights:
     )
 
 
-def save_tiny(path: Path, seed: int) -> Path:
+def save_tiny(path: Path, seed: int, network: str = NETWORK) -> Path:
     keras.utils.set_random_seed(seed)
-    model = architecture.build("unet_lite0", SIDE)
+    model = two_convolutions(SIDE) if network == NETWORK else architecture.build(network, SIDE)
     random = np.random.default_rng(seed)
     for variable in model.weights:
         # So that about half of every mask is opacity, in many small regions.

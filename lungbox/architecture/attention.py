@@ -1,4 +1,4 @@
-"""Attention: what a decoder may look at in a feature map."""
+"""Attention modules for feature maps."""
 
 from collections.abc import Callable
 
@@ -8,9 +8,9 @@ Attention = Callable[[KerasTensor, str], KerasTensor]
 
 
 def spatial(x: KerasTensor, name: str) -> KerasTensor:
-    """Weigh positions: a map in 0-1 from the mean and the maximum over channels.
+    """Spatial attention: a factor in 0-1 per position, from the mean and maximum over channels.
 
-    `(B, H, W, C)` in and out. The spatial half of CBAM (Woo et al., ECCV 2018).
+    `(B, H, W, C)` in and out. The spatial module of CBAM (Woo et al., ECCV 2018).
     """
     pooled = ChannelStatistics(name=f"{name}_statistics")(x)
     gate = layers.Conv2D(1, 7, padding="same", activation="sigmoid", name=f"{name}_gate")(pooled)
@@ -18,7 +18,7 @@ def spatial(x: KerasTensor, name: str) -> KerasTensor:
 
 
 def squeeze_excitation(x: KerasTensor, name: str) -> KerasTensor:
-    """Weigh channels: a number in 0-1 for each, from their means.
+    """Squeeze-and-excitation: a factor in 0-1 per channel, from the channels' means.
 
     `(B, H, W, C)` in and out. Hu et al., CVPR 2018, with a reduction of 2; the reference system
     calls it spatial attention.
@@ -27,7 +27,7 @@ def squeeze_excitation(x: KerasTensor, name: str) -> KerasTensor:
     gate = layers.GlobalAveragePooling2D(name=f"{name}_means")(x)
     gate = layers.Dense(channels // 2, activation="relu", name=f"{name}_squeeze")(gate)
     gate = layers.Dense(channels, activation="sigmoid", name=f"{name}_excite")(gate)
-    # A layer of its own: published weight files are read in the order of the graph's depth.
+    # A separate layer, because published weight files are read in the order of the graph's depth.
     gate = layers.Reshape((1, 1, channels), name=f"{name}_spread")(gate)
     return layers.Multiply(name=f"{name}_weighed")([x, gate])
 

@@ -1,6 +1,6 @@
-"""The pieces every encoder, decoder and head is laid from.
+"""Blocks of layers that encoders, decoders and heads are built from.
 
-All layers are named by their caller: a layer's name is the key of its weights in a checkpoint.
+Their caller names them: a layer's name is the key of its weights in a checkpoint.
 """
 
 from keras import KerasTensor, layers
@@ -27,7 +27,7 @@ def conv(
 ) -> KerasTensor:
     """Convolution, batch normalisation, activation.
 
-    `(B, H, W, C)` to `(B, ceil(H / stride), ceil(W / stride), filters)`. A bias is superfluous
+    `(B, H, W, C)` to `(B, ceil(H / stride), ceil(W / stride), filters)`. A bias has no effect
     before the normalisation; the reference system's decoders have one.
     """
     x = layers.Conv2D(

@@ -1,8 +1,8 @@
-"""What a network costs to run, counted from its graph: multiply-accumulates, and twice that, FLOPs.
+"""Multiply-accumulates and FLOPs of a network, counted from its graph.
 
-Counted are convolutions (plain, depthwise, separable, transposed) and dense layers. The rest is
-left out, as in most published figures: biases, normalisation, activations, pooling, resizing,
-attention's products.
+Convolutions (plain, depthwise, separable, transposed) and dense layers are counted. Biases,
+normalisation, activations, pooling, resizing and attention's products are not, as in most
+published figures.
 """
 
 from collections.abc import Callable
@@ -11,14 +11,11 @@ from math import prod
 import keras
 from keras import layers
 
-FLOPS_PER_MAC = 2
-
 
 def macs(model: keras.Model) -> int:
-    """Multiply-accumulates of one image at the model's own input size.
+    """Multiply-accumulates for one image of the model's input size, nested models included.
 
-    Models inside the model are counted with it. A layer that is applied several times is counted
-    once; no network here has one.
+    A layer that is applied several times is counted once; no network here has one.
     """
     return sum(
         macs(layer) if isinstance(layer, keras.Model) else layer_macs(layer)
@@ -27,52 +24,57 @@ def macs(model: keras.Model) -> int:
 
 
 def gflops(model: keras.Model) -> float:
-    """Billions (1e9) of floating-point operations of one image: a multiply and an add for each
-    multiply-accumulate."""
-    return FLOPS_PER_MAC * macs(model) / 1e9
+    """Floating-point operations for one image in 1e9, two for each multiply-accumulate.
+
+    Example:
+        >>> inputs = keras.Input((100, 50, 3))
+        >>> gflops(keras.Model(inputs, layers.Conv2D(8, 1)(inputs)))  # 2 * 100 * 50 * 3 * 8 / 1e9
+        0.00024
+    """
+    return 2 * macs(model) / 1e9
 
 
 def layer_macs(layer: layers.Layer) -> int:
-    """Multiply-accumulates of one layer for one image; 0 for what is not counted.
+    """Multiply-accumulates of one layer for one image; 0 for layers that are not counted.
 
-    Padding counts as if it were pixels, as it does in the published figures.
+    Padding is counted like pixels, as in the published figures.
     """
     return next((count(layer) for kind, count in _COUNTS if isinstance(layer, kind)), 0)
 
 
 def _convolution(layer: layers.Layer) -> int:
-    """Every output position takes the whole kernel once: `(h, w, C / groups, filters)`."""
+    """The complete kernel `(h, w, C / groups, filters)` for every output position."""
     return _positions(layer.output, layer.filters) * prod(layer.kernel.shape)
 
 
 def _depthwise(layer: layers.Layer) -> int:
-    """The kernel is `(h, w, C, multiplier)`; a channel meets its own part of it only."""
+    """The kernel `(h, w, C, multiplier)`, of which each channel uses its own part."""
     channels = prod(layer.kernel.shape[-2:])
     return _positions(layer.output, channels) * prod(layer.kernel.shape)
 
 
 def _separable(layer: layers.Layer) -> int:
-    """A depthwise convolution that takes the stride, then a 1x1."""
+    """A strided depthwise convolution, then a 1x1."""
     kernels = prod(layer.depthwise_kernel.shape) + prod(layer.pointwise_kernel.shape)
     return _positions(layer.output, layer.filters) * kernels
 
 
 def _transposed(layer: layers.Layer) -> int:
-    """Every input position is spread over the whole kernel once: `(h, w, filters, C)`."""
+    """The complete kernel `(h, w, filters, C)` for every input position."""
     return _positions(layer.input, layer.kernel.shape[-1]) * prod(layer.kernel.shape)
 
 
 def _dense(layer: layers.Layer) -> int:
-    """The kernel `(C, units)`, at every position before the channels."""
+    """The kernel `(C, units)` for every position."""
     return _positions(layer.output, layer.units) * prod(layer.kernel.shape)
 
 
 def _positions(tensor: keras.KerasTensor, channels: int) -> int:
-    """Pixels of a `(B, ..., channels)` or `(B, channels, ...)` tensor."""
+    """Positions of a `(B, ..., channels)` or `(B, channels, ...)` tensor."""
     return prod(tensor.shape[1:]) // channels
 
 
-# A depthwise or transposed convolution is no subclass of the plain one.
+# Depthwise and transposed convolutions are no subclasses of the plain one.
 _COUNTS: tuple[tuple[type[layers.Layer], Callable[[layers.Layer], int]], ...] = (
     (layers.SeparableConv2D, _separable),
     (layers.DepthwiseConv2D, _depthwise),

@@ -1,19 +1,18 @@
-"""Decoders: from an encoder's features back to a map of the lungs."""
+"""Decoders: from an encoder's features to one feature map for the mask."""
 
 from keras import KerasTensor, layers
 
 from lungbox.architecture.attention import Attention
+from lungbox.architecture.backbones.efficientnet_lite import Features
 from lungbox.architecture.blocks import conv, normalise, separable
-from lungbox.architecture.encoders import Features
 
 
 def light_unet(features: Features, widths: tuple[int, ...] = (128, 96, 64)) -> KerasTensor:
     """A U-Net decoder of depthwise-separable convolutions.
 
-    At each step the map is doubled in size, joined with the encoder's map of that size and mixed
-    twice. It stops where `widths` ends; with the deepest skip at stride 16, three widths end at
-    stride 4, where a chest radiograph's boxes lose nothing (a perfect mask of 64 x 64 scores
-    0.9965 in the RSNA metric).
+    Each step upsamples by two, concatenates the skip of that size and applies two convolutions.
+    There is a step for each width; with the deepest skip at stride 16, three steps end at stride 4,
+    which is enough for boxes (a perfect mask of 64 x 64 scores 0.9965 in the RSNA metric).
 
     Returns:
         `(B, H / k, W / k, widths[-1])`, k the stride of the last skip used.
@@ -36,13 +35,13 @@ def unet(
 ) -> KerasTensor:
     """The U-Net decoder (Ronneberger et al., 2015) of the reference system.
 
-    At each step a transposed convolution doubles the map, the encoder's map of that size is
-    joined, and two 3x3 convolutions mix them.
+    Each step upsamples by a transposed convolution, concatenates the skip of that size and applies
+    two 3x3 convolutions.
 
     Args:
         features: one skip for each width, the first at full resolution.
         widths: channels of each step, deep to shallow.
-        attention: applied to the bridge and to every skip, where given.
+        attention: applied to the bridge and to every skip; none if None.
 
     Returns:
         `(B, H, W, widths[-1])`.
@@ -66,10 +65,9 @@ def aspp(
     """Atrous spatial pyramid pooling and the decoder of DeepLabv3+ (Chen et al., ECCV 2018).
 
     Args:
-        features: the bridge is looked at at several rates; the only skip is the low level, at a
-            quarter of the image's resolution.
+        features: the bridge, and one skip at stride 4 (the low-level features).
         filters: channels of every branch.
-        rates: of the 3x3 branches' dilation.
+        rates: dilation rates of the 3x3 branches.
 
     Returns:
         `(B, H, W, filters)`.
@@ -83,17 +81,17 @@ def aspp(
     branches += [conv(bridge, filters, 3, f"aspp_rate{rate}", rate=rate) for rate in rates]
     x = layers.Concatenate(name="aspp_join")(branches)
     x = conv(x, filters, 1, "aspp_mix")
-    x = _enlarge(x, 4, "decoder1_up")
+    x = _upsample(x, 4, "decoder1_up")
     skip = conv(low_level, 48, 1, "low_level")
     x = layers.Concatenate(name="decoder1_join")([x, skip])
     for name in ("decoder1a", "decoder1b"):
-        # As the reference system has it: ReLU, normalisation, ReLU.
+        # ReLU, normalisation, ReLU, as in the reference system.
         x = layers.Conv2D(
             filters, 3, padding="same", use_bias=False, activation="relu", name=f"{name}_conv"
         )(x)
         x = normalise(x, name)
-    return _enlarge(x, 4, "decoder2_up")
+    return _upsample(x, 4, "decoder2_up")
 
 
-def _enlarge(x: KerasTensor, factor: int, name: str) -> KerasTensor:
+def _upsample(x: KerasTensor, factor: int, name: str) -> KerasTensor:
     return layers.UpSampling2D(factor, interpolation="bilinear", name=name)(x)

@@ -1,7 +1,7 @@
-"""Heads: from features to the two outputs of every network.
+"""Heads: from features to a segmentation network's outputs.
 
-Both compute in float32 whatever the policy: a probability near 0 or 1 does not survive
-bfloat16's eight bits, and the image score only orders images by such differences.
+They compute in float32 whatever the dtype policy: bfloat16 rounds probabilities near 0 and 1, and
+image scores rank images by such differences.
 """
 
 from typing import Literal
@@ -14,22 +14,22 @@ from lungbox.constants import IMAGE_SCORE_SHARE, OPACITY
 Activation = Literal["softmax", "sigmoid"]
 
 
-def mask(x: KerasTensor, activation: Activation = "softmax") -> KerasTensor:
-    """`(B, h, w, C)` to `(B, h, w, 2)`: probabilities of background and opacity.
+def mask(x: KerasTensor, activation: Activation = "softmax", classes: int = 1) -> KerasTensor:
+    """`(B, h, w, C)` features to `(B, h, w, 1 + classes)` probabilities, background first.
 
-    They sum to 1 under `softmax`; under `sigmoid`, which two of the reference system's networks
-    have, each channel stands for itself.
+    They sum to 1 with `softmax`; with `sigmoid`, which two of the reference system's networks use,
+    channels are independent.
     """
-    x = layers.Conv2D(2, 1, name="mask_logits", dtype="float32")(x)
+    x = layers.Conv2D(1 + classes, 1, name="mask_logits", dtype="float32")(x)
     return layers.Activation(activation, name="mask", dtype="float32")(x)
 
 
 def image_score(pooled: KerasTensor, mask: KerasTensor, dropout: float = 0.2) -> KerasTensor:
-    """`(B, h, w, C)` features and `(B, h', w', 2)` mask to `(B, 1)`: the probability that the
-    radiograph shows any opacity at all.
+    """`(B, h, w, C)` features and a `(B, h', w', 1 + classes)` mask to `(B, 1)`: the probability
+    that the radiograph shows any opacity.
 
-    Beside the averaged features it sees the mask's own evidence: the mean over the image and the
-    maximum over means of 4 x 4 mask pixels (so that one stray pixel says nothing).
+    It is computed from the average-pooled features and from the mask: its mean, and the maximum of
+    its means over 4 x 4 pixels, so that a single pixel has no effect.
     """
     features = layers.GlobalAveragePooling2D(name="image_pool", dtype="float32")(pooled)
     features = layers.Dropout(dropout, name="image_dropout", dtype="float32")(features)
@@ -40,24 +40,24 @@ def image_score(pooled: KerasTensor, mask: KerasTensor, dropout: float = 0.2) ->
     return layers.Dense(1, activation="sigmoid", name="image", dtype="float32")(x)
 
 
-def certain_pixels(mask: KerasTensor, name: str) -> KerasTensor:
-    """The image score of a network without an image head: `(B, h, w, 2)` to `(B, 1)`.
+def top_k_mean(mask: KerasTensor, name: str) -> KerasTensor:
+    """The image score of a network without an image head: `(B, h, w, 1 + classes)` to `(B, 1)`.
 
-    The mean of the 0.5 % of mask pixels that are most certain of opacity.
+    The mean probability of the 0.5 % of pixels with the highest probability of any class.
     """
-    return CertainPixels(name=name, dtype="float32")(mask)
+    return TopKMeanPooling(name=name, dtype="float32")(mask)
 
 
 @keras.saving.register_keras_serializable(package="lungbox")
-class CertainPixels(layers.Layer):
-    """See `certain_pixels`."""
+class TopKMeanPooling(layers.Layer):
+    """The layer of `top_k_mean`."""
 
-    # Keras gives `mask` a meaning of its own, so the argument has another name.
+    # Keras gives an argument called `mask` a meaning of its own.
     def call(self, inputs: KerasTensor) -> KerasTensor:
         pixels = inputs.shape[1] * inputs.shape[2]
-        opacity = ops.reshape(inputs[..., OPACITY], (-1, pixels))
-        certain, _ = ops.top_k(opacity, max(1, round(IMAGE_SCORE_SHARE * pixels)))
-        return ops.mean(certain, axis=-1, keepdims=True)
+        opacity = ops.reshape(ops.max(inputs[..., OPACITY:], axis=-1), (-1, pixels))
+        highest, _ = ops.top_k(opacity, max(1, round(IMAGE_SCORE_SHARE * pixels)))
+        return ops.mean(highest, axis=-1, keepdims=True)
 
     def compute_output_shape(self, input_shape: tuple) -> tuple:
         return (input_shape[0], 1)

@@ -1,8 +1,7 @@
-"""The named networks: encoder x decoder x head.
+"""The segmentation networks: encoder x decoder x head.
 
-Every one takes `(B, S, S, 1)` prepared gray 0-255 and gives `{"mask": (B, S/k, S/k, 2),
-"image": (B, 1)}`, probabilities both. Those called `_reference` are the published system's own,
-from the same pieces by other arguments; they have no image head.
+Outputs are those of `registry`. The networks called `_reference` are the published system's own,
+from the same parts with other arguments; they have no image head.
 """
 
 from collections.abc import Callable
@@ -12,13 +11,14 @@ from functools import partial
 import keras
 from keras import KerasTensor
 
-from lungbox.architecture import attention, decoders, encoders, heads
-from lungbox.architecture.applications import IMAGE, Taps, application
+from lungbox.architecture import attention, decoders, heads
+from lungbox.architecture.backbones import efficientnet_lite
+from lungbox.architecture.backbones.keras_applications import IMAGE, Taps, application
 from lungbox.architecture.registry import network
 
-Decoder = Callable[[encoders.Features], KerasTensor]
+Decoder = Callable[[efficientnet_lite.Features], KerasTensor]
 
-# Where the reference system taps its encoders. Its ResNet152 is tapped at names that fit
+# The layers that the reference system takes from its encoders. In ResNet152 they are those of
 # ResNet50, which leaves out 30 of the 36 blocks of the fourth stage.
 _RESNET_REFERENCE = Taps(
     (IMAGE, "conv1_relu", "conv2_block3_out", "conv3_block4_out"), "conv4_block6_out"
@@ -37,7 +37,7 @@ _ASPP_FULL = Taps(("conv2_block3_out",), "conv4_block36_out")
 
 @dataclass(frozen=True)
 class _Parts:
-    """What one of the four is made of."""
+    """The parts of one of the four large networks."""
 
     encoder: str
     taps: Taps
@@ -45,7 +45,7 @@ class _Parts:
     activation: heads.Activation = "softmax"
 
 
-@network(encoder="EfficientNet-Lite0", stride=4, image_size=256)
+@network(encoder="EfficientNet-Lite0", image_size=256, stride=4)
 def unet_lite0(
     image_size: int = 256, drop_connect: float = 0.1, dropout: float = 0.2
 ) -> keras.Model:
@@ -54,12 +54,12 @@ def unet_lite0(
     Args:
         image_size: side of the input in pixels, a multiple of 32.
         drop_connect: highest probability that a residual branch is dropped in training.
-        dropout: share of the image head's features dropped in training.
+        dropout: rate of the dropout before the image head, in training.
     """
     # 1. Input
     inputs = keras.Input((image_size, image_size, 1), name="radiograph")
     # 2. Encoder, decoder, heads
-    features = encoders.efficientnet_lite0(inputs, drop_connect)
+    features = efficientnet_lite.efficientnet_lite0(inputs, drop_connect)
     decoded = decoders.light_unet(features)
     mask = heads.mask(decoded)
     image = heads.image_score(features.pooled, mask, dropout)
@@ -67,66 +67,66 @@ def unet_lite0(
     return keras.Model(inputs, {"mask": mask, "image": image}, name="unet_lite0")
 
 
-@network(encoder="ResNet152", stride=1, image_size=128)
+@network(encoder="ResNet152", image_size=128, stride=1)
 def unet_resnet152(image_size: int = 128, dropout: float = 0.2) -> keras.Model:
     """A U-Net on ResNet152, all 36 blocks of its fourth stage."""
     parts = _Parts("ResNet152", _RESNET_FULL, decoders.unet)
-    return _ours("unet_resnet152", parts, image_size, dropout)
+    return _with_image_head("unet_resnet152", parts, image_size, dropout)
 
 
-@network(encoder="DenseNet121", stride=1, image_size=128)
+@network(encoder="DenseNet121", image_size=128, stride=1)
 def unet_densenet121(image_size: int = 128, dropout: float = 0.2) -> keras.Model:
     """A U-Net on DenseNet121 up to its fourth pooling."""
     parts = _Parts("DenseNet121", _DENSENET, decoders.unet)
-    return _ours("unet_densenet121", parts, image_size, dropout)
+    return _with_image_head("unet_densenet121", parts, image_size, dropout)
 
 
-@network(encoder="VGG19", stride=1, image_size=128)
+@network(encoder="VGG19", image_size=128, stride=1)
 def unet_vgg19_attention(image_size: int = 128, dropout: float = 0.2) -> keras.Model:
     """A U-Net on VGG19 with spatial attention on skips and bridge."""
     decode = partial(decoders.unet, attention=attention.spatial)
     parts = _Parts("VGG19", _VGG_FULL, decode)
-    return _ours("unet_vgg19_attention", parts, image_size, dropout)
+    return _with_image_head("unet_vgg19_attention", parts, image_size, dropout)
 
 
-@network(encoder="ResNet152", stride=1, image_size=128)
+@network(encoder="ResNet152", image_size=128, stride=1)
 def aspp_resnet152(image_size: int = 128, dropout: float = 0.2) -> keras.Model:
     """Atrous spatial pyramid pooling on ResNet152, all 36 blocks of its fourth stage."""
     parts = _Parts("ResNet152", _ASPP_FULL, decoders.aspp)
-    return _ours("aspp_resnet152", parts, image_size, dropout)
+    return _with_image_head("aspp_resnet152", parts, image_size, dropout)
 
 
-@network(encoder="ResNet152", stride=1, image_size=128, image_head=False, reference=True)
+@network(encoder="ResNet152", image_size=128, stride=1, image_head=False, reference=True)
 def unet_resnet152_reference(image_size: int = 128) -> keras.Model:
     """The reference system's U-Net on the first part of ResNet152 (its model 1)."""
-    parts = _Parts("ResNet152", _RESNET_REFERENCE, decoders.unet, "softmax")
-    return _published("unet_resnet152_reference", parts, image_size)
+    parts = _Parts("ResNet152", _RESNET_REFERENCE, decoders.unet)
+    return _reference_network("unet_resnet152_reference", parts, image_size)
 
 
-@network(encoder="DenseNet121", stride=1, image_size=128, image_head=False, reference=True)
+@network(encoder="DenseNet121", image_size=128, stride=1, image_head=False, reference=True)
 def unet_densenet121_reference(image_size: int = 128) -> keras.Model:
     """The reference system's U-Net on DenseNet121 (its model 2)."""
-    parts = _Parts("DenseNet121", _DENSENET, decoders.unet, "softmax")
-    return _published("unet_densenet121_reference", parts, image_size)
+    parts = _Parts("DenseNet121", _DENSENET, decoders.unet)
+    return _reference_network("unet_densenet121_reference", parts, image_size)
 
 
-@network(encoder="VGG19", stride=1, image_size=128, image_head=False, reference=True)
+@network(encoder="VGG19", image_size=128, stride=1, image_head=False, reference=True)
 def unet_vgg19_attention_reference(image_size: int = 128) -> keras.Model:
     """The reference system's U-Net on VGG19 with squeeze-and-excitation (its model 3)."""
     decode = partial(decoders.unet, attention=attention.squeeze_excitation)
     parts = _Parts("VGG19", _VGG_REFERENCE, decode, "sigmoid")
-    return _published("unet_vgg19_attention_reference", parts, image_size)
+    return _reference_network("unet_vgg19_attention_reference", parts, image_size)
 
 
-@network(encoder="ResNet152", stride=1, image_size=128, image_head=False, reference=True)
+@network(encoder="ResNet152", image_size=128, stride=1, image_head=False, reference=True)
 def aspp_resnet152_reference(image_size: int = 128) -> keras.Model:
     """The reference system's ASPP on the first part of ResNet152 (its model 4)."""
     parts = _Parts("ResNet152", _ASPP_REFERENCE, decoders.aspp, "sigmoid")
-    return _published("aspp_resnet152_reference", parts, image_size)
+    return _reference_network("aspp_resnet152_reference", parts, image_size)
 
 
-def _ours(name: str, parts: _Parts, image_size: int, dropout: float) -> keras.Model:
-    """One of the four at its best: scaled as its encoder's ImageNet weights expect, image head."""
+def _with_image_head(name: str, parts: _Parts, image_size: int, dropout: float) -> keras.Model:
+    """One of the four with an image head, scaled as its encoder's ImageNet weights expect."""
     # 1. Input
     inputs = keras.Input((image_size, image_size, 1), name="radiograph")
     # 2. Encoder, decoder, heads
@@ -137,8 +137,8 @@ def _ours(name: str, parts: _Parts, image_size: int, dropout: float) -> keras.Mo
     return keras.Model(inputs, {"mask": mask, "image": image}, name=name)
 
 
-def _published(name: str, parts: _Parts, image_size: int) -> keras.Model:
-    """One of the four as it was published: scaled to -1..1, no image head."""
+def _reference_network(name: str, parts: _Parts, image_size: int) -> keras.Model:
+    """One of the four as published: scaled to -1..1, no image head."""
     # 1. Input
     inputs = keras.Input((image_size, image_size, 1), name="radiograph")
     # 2. Encoder, decoder, head

@@ -1,23 +1,29 @@
-"""Boxes: their geometry, and how masks become them."""
+"""Boxes: their geometry, and the decision that turns a prediction into boxes."""
 
 from lungbox.boxes import geometry
-from lungbox.boxes.geometry import Boxes
-from lungbox.boxes.regions import (
-    CONFIDENCES,
+from lungbox.boxes.decide import (
     Candidates,
+    Decision,
+    Detections,
     OperatingPoint,
-    candidates,
-    regions,
+    RawPrediction,
+    decide,
+    find_candidates,
+    label_names,
     select,
 )
+from lungbox.boxes.geometry import Boxes
 
 __all__ = [
-    "CONFIDENCES",
     "Boxes",
     "Candidates",
+    "Decision",
+    "Detections",
     "OperatingPoint",
-    "candidates",
+    "RawPrediction",
+    "decide",
+    "find_candidates",
     "geometry",
-    "regions",
+    "label_names",
     "select",
 ]

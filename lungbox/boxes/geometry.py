@@ -1,6 +1,6 @@
 """Boxes as arrays: `(N, 4)` float32, `x1, y1, x2, y2`, in pixels, y down, edges not pixels.
 
-A box that covers the whole of a 1024 x 1024 image is `0, 0, 1024, 1024`. Other formats exist only
+A box that covers a complete 1024 x 1024 image is `0, 0, 1024, 1024`. Other formats exist only
 where files are read and written.
 """
 
@@ -21,7 +21,7 @@ def area(boxes: NDArray) -> NDArray:
     return np.maximum(width, 0) * np.maximum(height, 0)
 
 
-def iou(first: Boxes, second: Boxes) -> NDArray[np.float64]:
+def iou(first: NDArray, second: NDArray) -> NDArray[np.float64]:
     """`(N, M)` intersection over union of every box in `first` with every one in `second`.
 
     0 where both are empty.
@@ -30,7 +30,7 @@ def iou(first: Boxes, second: Boxes) -> NDArray[np.float64]:
 
 
 def paired_iou(first: NDArray, second: NDArray) -> NDArray[np.float64]:
-    """Intersection over union of the boxes that stand at the same place.
+    """Intersection over union of pairs of boxes with the same index.
 
     Args:
         first: `(..., 4)`.
@@ -73,9 +73,3 @@ def clip(boxes: Boxes, size: tuple[float, float]) -> Boxes:
 def to_xywh(boxes: Boxes) -> NDArray[np.float32]:
     """`x1, y1, x2, y2` to `x, y, width, height`."""
     return np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1)
-
-
-def from_xywh(boxes: NDArray) -> Boxes:
-    """`x, y, width, height` to `x1, y1, x2, y2`."""
-    corners = np.asarray(boxes, np.float64).reshape(-1, 4)
-    return as_boxes(np.concatenate([corners[:, :2], corners[:, :2] + corners[:, 2:]], axis=1))

@@ -3,26 +3,25 @@
 import hashlib
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lungbox.datasets.store import Store, stamp
+from lungbox.datasets.store import Store, file_key
 from lungbox.datasets.types import Dataset
 from lungbox.radiograph.prepare import Preparation
 
 
 @dataclass(frozen=True)
-class Cache:
+class PreparedImages:
     """Prepared images on disk.
 
     Attributes:
         dataset: the images that could be read.
         failed: file and reason of those that could not.
-        key: changes when one of these images, the size, the preparation or what it computes
-            does.
+        key: changes with the images, their size, the preparation and its version.
     """
 
     dataset: Dataset
@@ -44,7 +43,7 @@ def missing(
 ) -> int:
     """How many images `prepare_all` would have to read."""
     rows = Store(folder, image_size, preparation).rows()
-    return sum(stamp(image.path) not in rows for image in dataset.images)
+    return sum(file_key(image.path) not in rows for image in dataset.images)
 
 
 def prepare_all(
@@ -53,18 +52,18 @@ def prepare_all(
     folder: Path,
     advance: Callable[[], object] = lambda: None,
     preparation: Preparation = "equalised",
-) -> Cache:
-    """The prepared images of `dataset` at `image_size`, from the cache where they are there.
+) -> PreparedImages:
+    """The prepared images of `dataset` at `image_size`, from the cache where it has them.
 
-    An image is kept under its file (path, size, time of change), the image size and how images
-    are prepared; a part of a data set, or a larger one, finds what was read for another. Only
-    what is asked of it is read into memory. A run that is stopped or killed is continued: at most
-    the last 128 images are read again.
+    The key of an image is its file (path, size, time of change), the image size and the
+    preparation, so that a part of a data set, or a larger one, finds what was read for another.
+    Pixels are read into memory only when they are requested. A run that is stopped or killed is
+    continued: at most the last 128 images are read again.
 
     Args:
-        dataset: what to read.
+        dataset: the images.
         image_size: side of the square, in pixels.
-        folder: where caches are kept.
+        folder: the cache.
         advance: called once for every image read.
         preparation: see `radiograph.prepare`.
 
@@ -73,20 +72,20 @@ def prepare_all(
     """
     store = Store(folder, image_size, preparation)
     paths = [image.path for image in dataset.images]
-    stamps = [stamp(path) for path in paths]
+    keys = [file_key(path) for path in paths]
     rows, failed = store.rows(), {}
-    if any(found not in rows for found in stamps):
+    if any(found not in rows for found in keys):
         failed = store.add(paths, advance)
         rows = store.rows()
-    kept = [place for place, found in enumerate(stamps) if found in rows]
+    kept = [index for index, found in enumerate(keys) if found in rows]
     changed = "it was changed while it was read; start again"
-    lost = [path for path, found in zip(paths, stamps, strict=True) if found not in rows]
-    # Of those that could be read alone: what is kept under the key is theirs, row by row.
-    facts = [store.name, [stamps[place] for place in kept]]
-    return Cache(
-        dataset=Dataset(tuple(dataset.images[place] for place in kept), dataset.faults),
+    lost = [path for path, found in zip(paths, keys, strict=True) if found not in rows]
+    # Only of those that could be read: what others store under the key is theirs, row by row.
+    facts = [store.name, [keys[index] for index in kept]]
+    return PreparedImages(
+        dataset=replace(dataset, images=tuple(dataset.images[index] for index in kept)),
         failed=tuple((path, failed.get(path, changed)) for path in lost),
         key=hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:24],
         _pixels=store.pixels(),
-        _rows=np.array([rows[stamps[place]] for place in kept], np.int64),
+        _rows=np.array([rows[keys[place]] for place in kept], np.int64),
     )

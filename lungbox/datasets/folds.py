@@ -1,4 +1,4 @@
-"""Folds: parts of the data with the same mix, and no patient in two of them."""
+"""Folds: parts of the data with the same mix of classes, and no patient in two of them."""
 
 import csv
 import hashlib
@@ -7,17 +7,17 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from lungbox.common.files import atomic_write
 from lungbox.constants import FOLDS
-from lungbox.datasets.tables import fold, read_table
-from lungbox.datasets.types import Dataset, Fault, LabelledRadiograph
-from lungbox.files import replacing
+from lungbox.datasets.tables import fold, read_rows
+from lungbox.datasets.types import Dataset, LabelIssue, LabelledRadiograph
 
 NAME = "folds.csv"
 _SEED = 2024
 _COLUMNS = ("image_id", "source", "patient", "category", "fold")
 
-# What the images of a fold are counted by, the finest first; each decides where those before
-# it leave a choice.
+# The images of a fold are counted by strata of three levels, the finest first; each level decides
+# where those before it are equal.
 _Stratum = tuple[object, ...]
 
 
@@ -26,8 +26,8 @@ def assign(dataset: Dataset) -> Dataset:
 
     The images of one patient stay together, also with those that have a fold already. The folds
     have, within a few images, the same numbers of each data set, class, view and target. They
-    follow from the images alone, in whatever order these come; but another image may move many,
-    so write them down (`write_folds`) before the data grows.
+    do not depend on the order of the images; but another image may move many, so save them
+    (`write_folds`) before the data grows.
     """
     patients: dict[tuple[str, str], list[LabelledRadiograph]] = defaultdict(list)
     for image in dataset.images:
@@ -44,7 +44,9 @@ def assign(dataset: Dataset) -> Dataset:
         else:
             open_patients.append(patient)
     # The largest first, while others can still make up for them.
-    for patient in sorted(open_patients, key=lambda one: (-len(patients[one]), _lot(*one))):
+    for patient in sorted(
+        open_patients, key=lambda patient: (-len(patients[patient]), _shuffle_key(*patient))
+    ):
         wanted = Counter(stratum for image in patients[patient] for stratum in _strata(image))
         best = min(range(FOLDS), key=lambda number: (_crowding(wanted, counts[number]), number))
         chosen[patient] = best
@@ -53,11 +55,11 @@ def assign(dataset: Dataset) -> Dataset:
         image if image.fold >= 0 else replace(image, fold=chosen[image.source, image.patient])
         for image in dataset.images
     )
-    return Dataset(tuple(folded), dataset.faults)
+    return replace(dataset, images=tuple(folded))
 
 
 def apply_folds(dataset: Dataset, path: Path) -> Dataset:
-    """Give every image the fold that the table at `path` says.
+    """Give every image its fold in the table at `path`.
 
     Args:
         dataset: the images.
@@ -65,34 +67,33 @@ def apply_folds(dataset: Dataset, path: Path) -> Dataset:
             of that data set.
 
     Returns:
-        The images; those that the table does not name have no fold, and a fault says so.
+        The images; those that the table does not name have no fold, which is an issue.
 
     Raises:
         DatasetError: the table lacks a column or cannot be read.
     """
-    faults = list(dataset.faults)
+    issues = list(dataset.issues)
     given: dict[tuple[str, str], int] = {}
-    for row in read_table(path, ("image_id", "fold"), faults):
+    for row in read_rows(path, ("image_id", "fold"), issues):
         key = row.get("source"), row.get("image_id")
         if key in given:
-            said = f"{key[1]} has a fold already; left out"
-            faults.append(Fault("doubled row", row.where, said))
+            issues.append(row.issue("duplicate row", f"{key[1]} has a fold already; left out"))
         else:
-            given[key] = fold(row, faults)
+            given[key] = fold(row, issues)
     images = []
     for image in dataset.images:
         key = (image.source, image.identity)
         number = given.get(key, given.get(("", image.identity), -1))
         if number < 0:
-            said = f"gives no fold to {image.identity} of {image.source}; it gets one by itself"
-            faults.append(Fault("image without fold", path.name, said))
+            what = f"gives no fold to {image.identity} of {image.source}; it is assigned one"
+            issues.append(LabelIssue("image without fold", path.name, what))
         images.append(replace(image, fold=number))
-    return Dataset(tuple(images), tuple(faults))
+    return replace(dataset, images=tuple(images), issues=tuple(issues))
 
 
 def write_folds(dataset: Dataset, path: Path) -> None:
     """Write `image_id, source, patient, category, fold` of every image to a CSV at `path`."""
-    with replacing(path) as file:
+    with atomic_write(path) as file:
         table = csv.writer(file, lineterminator="\n")
         table.writerow(_COLUMNS)
         for image in sorted(dataset.images, key=lambda image: (image.source, image.identity)):
@@ -111,13 +112,13 @@ def _strata(image: LabelledRadiograph) -> Sequence[_Stratum]:
 
 
 def _crowding(wanted: Counter[_Stratum], there: Counter[_Stratum]) -> tuple[int, ...]:
-    """How full a fold is of what a patient would add to it, stratum by stratum of each size."""
+    """How many images a fold has of the strata that a patient would add to, level by level."""
     crowds = [0, 0, 0]
     for stratum, count in wanted.items():
         crowds[int(str(stratum[0]))] += count * there[stratum]
     return tuple(crowds)
 
 
-def _lot(source: str, patient: str) -> str:
-    """An order of the patients that has nothing to do with their names."""
+def _shuffle_key(source: str, patient: str) -> str:
+    """Sorts patients in an order that has nothing to do with their names."""
     return hashlib.sha256(f"{_SEED}\n{source}\n{patient}".encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""Drawn chest radiographs with opacities whose boxes are known: for tests, not for training."""
+"""Phantoms: drawn chest radiographs with opacities whose boxes are known, for tests."""
 
 import csv
 from dataclasses import dataclass
@@ -30,8 +30,8 @@ def draw(size: int, opacities: int, random: np.random.Generator) -> Phantom:
 
     Args:
         size: side of the square, in pixels.
-        opacities: how many.
-        random: decides where they are, how large, and the noise.
+        opacities: their number.
+        random: of their positions and sizes, and of the noise.
     """
     canvas = np.full((size, size), 20, np.float32)
     _ellipse(canvas, (0.5, 0.55), (0.44, 0.52), 150)
@@ -53,10 +53,10 @@ def write_rsna(folder: Path, count: int, size: int = 128, seed: int = 0) -> None
     A third has no opacity, a third one, a third two; the folds 0-4 follow each other.
 
     Args:
-        folder: is made.
-        count: of images.
+        folder: created where it is missing.
+        count: number of images.
         size: their side, in pixels; the labels are in the challenge's 1024 space.
-        seed: decides all of it.
+        seed: of the random numbers.
     """
     images = folder / IMAGE_FOLDERS[0]
     images.mkdir(parents=True, exist_ok=True)

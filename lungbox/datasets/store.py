@@ -1,7 +1,7 @@
-"""Prepared images on disk: one growing file of pixels, and a table of which image is where.
+"""Prepared images on disk: one growing file of pixels, and a table of each image's row in it.
 
-Every image is in it once for a size and a way of preparing, whatever data set or fold it is asked
-for with; so what `lungbox prepare` reads serves training and evaluation alike.
+Every image is in it once for a size and a preparation, whatever data set or fold it is requested
+with, so that training and evaluation use what `lungbox prepare` has read.
 """
 
 import json
@@ -17,32 +17,28 @@ import numpy as np
 from filelock import FileLock
 from numpy.typing import NDArray
 
+from lungbox.common.files import atomic_write, stamp
+from lungbox.common.parallel import available_cpus
 from lungbox.datasets.types import DatasetError
-from lungbox.files import replacing
-from lungbox.flow import cores
 from lungbox.radiograph import RadiographError, prepare, read
 from lungbox.radiograph.prepare import VERSIONS, Preparation
 
-# Raise it when `radiograph.read` computes something else: old stores are then left.
+# Raise it when `radiograph.read` computes something else: older stores are then ignored.
 _VERSION = 2
-# After so many images the pixels are on the disk and the table says so: what a kill may cost.
+# Pixels and table are written to the disk after so many images: the most that a kill may cost.
 _AT_ONCE = 128
 
-# A file as it is: its path, its bytes and its time of change.
-Stamp = tuple[str, int, int]
+# A file as it is: its path, its size in bytes and its time of change in nanoseconds.
+FileKey = tuple[str, int, int]
 
 
-def stamp(path: Path) -> Stamp:
-    """What a file's prepared image is kept under; of no use where there is no such file."""
-    try:
-        status = path.stat()
-    except OSError:
-        return str(path.resolve()), -1, -1
-    return str(path.resolve()), status.st_size, status.st_mtime_ns
+def file_key(path: Path) -> FileKey:
+    """The key of a file's prepared image; matches nothing where there is no such file."""
+    return str(path.resolve()), *(stamp(path) or (-1, -1))
 
 
 class Store:
-    """The prepared images of one size and way of preparing.
+    """The prepared images of one size and preparation.
 
     Args:
         folder: where stores are kept.
@@ -56,18 +52,18 @@ class Store:
         self._side, self._preparation = image_size, preparation
         self._pixels, self._table = self.folder / "pixels.bin", self.folder / "rows.jsonl"
 
-    def rows(self) -> dict[Stamp, int]:
-        """Where each image is; without lines of the table that a kill cut off."""
+    def rows(self) -> dict[FileKey, int]:
+        """The row of each image; without lines of the table that a kill cut off."""
         try:
-            whole = self._pixels.stat().st_size // self._side**2
+            complete = self._pixels.stat().st_size // self._side**2
         except OSError:
             return {}
-        # Where two images claim one row, the pixels are of the one that was noted last.
+        # Of two images with one row, the pixels are those of the one that was noted last.
         latest = {row: of for of, row in self._lines()}
-        return {of: row for row, of in latest.items() if row < whole}
+        return {of: row for row, of in latest.items() if row < complete}
 
-    def _lines(self) -> list[tuple[Stamp, int]]:
-        """The whole lines of the table, whether or not their pixels are still there."""
+    def _lines(self) -> list[tuple[FileKey, int]]:
+        """The complete lines of the table, whether or not their pixels are still there."""
         found = []
         try:
             lines = self._table.read_text(encoding="utf-8").splitlines()
@@ -91,16 +87,16 @@ class Store:
     def add(
         self, paths: Sequence[Path], advance: Callable[[], object] = lambda: None
     ) -> dict[Path, str]:
-        """Read and prepare the files that are not there yet; others may read meanwhile.
+        """Read and prepare the files that are missing; other processes may read meanwhile.
 
-        Only one process adds at a time; a second waits, and finds what the first added.
+        Only one process adds at a time; a second waits, then finds what the first added.
 
         Args:
             paths: the files.
             advance: called once for every file read.
 
         Returns:
-            Why there is no image of a file; these are tried again each time.
+            The files that could not be read, with the reason; they are tried again each time.
 
         Raises:
             DatasetError: the disk has no room for them.
@@ -110,14 +106,14 @@ class Store:
         with FileLock(self.folder / ".lock"):
             there = self.rows()
             if len(self._lines()) > len(there):
-                # Their pixels are gone, as when somebody deletes the large file alone; before long
-                # there would be other images' in those rows.
+                # The pixels of some lines are gone, as when somebody deletes the large file alone;
+                # other images' will be written into their rows.
                 self._forget_all_but(there)
-            new = [path for path in dict.fromkeys(paths) if stamp(path) not in there]
+            new = [path for path in dict.fromkeys(paths) if file_key(path) not in there]
             self._check_room(len(new))
             row = max(there.values(), default=-1) + 1
             self._pixels.touch()
-            with self._pixels.open("r+b") as file, ThreadPoolExecutor(cores()) as pool:
+            with self._pixels.open("r+b") as file, ThreadPoolExecutor(available_cpus()) as pool:
                 for start in range(0, len(new), _AT_ONCE):
                     part = new[start : start + _AT_ONCE]
                     self._add_part(part, row + start, _Rows(file), pool, failed, advance)
@@ -132,8 +128,8 @@ class Store:
         failed: dict[Path, str],
         advance: Callable[[], object],
     ) -> None:
-        def one(path: Path, row: int) -> tuple[Stamp, int] | None:
-            found = stamp(path)  # before it is read, so that a change meanwhile is noticed
+        def add_one(path: Path, row: int) -> tuple[FileKey, int] | None:
+            found = file_key(path)  # before it is read, so that a change meanwhile is noticed
             try:
                 rows.write(row, prepare(read(path).pixels, self._side, self._preparation))
             except RadiographError as error:
@@ -143,20 +139,20 @@ class Store:
                 advance()
             return found, row
 
-        done = list(pool.map(one, paths, range(first, first + len(paths))))
+        done = list(pool.map(add_one, paths, range(first, first + len(paths))))
         rows.finish()
         self._note([image for image in done if image])
 
-    def _note(self, images: list[tuple[Stamp, int]]) -> None:
-        """Say where images are, now that they are on the disk."""
+    def _note(self, images: list[tuple[FileKey, int]]) -> None:
+        """Add the rows of images to the table, now that their pixels are on the disk."""
         with self._table.open("a", encoding="utf-8") as file:
             # A line that a kill cut off must not take the next with it.
             file.write("\n" + "\n".join(json.dumps([*of, row]) for of, row in images) + "\n")
             file.flush()
             os.fsync(file.fileno())
 
-    def _forget_all_but(self, rows: dict[Stamp, int]) -> None:
-        with replacing(self._table) as file:
+    def _forget_all_but(self, rows: dict[FileKey, int]) -> None:
+        with atomic_write(self._table) as file:
             file.writelines(json.dumps([*of, row]) + "\n" for of, row in rows.items())
 
     def _check_room(self, images: int) -> None:
@@ -169,7 +165,7 @@ class Store:
 
 
 class _Rows:
-    """The file of pixels, written by several threads."""
+    """The file of pixels, which several threads write."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file, self._lock = file, threading.Lock()
@@ -180,6 +176,6 @@ class _Rows:
             self._file.write(np.ascontiguousarray(image).data)
 
     def finish(self) -> None:
-        """All of it is on the disk."""
+        """Wait until all of it is on the disk."""
         self._file.flush()
         os.fsync(self._file.fileno())

@@ -1,26 +1,27 @@
-"""Engines: one small interface, prepared radiographs to masks and image scores."""
+"""Inference engines: prepared radiographs in, predictions of an ensemble out."""
 
 from importlib.util import find_spec
 from typing import Literal
 
+from lungbox.common.backend import start_keras
 from lungbox.engines.base import (
     NOT_FINITE,
+    PRECISIONS,
+    BatchPrediction,
     Engine,
+    EngineConfig,
     EngineError,
     Int8,
-    Job,
     Member,
     NotConvertibleError,
-    Prediction,
-    ask,
-    chosen,
-    computed_by,
-    finite,
+    PrecisionName,
+    describe_precision,
+    engine_fingerprint,
+    finite_rows,
     members,
+    predict_with_tta,
 )
-from lungbox.engines.precision import PRECISIONS, PrecisionName
-from lungbox.errors import hint
-from lungbox.frameworks import start_keras
+from lungbox.errors import suggest
 
 EngineName = Literal["auto", "keras", "openvino"]
 ENGINES: tuple[EngineName, ...] = ("auto", "keras", "openvino")
@@ -29,49 +30,52 @@ __all__ = [
     "ENGINES",
     "NOT_FINITE",
     "PRECISIONS",
+    "BatchPrediction",
     "Engine",
+    "EngineConfig",
     "EngineError",
     "EngineName",
     "Int8",
-    "Job",
     "Member",
     "PrecisionName",
-    "Prediction",
-    "ask",
-    "chosen",
-    "computed_by",
-    "finite",
+    "describe_precision",
+    "engine_fingerprint",
+    "finite_rows",
     "members",
+    "predict_with_tta",
     "start",
 ]
 
 
-def start(name: EngineName, job: Job) -> Engine:
-    """Start the engine called `name` on `job`; `auto` is OpenVINO where it is installed and has,
-    or can make, the network.
+def start(name: EngineName, config: EngineConfig) -> Engine:
+    """Start an inference engine.
+
+    Args:
+        name: `auto` is OpenVINO where it is installed and the network can be converted, else Keras.
+        config: the ensemble, and how to run it.
 
     Raises:
-        EngineError: there is none of that name, it is not installed, or cannot run here.
+        EngineError: no engine has that name, it is not installed, or cannot run here.
         WeightsError: a weight file does not fit its network.
     """
     if name not in ENGINES:
-        raise EngineError(f"there is no engine {name}; {hint(name, ENGINES)}")
-    if job.batch_size < 1:
-        raise EngineError(f"a batch has at least one image, not {job.batch_size}")
+        raise EngineError(f"there is no engine {name}; {suggest(name, ENGINES)}")
+    if config.batch_size < 1:
+        raise EngineError(f"batch size {config.batch_size}: a batch has at least one image")
     if name == "auto":
         if not find_spec("openvino"):
-            return start("keras", job.noting("OpenVINO", "it is not installed"))
+            return start("keras", config.noting("OpenVINO", "it is not installed"))
         try:
-            return start("openvino", job)
+            return start("openvino", config)
         except NotConvertibleError as error:
-            return start("keras", job.noting("OpenVINO", str(error).partition(";")[0]))
+            return start("keras", config.noting("OpenVINO", str(error).partition(";")[0]))
     if name == "openvino":
         if not find_spec("openvino"):
             raise EngineError("OpenVINO is not installed: pip install openvino")
         from lungbox.engines.openvino import OpenVinoEngine
 
-        return OpenVinoEngine(job)
+        return OpenVinoEngine(config)
     start_keras()
     from lungbox.engines.keras import KerasEngine
 
-    return KerasEngine(job)
+    return KerasEngine(config)

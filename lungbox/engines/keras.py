@@ -1,4 +1,4 @@
-"""The Keras engine: whatever backend and device Keras has."""
+"""The Keras engine: runs on whichever backend and device Keras uses."""
 
 from threading import Lock
 
@@ -8,11 +8,11 @@ from numpy.typing import NDArray
 
 from lungbox import architecture
 from lungbox.architecture.ensemble import average
-from lungbox.engines.base import EngineError, Job, Prediction, padded
-from lungbox.frameworks import compile_choice, dtype_policy, has_gpu
+from lungbox.common.backend import compile_choice, dtype_policy, has_gpu
+from lungbox.engines.base import BatchPrediction, EngineConfig, EngineError, pad_batch
 from lungbox.weights.entries import Precision
-from lungbox.weights.files import load_weights
-from lungbox.weights.keras2 import load_keras2
+from lungbox.weights.formats.keras2 import load_keras2
+from lungbox.weights.formats.safetensors import load_weights
 
 
 class KerasEngine:
@@ -20,50 +20,50 @@ class KerasEngine:
 
     name = "keras"
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, config: EngineConfig) -> None:
         self._lock = Lock()
-        self.precision, self.job = _chosen(job)
-        self._model = build(job, self.precision)
+        self.precision, self.config = _chosen(config)
+        self._model = build(config, self.precision)
         self._model.compile(jit_compile=compile_choice())
 
-    def predict(self, images: NDArray[np.uint8]) -> Prediction:
+    def predict(self, images: NDArray[np.uint8]) -> BatchPrediction:
         """See `Engine.predict`."""
-        # Sent to the device as they are: a quarter of the bytes.
-        batch = padded(images, self.job.batch_size)[..., None]
+        # Sent to the device as uint8: a quarter of float32's bytes.
+        batch = pad_batch(images, self.config.batch_size)[..., None]
         with self._lock:
             outputs = self._model.predict_on_batch(batch)
-        kept = {name: values[: len(images)] for name, values in outputs.items()}
-        return Prediction(kept["mask"], kept["image"][:, 0], kept.get("members"))
+        return BatchPrediction.from_outputs(outputs, len(images), self.config)
 
 
-def _chosen(job: Job) -> tuple[Precision, Job]:
-    """What it computes in, and the job with why in nothing faster."""
-    if job.only == "int8":
+def _chosen(config: EngineConfig) -> tuple[Precision, EngineConfig]:
+    """The inference precision, and the config with a note for each faster one."""
+    if config.only == "int8":
         raise EngineError(
-            "8-bit integers run in OpenVINO alone: pip install openvino, and --engine openvino"
+            "INT8 models run in OpenVINO only: pip install openvino, and use --engine openvino"
         )
-    if job.only:
-        return job.only, job
-    if "int8" in job.precisions:
-        job = job.without("int8", "it runs in OpenVINO alone")
-    if "bfloat16" not in job.precisions:
-        return "float32", job
+    if config.only:
+        return config.only, config
+    if "int8" in config.precisions:
+        config = config.without("int8", "it runs in OpenVINO only")
+    if "bfloat16" not in config.precisions:
+        return "float32", config
     if has_gpu():
-        return "bfloat16", job
-    return "float32", job.without("bfloat16", "Keras sees no GPU, and is faster so only on one")
+        return "bfloat16", config
+    reason = "in Keras it is faster on GPUs only, and there is none"
+    return "float32", config.without("bfloat16", reason)
 
 
-def build(job: Job, precision: Precision = "float32") -> keras.Model:
-    """The job's ensemble as one Keras network, its weights loaded.
+def build(config: EngineConfig, precision: Precision = "float32") -> keras.Model:
+    """Build an ensemble as one Keras model and load its weights.
 
     Raises:
         WeightsError: a file does not fit its network.
     """
     with dtype_policy("mixed_bfloat16" if precision == "bfloat16" else precision):
         networks = []
-        for member in job.members:
+        for member in config.members:
             network = architecture.build(member.weights.architecture, member.weights.image_size)
             load = load_keras2 if member.weights.format == "keras2" else load_weights
             load(network, member.path)
-            networks.append((network, member.share))
-        return average(networks, job.keep_members)
+            networks.append((network, member.weight))
+        return average(networks, config.keep_members, config.gate_rows)

@@ -1,4 +1,4 @@
-"""Figures of parts of a data set: by class, view, sex, age, contrast, and size of the box."""
+"""Detailed results: metrics by class, view, sex, age, contrast and box size, and example images."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -8,10 +8,9 @@ from numpy.typing import NDArray
 
 from lungbox.boxes import geometry
 from lungbox.datasets.types import LabelledRadiograph
-from lungbox.evaluation.figures import RECALL_IOU, Figure
-from lungbox.evaluation.scores import Judged, image_auc, view_auc
-from lungbox.metrics.bootstrap import Draws
-from lungbox.metrics.matching import BoxTable, reached
+from lungbox.evaluation.estimates import RECALL_IOU, MetricEstimate, draws_of
+from lungbox.evaluation.scores import ScoredPredictions, image_auc, view_auc
+from lungbox.metrics.matching import BoxTable, matched_truths
 
 # Years, the first in the band and the first after it. Nobody in these data sets can be older than
 # 120: public tables have ages such as 412, which are mistakes.
@@ -23,12 +22,12 @@ _SIZES = ((0, 0.03), (0.03, 0.06), (0.06, 0.10), (0.10, 1.01))
 
 @dataclass(frozen=True)
 class Group:
-    """Images that have something in common, and how a detector does on them.
+    """Metrics of a detector on images that have something in common.
 
     Attributes:
-        by: what they are grouped by.
-        name: what they have in common.
-        images, positives: how many there are, and how many have truth.
+        by: the attribute they are grouped by.
+        name: its value.
+        images, positives: number of images, and of those with truth.
         metric: the RSNA metric, raw; NaN where no image has truth.
         recall: of boxes, IoU >= 0.4.
         false_positives: share of the images without truth that have a box.
@@ -40,64 +39,63 @@ class Group:
     name: str
     images: int
     positives: int
-    metric: Figure
-    recall: Figure
-    false_positives: Figure
-    auc: Figure
-    view_auc: Figure
+    metric: MetricEstimate
+    recall: MetricEstimate
+    false_positives: MetricEstimate
+    auc: MetricEstimate
+    view_auc: MetricEstimate
 
     def under(self, heading: str) -> "Group":
-        """The same, its kind of grouping named after a data set."""
+        """A copy whose attribute is named after a data set."""
         return replace(self, by=f"{heading}, {self.by}")
 
 
-def groups(judged: Judged) -> list[Group]:
+def groups(scored: ScoredPredictions) -> list[Group]:
     """Every group of a data set that has an image.
 
-    Each image is in exactly one group of each kind: in `unknown` where the value is not given or
-    cannot be true, as an age over 120. A kind of grouping that leaves all images together is left
-    out.
+    Each image is in exactly one group by each attribute: in `unknown` where the value is missing or
+    impossible, such as an age over 120. Attributes with one value for all images are left out.
     """
     found = []
     for by, name_of in _KINDS.items():
-        names = np.array([name_of(image) for image in judged.dataset.images])
+        names = np.array([name_of(image) for image in scored.dataset.images])
         there = sorted(set(names.tolist()), key=_in_order)
         if len(there) > 1:
-            found += [_group(judged, by, name, names == name) for name in there]
+            found += [_group(scored, by, name, names == name) for name in there]
     return found
 
 
-def whole(judged: Judged, by: str, name: str) -> Group:
+def all_images(scored: ScoredPredictions, by: str, name: str) -> Group:
     """All images as one group."""
-    return _group(judged, by, name, np.ones(len(judged.dataset), bool))
+    return _group(scored, by, name, np.ones(len(scored.dataset), bool))
 
 
-def recall_by_size(judged: Judged) -> list[Figure]:
-    """Share of the true boxes of a size that any box meets with IoU >= 0.4, size by size.
+def recall_by_size(scored: ScoredPredictions) -> list[MetricEstimate]:
+    """Recall of the true boxes (IoU >= 0.4) by size, the box's share of the image.
 
-    A size is the box's share of the image; `images` counts those with such a box.
+    `images` counts those with such a box.
     """
-    images = judged.dataset.images
+    images = scored.dataset.images
     truth = BoxTable.of([image.boxes for image in images])
-    predicted = BoxTable.of(*zip(*judged.found, strict=True))
-    met = reached(truth, predicted, RECALL_IOU)
+    predicted = BoxTable.of(*zip(*scored.found, strict=True))
+    matched = matched_truths(truth, predicted, RECALL_IOU)
     area = np.array([image.size[0] * image.size[1] for image in images])[truth.images]
     share = geometry.area(truth.boxes) / area
-    draws = Draws.over(judged.outcomes.patients)
+    draws = draws_of(scored.outcomes.patients)
     figures = []
     for low, high in _SIZES:
         of_size = (low <= share) & (share < high)
         there, hit = (
             np.bincount(truth.images[rows], minlength=len(images))
-            for rows in (of_size, of_size & met)
+            for rows in (of_size, of_size & matched)
         )
         name = f"{100 * low:g} to {100 * high:g} %" if high <= 1 else f"{100 * low:g} % and more"
-        figures.append(Figure.of(name, draws.ratio(hit, there), int((there > 0).sum())))
+        figures.append(MetricEstimate.of(name, draws.ratio(hit, there), int((there > 0).sum())))
     return figures
 
 
-def _group(judged: Judged, by: str, name: str, chosen: NDArray[np.bool_]) -> Group:
-    outcomes = judged.outcomes
+def _group(scored: ScoredPredictions, by: str, name: str, chosen: NDArray[np.bool_]) -> Group:
+    outcomes = scored.outcomes
     images, positives = int(chosen.sum()), int((outcomes.truths > 0)[chosen].sum())
     return Group(
         by=by,
@@ -107,8 +105,8 @@ def _group(judged: Judged, by: str, name: str, chosen: NDArray[np.bool_]) -> Gro
         metric=outcomes.rsna_metric(name, chosen=chosen),
         recall=outcomes.recall_of_boxes(name, chosen),
         false_positives=outcomes.false_positives(name, chosen),
-        auc=image_auc(judged, name, chosen),
-        view_auc=view_auc(judged, name, chosen),
+        auc=image_auc(scored, name, chosen),
+        view_auc=view_auc(scored, name, chosen),
     )
 
 
@@ -134,3 +132,39 @@ _KINDS: dict[str, Callable[[LabelledRadiograph], str]] = {
     "contrast": lambda image: "equalised before" if image.equalised else "natural",
     "boxes": lambda image: {0: "none", 1: "one"}.get(len(image.boxes), "two and more"),
 }
+
+
+@dataclass(frozen=True)
+class Cases:
+    """Rows of example images of a data set, where a detector does best and where it fails.
+
+    Attributes:
+        best: with truth, the highest RSNA metric first.
+        worst: with truth and boxes, the lowest RSNA metric first.
+        false_positives: without truth but with a box, by the image score.
+        missed: with truth but without a box, by the image score from the lowest on.
+    """
+
+    best: NDArray[np.int64]
+    worst: NDArray[np.int64]
+    false_positives: NDArray[np.int64]
+    missed: NDArray[np.int64]
+
+
+def example_cases(scored: ScoredPredictions, each: int) -> Cases:
+    """At most `each` images of every kind; ties in order of their image score."""
+    outcomes, scores = scored.outcomes, scored.image_scores
+    positive, boxed = outcomes.truths > 0, outcomes.boxes > 0
+    parts = np.nan_to_num(outcomes.parts)
+
+    def first(chosen: NDArray[np.bool_], *keys: NDArray[np.float64]) -> NDArray[np.int64]:
+        rows = np.flatnonzero(chosen)
+        # The last key decides first.
+        return rows[np.lexsort([key[rows] for key in reversed(keys)])][:each]
+
+    return Cases(
+        best=first(positive & (parts > 0), -parts, -scores),
+        worst=first(positive & boxed, parts, -scores),
+        false_positives=first(~positive & boxed, -scores),
+        missed=first(positive & ~boxed, scores),
+    )

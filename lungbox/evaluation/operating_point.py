@@ -1,5 +1,5 @@
-"""Choosing an operating point for the metric itself, without fooling oneself: the figure that is
-reported is always for patients the choice has not seen."""
+"""Cross-fitted choice of an operating point: the reported metric of each patient comes from a point
+that was chosen on other patients."""
 
 import json
 from collections import Counter
@@ -10,11 +10,9 @@ from itertools import compress, product
 import numpy as np
 from numpy.typing import NDArray
 
-from lungbox.boxes import CONFIDENCES, OperatingPoint, candidates, select
-from lungbox.boxes.regions import Confidence, Extent
-from lungbox.constants import RSNA_CLASS_MIX
-from lungbox.datasets.types import Dataset
-from lungbox.evaluation.maps import Maps
+from lungbox.boxes import Decision, OperatingPoint, find_candidates, select
+from lungbox.datasets import Dataset, mix_of
+from lungbox.evaluation.predictions import DatasetPredictions
 from lungbox.metrics import bootstrap
 from lungbox.metrics.detection import rsna_image_scores
 
@@ -24,54 +22,50 @@ RESAMPLES = 100
 
 
 @dataclass(frozen=True)
-class Grid:
-    """The values tried. Shrink has a floor from elsewhere: boxes that several readers agreed on
-    are smaller than those of one, and every image here was read by one."""
+class SearchGrid:
+    """The values searched.
+
+    Shrink is at least 0.05: boxes that several readers agreed on are smaller than those of one,
+    and every image here was read by one."""
 
     thresholds: Sequence[float] = (0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6)
     min_areas: Sequence[float] = (0.005, 0.0075, 0.01)
     shrinks: Sequence[float] = (0.05, 0.0625, 0.075)
-    splits: Sequence[bool] = (False,)
-    extents: Sequence[Extent] = ("all",)
-    confidences: Sequence[Confidence] = ("mean",)
-    one_a_lung: Sequence[bool] = (False,)
+    max_one_box_per_lung: Sequence[bool] = (False,)
     gates: int = 60
 
-    def finders(self) -> list[OperatingPoint]:
-        """Every combination of what decides which regions there are."""
-        combinations = product(self.thresholds, self.splits, self.extents)
-        return [
-            OperatingPoint("threshold", threshold, split=split, extent=extent)
-            for threshold, split, extent in combinations
-        ]
+    def region_settings(self) -> list[OperatingPoint]:
+        """Every combination of the settings that decide which regions there are."""
+        return [OperatingPoint("threshold", threshold) for threshold in self.thresholds]
 
-    def selectors(self, finder: OperatingPoint) -> list[OperatingPoint]:
-        """Every combination of what becomes of the regions a finder finds, without a gate."""
-        combinations = product(self.min_areas, self.shrinks, self.confidences, self.one_a_lung)
+    def selection_settings(self, regions: OperatingPoint) -> list[OperatingPoint]:
+        """Every combination of the settings that choose among the regions, without a gate."""
+        combinations = product(self.min_areas, self.shrinks, self.max_one_box_per_lung)
         return [
-            replace(finder, min_area=area, shrink=share, confidence=confidence, one_a_lung=one)
-            for area, share, confidence, one in combinations
+            replace(regions, min_area=area, shrink=share, max_one_box_per_lung=one)
+            for area, share, one in combinations
         ]
 
     def points(self) -> list[OperatingPoint]:
         """Every combination, without a gate."""
-        return [point for finder in self.finders() for point in self.selectors(finder)]
+        return [
+            point
+            for regions in self.region_settings()
+            for point in self.selection_settings(regions)
+        ]
 
 
-# Everything a point can say: 3,072 combinations, each with every gate.
-WIDE = Grid(
+# Every setting of masks: 256 combinations, each with every gate.
+WIDE_GRID = SearchGrid(
     min_areas=(0.0025, 0.005, 0.0075, 0.01),
-    splits=(False, True),
-    extents=("all", "mass"),
-    confidences=CONFIDENCES,
-    one_a_lung=(False, True),
+    max_one_box_per_lung=(False, True),
     shrinks=(0.05, 0.0625, 0.075, 0.0875),
 )
 
 
 @dataclass(frozen=True)
 class CrossFit:
-    """An operating point, and what choosing one this way is worth.
+    """An operating point, and those for a cross-fitted estimate of its metric.
 
     Attributes:
         point: chosen on all images.
@@ -82,74 +76,74 @@ class CrossFit:
     points: tuple[OperatingPoint, ...]
 
 
-# What the manifest and the documentation say of a point that was chosen here.
-HOW_CHOSEN = (
-    f"the median of the gates that are best on {RESAMPLES} resamples of the patients at the "
-    "challenge's mix of classes; the other values are those best behind it on average"
-)
-
-
 def cross_fit(
-    maps: Maps, grid: Grid, seed: int = 2024, advance: Callable[[], object] = lambda: None
+    predictions: DatasetPredictions,
+    grid: SearchGrid,
+    seed: int = 2024,
+    advance: Callable[[], object] = lambda: None,
 ) -> CrossFit:
     """Choose an operating point for the RSNA metric at the challenge's mix of classes.
 
-    The gate is chosen by bagging (Breiman 1996), see `HOW_CHOSEN`. A handful of hard negatives
-    carries 44 % of the mix's weight, and the best on the images as they are would follow single
-    ones.
+    The gate is chosen by bagging (Breiman 1996): the median of the best gates of 100 resamples of
+    the patients. A few hard negatives carry 44 % of the mix's weight, and the best gate of the
+    images as they are would depend on single ones. The other values are the best behind that gate
+    on average.
 
     Args:
-        maps: of RSNA images the weights were not trained on.
-        grid: the values tried.
+        predictions: of RSNA images the weights were not trained on.
+        grid: the values searched.
         seed: decides which patients are held out together.
         advance: called for every point tried.
     """
-    search = _Search.over(maps, grid, advance)
-    parts = patient_parts(maps.dataset, PARTS, seed)
+    search = _Search.over(predictions, grid, advance)
+    parts = patient_parts(predictions.dataset, PARTS, seed)
     of_part = [search.choose(parts != part) for part in range(PARTS)]
     everything = search.choose(np.ones(len(parts), bool))
     return CrossFit(everything, tuple(of_part[part] for part in parts))
 
 
-def image_scores(maps: Maps, points: Sequence[OperatingPoint]) -> NDArray[np.float64]:
-    """Each image's part in the RSNA metric under a point of its own; NaN: it does not count."""
-    return _scored(maps.dataset, [maps.boxes(row, point) for row, point in enumerate(points)])
+def image_scores(
+    predictions: DatasetPredictions, points: Sequence[OperatingPoint]
+) -> NDArray[np.float64]:
+    """`(N,)` RSNA metric of each image at a point of its own; NaN where it does not count."""
+    return _scored(
+        predictions.dataset, [predictions.boxes(row, point) for row, point in enumerate(points)]
+    )
 
 
-def _scored(dataset: Dataset, found: Sequence[tuple[NDArray, NDArray]]) -> NDArray[np.float64]:
-    """Each image's part in the RSNA metric with the boxes and confidences found on it."""
-    boxes, scores = zip(*found, strict=True)
+def _scored(dataset: Dataset, found: Sequence[Decision]) -> NDArray[np.float64]:
+    boxes, scores, _ = zip(*found, strict=True)
     return rsna_image_scores([image.boxes for image in dataset.images], boxes, scores)
 
 
 def ungated_scores(
-    maps: Maps,
+    predictions: DatasetPredictions,
     points: Sequence[OperatingPoint],
     advance: Callable[[], object] = lambda: None,
 ) -> NDArray[np.float64]:
-    """`(points, images)`: each image's part in the RSNA metric under each point, without gates.
+    """`(points, images)` RSNA metric of each image at each point, without gates.
 
     Args:
-        maps: N images.
-        points: alike in rule, threshold, split and extent, so that regions are found once.
+        predictions: N images.
+        points: alike in rule and threshold, so that regions are found once.
         advance: called for every point.
     """
-    images = maps.dataset.images
-    found = [candidates(maps.mask(row), points[0]) for row in range(len(images))]
+    images = predictions.dataset.images
+    found = [find_candidates(predictions.prediction(row), points[0]) for row in range(len(images))]
     rows = []
     for point in points:
         pairs = zip(found, images, strict=True)
         chosen = [select(regions, image.size, point) for regions, image in pairs]
-        rows.append(_scored(maps.dataset, chosen))
+        rows.append(_scored(predictions.dataset, chosen))
         advance()
     return np.stack(rows)
 
 
 def as_toml(point: OperatingPoint) -> str:
-    """What a manifest says of a point; what is as it would be anyway is left out, except for the
-    five keys that always matter."""
-    plain, values = vars(OperatingPoint()), vars(point)
-    shown = {key: value for key, value in values.items() if key in _ALWAYS or value != plain[key]}
+    """A point as TOML for the manifest: the five main keys, and others that differ from their
+    default."""
+    default, values = vars(OperatingPoint()), vars(point)
+    shown = {key: v for key, v in values.items() if key in _ALWAYS or v != default[key]}
     return "\n".join(f"{key} = {json.dumps(value)}" for key, value in shown.items())
 
 
@@ -160,7 +154,8 @@ def in_brief(point: OperatingPoint) -> str:
 
 def has_mix(dataset: Dataset) -> bool:
     """Whether every class of the challenge's mix has an image."""
-    return set(RSNA_CLASS_MIX) <= {image.category for image in dataset.images}
+    mix = mix_of(dataset)
+    return bool(mix) and set(mix) <= {image.category for image in dataset.images}
 
 
 def mix_weights(dataset: Dataset, counts: NDArray[np.number] | None = None) -> NDArray[np.float64]:
@@ -175,14 +170,14 @@ def mix_weights(dataset: Dataset, counts: NDArray[np.number] | None = None) -> N
     if not has_mix(dataset):
         return np.ones(len(dataset)) if counts is None else np.asarray(counts, np.float64)
     categories = [image.category for image in dataset.images]
-    return bootstrap.mix_weights(categories, RSNA_CLASS_MIX, counts)
+    return bootstrap.mix_weights(categories, mix_of(dataset), counts)
 
 
 def patient_parts(dataset: Dataset, parts: int, seed: int) -> NDArray[np.int64]:
-    """For each image, which of `parts` its patient is in; all images of one are together.
+    """`(N,)` part of each image, 0 to `parts - 1`; all images of a patient are in one part.
 
-    Patients are shared out class by class, a patient of several by the rarest of them, so that
-    each part has its share of the few.
+    Patients are distributed class by class, a patient of several classes by the rarest of them, so
+    that each part has its share of rare classes.
     """
     images = dataset.images
     rarity = Counter(image.category for image in images)
@@ -191,13 +186,13 @@ def patient_parts(dataset: Dataset, parts: int, seed: int) -> NDArray[np.int64]:
         rarest[image.patient] = image.category  # the last to be set is the rarest
     shuffled = np.random.default_rng(seed).permutation(sorted(rarest)).tolist()
     shuffled.sort(key=lambda patient: rarest[patient])
-    part = {patient: place % parts for place, patient in enumerate(shuffled)}
+    part = {patient: index % parts for index, patient in enumerate(shuffled)}
     return np.array([part[image.patient] for image in images], np.int64)
 
 
 @dataclass(frozen=True)
 class _Search:
-    """The parts of every image in the metric, at every point of a grid, before any gate."""
+    """The RSNA metric of every image at every point of a grid, before any gate."""
 
     points: list[OperatingPoint]
     gates: NDArray[np.float64]
@@ -207,18 +202,23 @@ class _Search:
     dataset: Dataset
 
     @classmethod
-    def over(cls, maps: Maps, grid: Grid, advance: Callable[[], object]) -> "_Search":
-        quantiles = np.quantile(maps.scores, np.linspace(0, 0.98, grid.gates))
+    def over(
+        cls, predictions: DatasetPredictions, grid: SearchGrid, advance: Callable[[], object]
+    ) -> "_Search":
+        quantiles = np.quantile(predictions.scores, np.linspace(0, 0.98, grid.gates))
         gates: NDArray[np.float64] = np.unique(np.round(np.asarray(quantiles, np.float64), 4))
         return cls(
             points=grid.points(),
             gates=gates,
             table=np.concatenate(
-                [ungated_scores(maps, grid.selectors(finder), advance) for finder in grid.finders()]
+                [
+                    ungated_scores(predictions, grid.selection_settings(regions), advance)
+                    for regions in grid.region_settings()
+                ]
             ),
-            open=maps.scores >= gates[:, None],
-            truth=np.array([len(image.boxes) > 0 for image in maps.dataset.images]),
-            dataset=maps.dataset,
+            open=predictions.scores >= gates[:, None],
+            truth=np.array([len(image.boxes) > 0 for image in predictions.dataset.images]),
+            dataset=predictions.dataset,
         )
 
     def choose(self, chosen: NDArray[np.bool_]) -> OperatingPoint:

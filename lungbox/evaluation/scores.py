@@ -1,106 +1,131 @@
-"""Figures of an ensemble on a labelled data set, with 95 % intervals by bootstrap over patients."""
+"""Metrics of an ensemble on a labelled data set, with 95 % intervals by bootstrap over patients."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lungbox.boxes import Boxes, OperatingPoint
-from lungbox.constants import RSNA_CLASSES
-from lungbox.datasets.types import Dataset
-from lungbox.evaluation.figures import Figure, Outcomes
-from lungbox.evaluation.maps import Maps
+from lungbox.boxes import Decision, OperatingPoint
+from lungbox.datasets import Dataset, info_of, mix_of
+from lungbox.evaluation.estimates import MetricEstimate, Outcomes
+from lungbox.evaluation.predictions import DatasetPredictions
 from lungbox.metrics.classification import weighted_auc
 
-_NORMAL, _NOT_NORMAL, _ = RSNA_CLASSES
-
-# Names of figures that others look up.
+# Names of metrics that other modules look up.
 RAW, AT_MIX = "RSNA metric, raw", "RSNA metric, challenge's mix"
 AGAINST_NORMAL, AGAINST_NOT_NORMAL = "image AUC against normal", "image AUC against not normal"
 VIEW_ALONE = "AUC of the view alone (AP = 1)"
 
 
 @dataclass(frozen=True)
-class Judged:
-    """What an operating point makes of each image of a data set.
+class ScoredPredictions:
+    """The boxes of a data set at an operating point, and their scores.
 
     Attributes:
         dataset: the images.
         image_scores: `(N,)` probabilities that there is any opacity.
         found: boxes and confidences of each image, in pixels of its file.
-        outcomes: what these boxes are worth.
+        outcomes: these boxes against the truth.
     """
 
     dataset: Dataset
     image_scores: NDArray[np.float64]
-    found: tuple[tuple[Boxes, NDArray[np.float32]], ...]
+    found: tuple[Decision, ...]
     outcomes: Outcomes
 
 
-def judge(maps: Maps, points: Sequence[OperatingPoint]) -> Judged:
-    """Apply to each image of `maps` a point of its own."""
-    images = maps.dataset.images
-    found = tuple(maps.boxes(row, points[row]) for row in range(len(images)))
+def score_predictions(
+    predictions: DatasetPredictions, points: Sequence[OperatingPoint]
+) -> ScoredPredictions:
+    """Boxes and scores of predictions, each image at an operating point of its own."""
+    images = predictions.dataset.images
+    found = tuple(predictions.boxes(row, points[row]) for row in range(len(images)))
     outcomes = Outcomes.of(
         patients=[image.patient for image in images],
         truth=[image.boxes for image in images],
-        predicted=[boxes for boxes, _ in found],
-        scores=[scores for _, scores in found],
+        predicted=[decision.boxes for decision in found],
+        scores=[decision.scores for decision in found],
     )
-    return Judged(maps.dataset, maps.scores.astype(np.float64), found, outcomes)
+    return ScoredPredictions(
+        predictions.dataset, predictions.scores.astype(np.float64), found, outcomes
+    )
 
 
-def rsna_figures(judged: Judged) -> list[Figure]:
-    """RSNA's figures: the metric raw and at the challenge's mix, recall, false positives, AUC.
+def dataset_estimates(scored: ScoredPredictions) -> list[MetricEstimate]:
+    """The metrics of a data set: RSNA metric, recall, false positives and AUC.
 
-    The sickest are imaged lying down, so beside each AUC stands what a score that only knew the
-    view would have.
+    Where its challenge has a mix of classes, the metric at that mix is among them; where it has
+    several categories without finding, false positives and AUC are against each of them.
     """
-    outcomes = judged.outcomes
-    category = np.array([image.category for image in judged.dataset.images])
-    view = np.array([image.view for image in judged.dataset.images])
-    normal, not_normal = category == _NORMAL, category == _NOT_NORMAL
+    info = info_of(next((image.source for image in scored.dataset.images), ""))
+    outcomes = scored.outcomes
+    category = np.array([image.category for image in scored.dataset.images])
+    figures = [outcomes.rsna_metric(RAW)]
+    if info.mix:
+        figures.append(metric_at_mix(scored, AT_MIX))
+    figures += outcomes.recalls()
+    if len(info.negatives) > 1:
+        return figures + _by_negatives(scored, category, info.negatives)
+    without = outcomes.truths == 0
     return [
-        outcomes.rsna_metric(RAW),
-        outcomes.rsna_metric_at_mix(AT_MIX, category),
-        *outcomes.recalls(),
-        outcomes.false_positives("false-positive rate, normal", normal),
-        outcomes.false_positives("false-positive rate, not normal", not_normal),
-        image_auc(judged, AGAINST_NORMAL, ~not_normal),
-        view_auc(judged, f"{VIEW_ALONE} against normal", ~not_normal),
-        image_auc(judged, AGAINST_NOT_NORMAL, ~normal),
-        view_auc(judged, f"{VIEW_ALONE} against not normal", ~normal),
-        image_auc(judged, "image AUC against both", normal | ~normal),
-        view_auc(judged, f"{VIEW_ALONE} against both", normal | ~normal),
-        image_auc(judged, "image AUC against both, within AP", view == "AP"),
-        image_auc(judged, "image AUC against both, within PA", view == "PA"),
+        *figures,
+        outcomes.false_positives("false-positive rate, negative", without),
+        image_auc(scored, "image AUC against negative", np.ones(len(without), bool)),
     ]
 
 
-def siim_figures(judged: Judged) -> list[Figure]:
-    """SIIM-COVID's figures; images of positive studies without a box are left out before."""
-    negative = judged.outcomes.truths == 0
+def metric_at_mix(scored: ScoredPredictions, name: str) -> MetricEstimate:
+    """The RSNA metric at the mix of classes of the challenge that the images are of."""
+    categories = np.array([image.category for image in scored.dataset.images])
+    return scored.outcomes.rsna_metric_at_mix(name, categories, mix_of(scored.dataset))
+
+
+def _by_negatives(
+    scored: ScoredPredictions, category: NDArray[np.str_], negatives: Mapping[str, str]
+) -> list[MetricEstimate]:
+    """False positives and AUC against each category without finding, and against all of them.
+
+    The sickest are imaged lying down, so each AUC is followed by that of a score which only knows
+    the view.
+    """
+    figures = [
+        scored.outcomes.false_positives(f"false-positive rate, {name}", category == of_class)
+        for name, of_class in negatives.items()
+    ]
+    for name, of_class in negatives.items():
+        others = [other for other in negatives.values() if other != of_class]
+        chosen = ~np.isin(category, others)
+        figures += [
+            image_auc(scored, f"image AUC against {name}", chosen),
+            view_auc(scored, f"{VIEW_ALONE} against {name}", chosen),
+        ]
+    every = np.ones(len(category), bool)
+    together = "both" if len(negatives) == 2 else "all"
+    view = np.array([image.view for image in scored.dataset.images])
     return [
-        judged.outcomes.rsna_metric(RAW),
-        *judged.outcomes.recalls(),
-        judged.outcomes.false_positives("false-positive rate, negative", negative),
-        image_auc(judged, "image AUC against negative", np.ones(len(negative), bool)),
+        *figures,
+        image_auc(scored, f"image AUC against {together}", every),
+        view_auc(scored, f"{VIEW_ALONE} against {together}", every),
+        *(
+            image_auc(scored, f"image AUC against {together}, within {one}", view == one)
+            for one in ("AP", "PA")
+        ),
     ]
 
 
 def image_auc(
-    judged: Judged, name: str, chosen: NDArray[np.bool_], scores: NDArray | None = None
-) -> Figure:
+    scored: ScoredPredictions, name: str, chosen: NDArray[np.bool_], scores: NDArray | None = None
+) -> MetricEstimate:
     """How well the `chosen` images' scores, or others, tell those with truth from the rest."""
-    values = (judged.image_scores if scores is None else scores)[chosen]
-    positive = (judged.outcomes.truths > 0)[chosen]
-    return judged.outcomes.weighted(
+    values = (scored.image_scores if scores is None else scores)[chosen]
+    positive = (scored.outcomes.truths > 0)[chosen]
+    return scored.outcomes.weighted(
         name, chosen, lambda weights: weighted_auc(positive, values, weights)
     )
 
 
-def view_auc(judged: Judged, name: str, chosen: NDArray[np.bool_]) -> Figure:
+def view_auc(scored: ScoredPredictions, name: str, chosen: NDArray[np.bool_]) -> MetricEstimate:
     """`image_auc` of a score that is 1 for AP, on the `chosen` images whose view is known."""
-    view = np.array([image.view for image in judged.dataset.images])
-    return image_auc(judged, name, chosen & (view != ""), view == "AP")
+    view = np.array([image.view for image in scored.dataset.images])
+    return image_auc(scored, name, chosen & (view != ""), view == "AP")

@@ -1,4 +1,4 @@
-"""`lungbox score`: a submission against a challenge's labels."""
+"""`lungbox score`: scoring a submission with its challenge's labels."""
 
 from dataclasses import dataclass
 from math import isfinite
@@ -10,31 +10,32 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from lungbox.constants import RSNA_CLASS_MIX, RSNA_CLASSES, RSNA_SIZE, VINBIGDATA_CLASSES
+from lungbox.constants import RSNA_SIZE, VINBIGDATA_CLASSES
+from lungbox.datasets import rsna
 from lungbox.errors import LungboxError
-from lungbox.evaluation.figures import Figure, Outcomes
-from lungbox.evaluation.labels import Challenge, Labels, has_column, read_column, read_labels
+from lungbox.evaluation.estimates import MetricEstimate, Outcomes
+from lungbox.evaluation.labels import Challenge, Labels, has_column, read_labels, values_by_image
+from lungbox.evaluation.scores import AT_MIX, RAW
 from lungbox.metrics.average_precision import VocMatches, mean_over_classes
 from lungbox.metrics.bootstrap import Draws
 from lungbox.metrics.matching import BoxTable
 from lungbox.submission import read_submission, vinbigdata
 
 # Beside RSNA's labels: which images are of one patient.
-PATIENTS, PATIENT_COLUMN = "images.csv", "group"
-_NORMAL, _NOT_NORMAL, _ = RSNA_CLASSES
-# Of a figure, in JSON.
+PATIENTS, PATIENT_COLUMN = rsna.EXTRAS, "group"
+# Of a metric, in JSON.
 _SHOWN = ("name", "value", "low", "high", "images")
 
 
 @dataclass(frozen=True)
 class Scored:
-    """A submission's figures.
+    """The metrics of a submission.
 
     Attributes:
-        challenge: whose metric comes first.
-        images: how many are labelled.
-        counted: how many of these count for the metric.
-        patients: how many; None where they are not known and images are drawn in their place.
+        challenge: its name; its metric comes first.
+        images: number of labelled images.
+        counted: number of those that count for the metric.
+        patients: number of patients; None where unknown, and images are resampled instead.
         figures: with 95 % intervals.
     """
 
@@ -42,10 +43,10 @@ class Scored:
     images: int
     counted: int
     patients: int | None
-    figures: tuple[Figure, ...]
+    figures: tuple[MetricEstimate, ...]
 
     def to_record(self) -> dict[str, Any]:
-        """Its JSON form; what is not defined is null."""
+        """As JSON; undefined values are null."""
         figures = [
             {key: _defined(getattr(figure, key)) for key in _SHOWN} for figure in self.figures
         ]
@@ -76,11 +77,11 @@ def score(submission: Path, labels: Path, classes: Path | None = None) -> Scored
     Args:
         submission: in the format of the labels' challenge; a row for every labelled image.
         labels: RSNA's `stage_2_train_labels.csv` or VinBigData's `train.csv`. Where an
-            `images.csv` with `patientId, group` stands beside RSNA's, patients are known.
+            `images.csv` with `patientId, group` is beside RSNA's, patients are known.
         classes: RSNA's `stage_2_detailed_class_info.csv`, for the challenge's mix.
 
     Raises:
-        SubmissionError: the submission is faulty, or an image is missing or unknown.
+        SubmissionError: the submission has errors, or an image is missing or unknown.
         LabelsError: the labels or classes cannot be read.
         ClassesError: the labels are VinBigData's, which have no such classes.
     """
@@ -97,32 +98,32 @@ def _score_rsna(submission: Path, labels: Labels, patients: Path, classes: Path 
     grouped = has_column(patients, PATIENT_COLUMN)
     found = [predictions[name] for name in labels.ids]
     outcomes = Outcomes.of(
-        patients=read_column(patients, PATIENT_COLUMN, labels.ids) if grouped else labels.ids,
+        patients=values_by_image(patients, PATIENT_COLUMN, labels.ids) if grouped else labels.ids,
         truth=labels.boxes,
         predicted=[prediction.boxes for prediction in found],
         scores=[prediction.scores for prediction in found],
     )
-    category = None if classes is None else np.array(read_column(classes, "class", labels.ids))
+    category = None if classes is None else np.array(values_by_image(classes, "class", labels.ids))
     return Scored(
         challenge="RSNA",
         images=len(labels.ids),
         counted=int((~np.isnan(outcomes.parts)).sum()),
         patients=len(set(outcomes.patients.tolist())) if grouped else None,
-        figures=tuple(_rsna_figures(outcomes, category)),
+        figures=tuple(_rsna_estimates(outcomes, category)),
     )
 
 
-def _rsna_figures(outcomes: Outcomes, category: NDArray[np.str_] | None) -> list[Figure]:
-    figures = [outcomes.rsna_metric("RSNA metric, raw")]
+def _rsna_estimates(outcomes: Outcomes, category: NDArray[np.str_] | None) -> list[MetricEstimate]:
+    figures = [outcomes.rsna_metric(RAW)]
     # Without one of its classes, no weights make the challenge's mix.
-    if category is not None and set(RSNA_CLASS_MIX) <= set(category.tolist()):
-        figures.append(outcomes.rsna_metric_at_mix("RSNA metric, challenge's mix", category))
+    if category is not None and set(rsna.INFO.mix) <= set(category.tolist()):
+        figures.append(outcomes.rsna_metric_at_mix(AT_MIX, category, rsna.INFO.mix))
     figures += outcomes.recalls()
     figures.append(outcomes.false_positives("false-positive rate", outcomes.truths == 0))
     if category is not None:
         figures += [
             outcomes.false_positives(f"false-positive rate, {name}", category == of_class)
-            for name, of_class in (("normal", _NORMAL), ("not normal", _NOT_NORMAL))
+            for name, of_class in rsna.INFO.negatives.items()
         ]
     return figures
 
@@ -141,12 +142,12 @@ def _score_vinbigdata(submission: Path, labels: Labels) -> Scored:
         images=len(labels.ids),
         counted=len(labels.ids),
         patients=None,
-        figures=tuple(_voc_figures(VocMatches.of(truth, predicted), labels.ids)),
+        figures=tuple(_voc_estimates(VocMatches.of(truth, predicted), labels.ids)),
     )
 
 
-def _voc_figures(matches: VocMatches, ids: tuple[str, ...]) -> list[Figure]:
-    """The mean over classes, then each class; images are drawn, for patients are not known."""
+def _voc_estimates(matches: VocMatches, ids: tuple[str, ...]) -> list[MetricEstimate]:
+    """The mean over classes, then each class; images are resampled, as patients are unknown."""
 
     def compute(weights: NDArray[np.float64]) -> NDArray[np.float64]:
         values = matches.average_precisions(weights)
@@ -156,7 +157,7 @@ def _voc_figures(matches: VocMatches, ids: tuple[str, ...]) -> list[Figure]:
     names = ["VinBigData metric (mAP at IoU > 0.4)", *(f"AP, {name}" for name in classes)]
     images = [len(ids), *(len(np.unique(truths)) for truths in matches.truths)]
     estimates = Draws.over(ids).estimates(compute)
-    return [Figure.of(*parts) for parts in zip(names, estimates, images, strict=True)]
+    return [MetricEstimate.of(*parts) for parts in zip(names, estimates, images, strict=True)]
 
 
 def _defined(value: Any) -> Any:

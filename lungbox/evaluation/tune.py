@@ -1,173 +1,157 @@
-"""`lungbox tune`: the operating point an ensemble does best at, and what that is worth."""
+"""`lungbox tune`: search the best operating point of an ensemble, and estimate its metric."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
 from rich.console import Console
 from rich.table import Table
 
 from lungbox.boxes import OperatingPoint
-from lungbox.constants import RSNA_CLASS_MIX
-from lungbox.datasets.types import DatasetError
-from lungbox.engines import Engine
+from lungbox.common.progress import progress_bar
+from lungbox.datasets import DatasetError, challenge_images, info_of
 from lungbox.errors import LungboxError
-from lungbox.evaluation.assess import Subject, maps_shown
-from lungbox.evaluation.figures import with_interval
-from lungbox.evaluation.maps import Maps
-from lungbox.evaluation.operating_point import (
-    WIDE,
-    Grid,
-    as_toml,
-    cross_fit,
-    has_mix,
-    image_scores,
-)
-from lungbox.metrics.bootstrap import Draws, Estimate
-from lungbox.progress import bar
+from lungbox.evaluation.estimates import MetricEstimate
+from lungbox.evaluation.evaluator import EvaluationConfig, predict_with_progress
+from lungbox.evaluation.operating_point import WIDE_GRID, SearchGrid, as_toml, cross_fit, has_mix
+from lungbox.evaluation.predictions import DatasetPredictions
+from lungbox.evaluation.scores import metric_at_mix, score_predictions
+from lungbox.weights.entries import Ensemble
 from lungbox.weights.manifest import (
-    Ensemble,
     check_name,
-    enter_ensemble,
     load_manifest,
     read_manifest,
+    register_ensemble,
     shipped_path,
 )
 
-# What costs more, in sense or in time, must be worth it: a fold's noise is larger than less.
+# A more complex or slower choice must gain at least this much; a fold's noise is larger than less.
 MIN_GAIN = 0.01
 
 
 @dataclass(frozen=True)
-class Choice:
-    """One way to choose, and what it comes to.
+class TuningCandidate:
+    """An operating point with its estimated metric.
 
     Attributes:
-        name: in words.
+        name: what was searched.
         point: the operating point chosen on all images.
-        flip: whether radiographs are also read mirrored.
-        worth: the RSNA metric at the challenge's mix; of a choice made here, cross-fitted.
+        flip: whether it uses horizontal-flip test-time augmentation.
+        estimate: the RSNA metric at the challenge's mix; cross-fitted where a search chose it.
     """
 
     name: str
     point: OperatingPoint
     flip: bool
-    worth: Estimate
+    estimate: MetricEstimate
 
 
-def run(subject: Subject, save: str | None, say: Console) -> Choice:
-    """Search, show what each way to choose is worth, and enter the best under a name.
+def tune(config: EvaluationConfig, save: str | None, console: Console) -> TuningCandidate:
+    """Search operating points, print their metrics, and register the best.
 
     Args:
-        subject: the ensemble, and the fold it is tuned on.
-        save: the name of the ensemble to enter; the ensemble's own where None, unless it is one
-            of Lungbox's own, which is then only shown.
-        say: where progress is shown.
+        config: the ensemble, and the fold it is tuned on.
+        save: the name of the ensemble to register; the ensemble's own where None, unless it comes
+            with Lungbox, whose result is only shown.
+        console: where progress is shown.
 
     Raises:
-        LungboxError: the data is not there, or the weights have seen the fold.
+        LungboxError: the data is missing, or the fold is not held out.
     """
-    ensemble, fold = subject.ensemble, subject.fold
-    known = load_manifest().ensemble(ensemble)
-    if known.compatibility == "reference":
-        raise LungboxError(f"{ensemble} repeats the reference system, whose values are fixed")
+    name, fold = config.ensemble, config.fold
+    ensemble = load_manifest().ensemble(name)
+    if ensemble.compatibility == "reference":
+        raise LungboxError(f"{name} repeats the reference system, whose values are fixed")
     if save:
         check_name(save)  # before the search, not after it
-    choices = _choices(_both_maps(subject, say), known, say)
-    _show(choices, fold)
-    best = pick(choices)
+    candidates = _candidates(_both_predictions(config, console), ensemble, console)
+    _show(candidates, fold)
+    best = best_candidate(candidates)
     print(f"\nChosen: {best.name}\n\n{as_toml(best.point)}")
     if best.flip:
         print("flip = true")
-    name = save or (None if ensemble in _shipped() else ensemble)
-    if (best.worth - choices[0].worth).interval[1] < 0 and not save:
-        say.print(f"It is worth less than what {ensemble} has, which stays.", markup=False)
-    elif name is None:
-        say.print(f"{ensemble} is Lungbox's own; --save NAME enters this as one of yours.")
+    if not save and (best.estimate - candidates[0].estimate).high < 0:
+        console.print(f"It scores lower than {name}'s own point, which stays.", markup=False)
+    elif not save and name in read_manifest(shipped_path()).ensembles:
+        console.print(f"{name} comes with Lungbox; --save NAME registers this as one of yours.")
     else:
-        enter_ensemble(name, _tuned(known, best, fold))
-        say.print(f"Entered: python -m lungbox predict IMAGE_DIR --ensemble {name}", markup=False)
+        saved = save or name
+        note = f"`python -m lungbox tune` on fold {fold}: {best.estimate}, cross-fitted, the best "
+        note += "of three searches"
+        values = vars(best.point) | {"flip": best.flip, "note": note}
+        register_ensemble(saved, ensemble.model_copy(update=values))
+        console.print(
+            f"Registered: python -m lungbox predict IMAGE_DIR --ensemble {saved}", markup=False
+        )
     return best
 
 
-def pick(choices: list[Choice]) -> Choice:
-    """The first after the present one, unless a later one is worth at least 0.01 more."""
-    best = choices[1]
-    for choice in choices[2:]:
-        if choice.worth.value - best.worth.value >= MIN_GAIN:
-            best = choice
+def best_candidate(candidates: list[TuningCandidate]) -> TuningCandidate:
+    """The first after the present point, unless a later one scores at least 0.01 more."""
+    best = candidates[1]
+    for candidate in candidates[2:]:
+        if candidate.estimate.value - best.estimate.value >= MIN_GAIN:
+            best = candidate
     return best
 
 
-def _choices(maps: tuple[Maps, Maps], known: Ensemble, say: Console) -> list[Choice]:
-    plain, mirrored = maps
-    images = plain.dataset.images
-    draws = Draws.over([image.patient for image in images])
-    categories = [image.category for image in images]
+def _candidates(
+    predictions: tuple[DatasetPredictions, DatasetPredictions], ensemble: Ensemble, console: Console
+) -> list[TuningCandidate]:
+    """The ensemble's present point, then one of each search."""
+    plain, flipped = predictions
 
-    def worth(of: Maps, points: tuple[OperatingPoint, ...]) -> Estimate:
-        parts = image_scores(of, points)
-        counted = ~np.isnan(parts)
-        return draws.mix_ratio(np.nan_to_num(parts), counted, categories, RSNA_CLASS_MIX)
+    def candidate(
+        name: str, flip: bool, point: OperatingPoint, points: Sequence[OperatingPoint]
+    ) -> TuningCandidate:
+        scored = score_predictions(flipped if flip else plain, points)
+        return TuningCandidate(name, point, flip, metric_at_mix(scored, name))
 
-    now = (known.point,) * len(images)
-    found = [
-        Choice("as it is", known.point, known.flip, worth(mirrored if known.flip else plain, now))
-    ]
-    for name, of, grid, flip in (
-        ("threshold, area, shrink, gate", plain, Grid(), False),
-        ("everything", plain, WIDE, False),
-        ("everything, mirrored reading", mirrored, WIDE, True),
+    present = (ensemble.point,) * len(plain.dataset)
+    candidates = [candidate("as it is", ensemble.flip, ensemble.point, present)]
+    for name, grid, flip in (
+        ("threshold, area, shrink, gate", SearchGrid(), False),
+        ("everything", WIDE_GRID, False),
+        ("everything, with test-time augmentation", WIDE_GRID, True),
     ):
-        with bar(say, f"Searching: {name}", len(grid.points())) as progress:
-            fitted = cross_fit(of, grid, advance=progress.advance)
-        found.append(Choice(name, fitted.point, flip, worth(of, fitted.points)))
-    return found
+        with progress_bar(console, f"Searching: {name}", len(grid.points())) as progress:
+            fitted = cross_fit(flipped if flip else plain, grid, advance=progress.advance)
+        candidates.append(candidate(name, flip, fitted.point, fitted.points))
+    return candidates
 
 
-def _both_maps(subject: Subject, say: Console) -> tuple[Maps, Maps]:
-    """RSNA's images of the fold, read as they are, and mirrored as well."""
-    dataset = subject.images().of_source("rsna")
+def _both_predictions(
+    config: EvaluationConfig, console: Console
+) -> tuple[DatasetPredictions, DatasetPredictions]:
+    """Predictions of the fold's challenge images, without and with test-time augmentation."""
+    dataset = challenge_images(config.images())
     if not has_mix(dataset):
+        title = info_of(dataset.images[0].source).title
         raise DatasetError(
-            f"{subject.data}: fold {subject.fold} lacks one of RSNA's three classes, so there is "
+            f"{config.data}: fold {config.fold} lacks one of {title}'s classes, so there is "
             "no challenge's mix to tune for"
         )
-    started = subject.start(say)
+    engine = config.start(console)
 
-    def maps(flip: bool) -> Maps:
-        reading: Engine = started
-        reading.job = replace(reading.job, flip=flip)
-        return maps_shown(dataset, reading, say)
+    def predictions(flip: bool) -> DatasetPredictions:
+        engine.config = replace(engine.config, flip=flip)
+        return predict_with_progress(dataset, engine, console)
 
-    return maps(False), maps(True)
+    return predictions(False), predictions(True)
 
 
-def _show(choices: list[Choice], fold: int) -> None:
-    table = Table(title=f"RSNA metric at the challenge's mix, fold {fold}")
-    for header in ("searched over", "metric (95 % interval)", "difference to as it is"):
-        table.add_column(header)
-    for choice in choices:
-        change = choice.worth - choices[0].worth
-        table.add_row(choice.name, _text(choice.worth), _text(change) if change.value else "")
+def _show(candidates: list[TuningCandidate], fold: int) -> None:
+    table = Table(
+        "searched over",
+        "metric (95 % interval)",
+        "difference to as it is",
+        title=f"RSNA metric at the challenge's mix, fold {fold}",
+    )
+    for candidate in candidates:
+        change = candidate.estimate - candidates[0].estimate
+        table.add_row(candidate.name, str(candidate.estimate), str(change) if change.value else "")
     console = Console(highlight=False)
     console.print(table)
     console.print(
-        "What is searched here is cross-fitted: each patient's boxes come from the point chosen on "
-        "the others. What is as it is may have been chosen on these very patients."
+        "Searches are cross-fitted: each patient's boxes come from the point chosen on the others. "
+        "The present point may have been chosen on these very patients."
     )
-
-
-def _text(estimate: Estimate) -> str:
-    return with_interval(estimate.value, *estimate.interval)
-
-
-def _tuned(known: Ensemble, best: Choice, fold: int) -> Ensemble:
-    note = (
-        f"`python -m lungbox tune` on fold {fold}: {_text(best.worth)}, cross-fitted, the best of "
-        "three searches"
-    )
-    return known.model_copy(update=vars(best.point) | {"flip": best.flip, "note": note})
-
-
-def _shipped() -> set[str]:
-    return set(read_manifest(shipped_path()).ensembles)

@@ -1,6 +1,6 @@
-"""Ensembles as files that other programs run: ONNX, OpenVINO, SavedModel, LiteRT."""
+"""Export of ensembles to ONNX, OpenVINO, SavedModel and LiteRT."""
 
-from lungbox.export.run import Exported, export
+from lungbox.export.run import ExportResult, export
 from lungbox.export.types import FORMATS, ExportError, Format
 
-__all__ = ["FORMATS", "ExportError", "Exported", "Format", "export"]
+__all__ = ["FORMATS", "ExportError", "ExportResult", "Format", "export"]

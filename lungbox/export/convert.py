@@ -1,4 +1,4 @@
-"""A Keras network as a file of another format, its metadata attached."""
+"""Conversion of a Keras network to a file of another format, with its metadata."""
 
 import tempfile
 import zipfile
@@ -10,7 +10,7 @@ import keras
 from keras import ops
 
 from lungbox import __version__
-from lungbox.export.types import IMAGE, INPUT, MASK, METADATA, Format
+from lungbox.export.types import INPUT, METADATA, Format
 
 _OPSET = 18
 NETWORK_XML = "network.xml"
@@ -21,25 +21,19 @@ def write(form: Format, network: keras.Model, path: Path, batch: int | None, tex
 
     Args:
         form: the format.
-        network: of `(B, S, S, 1)` gray 0-255 to `mask` and `image`.
-        path: the file or folder to make; it is not there yet.
-        batch: images in one batch; None for any number.
+        network: of `(B, S, S, 1)` gray 0-255 to outputs by name.
+        path: the new file or folder.
+        batch: images per batch; None for any number.
         text: the metadata, JSON on one line.
     """
     _WRITERS[form](network, path, batch, text)
 
 
 def _savedmodel(network: keras.Model, path: Path, batch: int | None, text: str) -> None:
-    archive = keras.export.ExportArchive()
-    archive.track(network)
     shape = (batch, *network.input_shape[1:])
-    archive.add_endpoint(
-        "serve",
-        lambda radiograph: _outputs(network, ops.cast(radiograph, "float32")),
-        input_signature=[keras.InputSpec(shape=shape, dtype="uint8", name=INPUT)],
-    )
-    archive.write_out(str(path), verbose=False)
-    # The place a SavedModel has for what is not its graph's.
+    pixels = keras.InputSpec(shape=shape, dtype="uint8", name=INPUT)
+    network.export(path, format="tf_saved_model", verbose=False, input_signature=[pixels])
+    # The folder that SavedModel has for files that do not belong to the graph.
     (path / "assets.extra").mkdir()
     (path / "assets.extra" / f"{METADATA}.json").write_text(text, encoding="utf-8")
 
@@ -47,7 +41,8 @@ def _savedmodel(network: keras.Model, path: Path, batch: int | None, text: str) 
 def _litert(network: keras.Model, path: Path, batch: int | None, text: str) -> None:
     import tensorflow as tf
 
-    # By way of a SavedModel: from a function the converter takes the variables without values.
+    # `keras.Model.export` has this format since Keras 3.13 only. Via a SavedModel, for variables of
+    # a function are converted without their values.
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         saved = Path(folder) / "network"
         _savedmodel(network, saved, batch, text)
@@ -55,14 +50,16 @@ def _litert(network: keras.Model, path: Path, batch: int | None, text: str) -> N
             str(saved), signature_keys=["serving_default"]
         )
         path.write_bytes(converter.convert())
-    # LiteRT's own way: files that go with a network are a zip archive behind it.
-    with zipfile.ZipFile(path, "a") as behind:
-        behind.writestr(f"{METADATA}.json", text)
+    # LiteRT's convention: files that belong to a network are appended to it as a zip archive.
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr(f"{METADATA}.json", text)
 
 
 def _onnx(network: keras.Model, path: Path, batch: int | None, text: str) -> None:
     import onnx
 
+    # Not `keras.Model.export`: in its files the constants of `Normalization` are inputs, and it
+    # needs 5.4 GB of memory for `unet_densenet121` (66 MB), where this needs 1.5 GB.
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         with_weights = Path(folder) / "network.onnx"
         onnx.save(_converted(network, batch), str(with_weights))
@@ -74,10 +71,10 @@ def _onnx(network: keras.Model, path: Path, batch: int | None, text: str) -> Non
 
 
 def _converted(network: keras.Model, batch: int | None) -> Any:
-    """The network as an ONNX model that still computes kernels from weights.
+    """The network as an ONNX model, before constant folding.
 
-    It is converted with its weights as inputs, which get their values afterwards: the converter
-    copies all constants at each of its steps, and with the four networks' that is more than 24 GB.
+    It is converted with its weights as inputs, which are set afterwards: the converter copies all
+    constants in each of its steps, which takes more than 24 GB for the ensemble `four`.
     """
     import tensorflow as tf
     import tf2onnx
@@ -95,12 +92,13 @@ def _converted(network: keras.Model, batch: int | None) -> Any:
 
     @tf.function(input_signature=signature)
     def forward(radiograph: Any, *values: Any) -> Any:
-        images = tf.cast(radiograph, tf.float32)
-        found, _ = network.stateless_call(values[:split], values[split:], images, training=False)
-        return _named(found)
+        outputs, _ = network.stateless_call(
+            values[:split], values[split:], radiograph, training=False
+        )
+        return outputs
 
     model, _ = tf2onnx.convert.from_function(forward, input_signature=signature, opset=_OPSET)
-    # What layers keep as constants of their own has become inputs, too.
+    # Constants of layers have become inputs, too.
     captures = forward.get_concrete_function().graph.captures
     weights |= {entry.name: tensor.numpy() for tensor, entry in captures}
     graph = model.graph
@@ -114,8 +112,8 @@ def _converted(network: keras.Model, batch: int | None) -> Any:
 
 
 def _folded(path: Path) -> Any:
-    """An ONNX model with all that its weights alone decide computed, and its normalisations within
-    its convolutions: ONNX Runtime's "basic" rewriting, which any other runtime can read."""
+    """An ONNX model after ONNX Runtime's "basic" optimizations (constant folding, batch
+    normalization fused into convolutions), which any other runtime can read."""
     import onnx
     import onnxruntime
 
@@ -123,7 +121,7 @@ def _folded(path: Path) -> Any:
     settings = onnxruntime.SessionOptions()
     settings.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
     settings.optimized_model_filepath = str(folded)
-    settings.log_severity_level = 3  # it warns of each weight that it has folded
+    settings.log_severity_level = 3  # it warns about each folded weight
     onnxruntime.InferenceSession(path, settings, providers=["CPUExecutionProvider"])
     model = onnx.load(str(folded))
     used = {node.domain for node in model.graph.node}
@@ -138,13 +136,14 @@ def _openvino(network: keras.Model, path: Path, batch: int | None, text: str) ->
 
     from lungbox.engines.openvino import from_tensorflow, openvino
 
+    # Not `keras.Model.export`: its files have TensorFlow's names of the outputs beside Keras', and
+    # no metadata, so they would be read and written again.
     @tf.function(input_signature=[_pixels(network, batch)])
     def forward(radiograph: Any) -> Any:
-        return _outputs(network, tf.cast(radiograph, tf.float32))
+        return network(radiograph, training=False)
 
     model = from_tensorflow(forward)
-    # Beside these the converter has named them after its own operations.
-    for name in (MASK, IMAGE):
+    for name in network.output:
         model.output(name).tensor.set_names({name})
     model.inputs[0].tensor.set_names({INPUT})
     model.set_rt_info(text, METADATA)
@@ -164,11 +163,3 @@ def _pixels(network: keras.Model, batch: int | None) -> Any:
     import tensorflow as tf
 
     return tf.TensorSpec((batch, *network.input_shape[1:]), tf.uint8, name=INPUT)
-
-
-def _outputs(network: keras.Model, images: Any) -> dict[str, Any]:
-    return _named(network(images, training=False))
-
-
-def _named(found: Any) -> dict[str, Any]:
-    return {MASK: found[MASK], IMAGE: found[IMAGE]}

@@ -1,13 +1,13 @@
-"""What goes with an exported ensemble: everything a program without Lungbox has to know."""
+"""Metadata of exported ensembles: everything that a program without Lungbox needs."""
 
 from dataclasses import asdict
 from typing import Any
 
 from lungbox import __version__
 from lungbox.boxes import OperatingPoint
-from lungbox.constants import CLASS_NAMES, RESEARCH_USE
-from lungbox.engines import Job, Member
-from lungbox.export.types import IMAGE, INPUT, MASK
+from lungbox.constants import BACKGROUND, CLASS_NAMES, RESEARCH_USE
+from lungbox.engines import EngineConfig, Member
+from lungbox.export.types import INPUT
 from lungbox.radiograph.prepare import Preparation
 
 _STEPS: dict[Preparation, str] = {
@@ -24,17 +24,17 @@ _STEPS: dict[Preparation, str] = {
 }
 
 
-def describe(job: Job, point: OperatingPoint, batch_size: int | None) -> dict[str, Any]:
-    """The metadata of an exported ensemble, as JSON has it.
+def describe(config: EngineConfig, point: OperatingPoint, batch_size: int | None) -> dict[str, Any]:
+    """The metadata of an exported ensemble, for JSON.
 
     Args:
-        job: the ensemble.
-        point: how its masks become boxes.
-        batch_size: of the exported network; None where it takes any.
+        config: the ensemble.
+        point: its operating point.
+        batch_size: of the exported network; None for any.
     """
-    side = job.image_size
+    side = config.image_size
     return {
-        "name": job.ensemble,
+        "name": config.ensemble,
         "lungbox": __version__,
         "use": RESEARCH_USE,
         "input": {
@@ -43,19 +43,33 @@ def describe(job: Job, point: OperatingPoint, batch_size: int | None) -> dict[st
             "dtype": "uint8",
             "values": "prepared gray, 0-255; scaling is inside the network",
         },
-        "outputs": {
-            MASK: "(batch, h, w, 2) float32, probabilities of each label, in their order",
-            IMAGE: "(batch, 1) float32, probability that the radiograph shows any opacity",
-        },
-        "labels": list(CLASS_NAMES),
+        "outputs": _outputs(config),
+        "labels": [CLASS_NAMES[BACKGROUND], *config.class_names],
+        "image_labels": list(config.image_labels),
         "preparation": {
-            "name": job.preparation,
+            "name": config.preparation,
             "image_size": side,
-            "steps": _STEPS[job.preparation],
+            "steps": _STEPS[config.preparation],
         },
-        "operating_point": {**asdict(point), "flip": job.flip},
-        "members": [_member(member) for member in job.members],
+        "operating_point": {**asdict(point), "flip": config.flip},
+        "members": [_member(member) for member in config.members],
     }
+
+
+def _outputs(config: EngineConfig) -> dict[str, str]:
+    """What each output is; see `architecture.ensemble.average`."""
+    kinds = [member.weights.kind for member in config.members]
+    found = {"image": "(batch, 1) float32, probability that the radiograph shows any opacity"}
+    if "segmentation" in kinds:
+        channels = 1 + len(config.class_names)
+        found["mask"] = f"(batch, h, w, {channels}) float32, probabilities of the labels"
+    for index, kind in enumerate(kinds):
+        if kind == "detection":
+            found[f"boxes_{index}"] = "(batch, K, 4) float32, x1, y1, x2, y2 in 0-1"
+            found[f"scores_{index}"] = "(batch, K, C) float32, of each label but the first"
+    if "classification" in kinds:
+        found["classes"] = "(batch, L) float32, probabilities of image_labels"
+    return found
 
 
 def _member(member: Member) -> dict[str, Any]:
@@ -65,7 +79,7 @@ def _member(member: Member) -> dict[str, Any]:
         "sha256": member.sha256,
         "architecture": weights.architecture,
         "image_size": weights.image_size,
-        "share": member.share,
+        "share": member.weight,
         "trained_on": weights.trained_on,
         "licence": weights.licence,
     }

@@ -1,4 +1,4 @@
-"""An exported file, run by its own format's runtime; with `Runner` it is an engine like any."""
+"""Exported files as inference engines: each runs in its own format's runtime."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -7,43 +7,43 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lungbox.engines import Job, Prediction
-from lungbox.engines.base import padded
+from lungbox.engines import BatchPrediction, EngineConfig
+from lungbox.engines.base import pad_batch
 from lungbox.export.convert import NETWORK_XML
-from lungbox.export.types import IMAGE, INPUT, MASK, Format
+from lungbox.export.types import INPUT, Format
 from lungbox.weights.entries import Precision
 
-# `(B, S, S, 1)` uint8 to `mask` and `image`.
+# `(B, S, S, 1)` uint8 to outputs by name.
 Run = Callable[[NDArray[np.uint8]], dict[str, Any]]
-# A file for any number of images is run on several numbers: eight are 3, 3 and 2.
-_ANY_SIZE = 3
+# A dynamic batch is tested with different sizes: eight images are batches of 3, 3 and 2.
+_DYNAMIC = 3
 
 
 class Runner:
-    """Runs an ensemble through a function of one batch; see `engines.Engine`.
+    """An engine that runs an ensemble through a function of one batch; see `engines.Engine`.
 
     Attributes:
         name: of the runtime.
-        job: what it runs.
+        config: the ensemble.
     """
 
     precision: Precision = "float32"
 
-    def __init__(self, name: str, job: Job, run: Run, batch: int | None) -> None:
-        self.name, self.job = name, job
+    def __init__(self, name: str, config: EngineConfig, run: Run, batch: int | None) -> None:
+        self.name, self.config = name, config
         self._run, self._batch = run, batch
 
-    def predict(self, images: NDArray[np.uint8]) -> Prediction:
-        """Any number of prepared images, `(N, S, S)`, batch by batch."""
-        step = self._batch or _ANY_SIZE
+    def predict(self, images: NDArray[np.uint8]) -> BatchPrediction:
+        """Predict any number of prepared images, `(N, S, S)`, batch by batch."""
+        step = self._batch or _DYNAMIC
         parts = [self._part(images[row : row + step]) for row in range(0, len(images), step)]
-        masks, scores = (np.concatenate(values) for values in zip(*parts, strict=True))
-        return Prediction(masks, scores[:, 0], None)
+        outputs = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        return BatchPrediction.from_outputs(outputs, len(images), self.config)
 
-    def _part(self, images: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        batch = padded(images, self._batch) if self._batch else images
-        found = self._run(np.ascontiguousarray(batch)[..., None])
-        return np.asarray(found[MASK])[: len(images)], np.asarray(found[IMAGE])[: len(images)]
+    def _part(self, images: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
+        batch = pad_batch(images, self._batch) if self._batch else images
+        outputs = self._run(np.ascontiguousarray(batch)[..., None])
+        return {name: np.asarray(values)[: len(images)] for name, values in outputs.items()}
 
 
 def open_file(form: Format, path: Path) -> Run:
@@ -58,7 +58,7 @@ def _savedmodel(path: Path) -> Run:
     serve = loaded.signatures["serving_default"]
 
     def run(images: NDArray[np.uint8]) -> dict[str, Any]:
-        # The signature alone does not keep what it runs in memory.
+        # The signature alone does not keep the model in memory.
         assert loaded is not None
         return serve(**{INPUT: tf.constant(images)})
 
@@ -68,7 +68,7 @@ def _savedmodel(path: Path) -> Run:
 def _litert(path: Path) -> Run:
     from ai_edge_litert.interpreter import Interpreter
 
-    # It stays the function's own, for the runner keeps no reference that counts.
+    # The lambda keeps the interpreter alive; its runner does not.
     interpreter = Interpreter(model_path=str(path))
     return lambda images: interpreter.get_signature_runner()(**{INPUT: images})
 
@@ -77,20 +77,20 @@ def _onnx(path: Path) -> Run:
     import onnxruntime
 
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    names = [MASK, IMAGE]
+    names = [output.name for output in session.get_outputs()]
     return lambda images: dict(zip(names, session.run(names, {INPUT: images}), strict=True))
 
 
 def _openvino(path: Path) -> Run:
-    from lungbox.engines.openvino import openvino
+    from lungbox.engines.openvino import compile_model
 
-    # Without the hint OpenVINO computes in bfloat16 where the CPU has it.
+    # Without the hint OpenVINO computes in bfloat16 where the CPU supports it.
     hints = {"INFERENCE_PRECISION_HINT": "f32"}
-    compiled = openvino.Core().compile_model(path / NETWORK_XML, "CPU", hints)
+    compiled = compile_model(path / NETWORK_XML, hints)
 
     def run(images: NDArray[np.uint8]) -> dict[str, Any]:
-        found = compiled({INPUT: images})
-        return {name: found[name] for name in (MASK, IMAGE)}
+        outputs = compiled({INPUT: images})
+        return {output.any_name: outputs[output] for output in compiled.outputs}
 
     return run
 

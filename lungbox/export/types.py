@@ -1,15 +1,14 @@
-"""The formats an ensemble can be exported to, and what each needs."""
+"""The formats of exported ensembles, and the packages that each needs."""
 
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Literal
 
-from lungbox.errors import LungboxError, hint
+from lungbox.errors import LungboxError, suggest
 
 Format = Literal["onnx", "openvino", "savedmodel", "litert"]
-# What the metadata is called inside a file; the file beside it is called after the export.
-METADATA = "lungbox"
-INPUT, MASK, IMAGE = "radiograph", "mask", "image"
+# Name of the metadata inside a file, and of the network's input.
+METADATA, INPUT = "lungbox", "radiograph"
 
 
 class ExportError(LungboxError):
@@ -17,14 +16,14 @@ class ExportError(LungboxError):
 
 
 @dataclass(frozen=True)
-class Kind:
-    """One format.
+class FormatInfo:
+    """A format of exported ensembles.
 
     Attributes:
-        title: its own name, for messages.
-        ending: added to the ensemble's name where no path is given.
-        modules: what writing and checking it imports.
-        from_jax: whether a network that runs on JAX can be written in it.
+        title: its name, for messages.
+        ending: added to the ensemble's name where no output path is given.
+        modules: the modules that exporting and verifying import.
+        from_jax: whether the JAX backend can export it.
     """
 
     title: str
@@ -33,26 +32,25 @@ class Kind:
     from_jax: bool = False
 
 
-FORMATS: dict[Format, Kind] = {
-    "onnx": Kind("ONNX", ".onnx", ("tensorflow", "onnx", "tf2onnx", "onnxruntime")),
-    "openvino": Kind("OpenVINO", "_openvino", ("tensorflow", "openvino")),
-    "savedmodel": Kind("SavedModel", "_savedmodel", ("tensorflow",), from_jax=True),
-    "litert": Kind("LiteRT", ".tflite", ("tensorflow", "ai_edge_litert")),
+FORMATS: dict[Format, FormatInfo] = {
+    "onnx": FormatInfo("ONNX", ".onnx", ("tensorflow", "onnx", "tf2onnx", "onnxruntime")),
+    "openvino": FormatInfo("OpenVINO", "_openvino", ("tensorflow", "openvino")),
+    "savedmodel": FormatInfo("SavedModel", "_savedmodel", ("tensorflow",), from_jax=True),
+    "litert": FormatInfo("LiteRT", ".tflite", ("tensorflow", "ai_edge_litert")),
 }
 
 
-def kind(form: Format) -> Kind:
-    """What is known of a format.
+def format_info(form: Format) -> FormatInfo:
+    """The entry of a format whose packages are installed.
 
     Raises:
-        ExportError: there is none of that name, or something it needs is not installed.
+        ExportError: there is no such format, or a package it needs is not installed.
     """
     if form not in FORMATS:
-        raise ExportError(f"there is no format {form}; {hint(form, FORMATS)}")
-    known = FORMATS[form]
-    if missing := [name for name in known.modules if not find_spec(name)]:
+        raise ExportError(f"there is no format {form}; {suggest(form, FORMATS)}")
+    info = FORMATS[form]
+    if missing := [name for name in info.modules if not find_spec(name)]:
         raise ExportError(
-            f"{known.title} needs {' and '.join(missing)}, not installed here: "
-            "pip install 'lungbox[export]'"
+            f"{info.title} needs {' and '.join(missing)}: pip install 'lungbox[export]'"
         )
-    return known
+    return info

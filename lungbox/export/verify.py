@@ -1,41 +1,41 @@
-"""Whether an exported file says what Keras says: the same masks, and the same boxes."""
+"""Verification of an exported file: the same predictions and boxes as Keras."""
 
 from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lungbox.boxes import Boxes, OperatingPoint, regions
+from lungbox.boxes import Boxes, OperatingPoint, decide
+from lungbox.common.paths import shipped_checkpoints
 from lungbox.datasets.phantom import draw
-from lungbox.engines import Engine, Job, ask
+from lungbox.engines import Engine, EngineConfig, predict_with_tta
 from lungbox.export.types import ExportError
-from lungbox.folder import gather
-from lungbox.paths import shipped_checkpoints
+from lungbox.inference.files import find_image_files
 from lungbox.radiograph import prepare, read
 
-# Probabilities, masks' and image scores' alike.
+# Of any probability.
 TOLERANCE = 1e-4
 # Of a box's edges, in pixels of the radiograph.
 PIXEL = 1.0
-_DRAWN = 8
+_PHANTOMS = 8
 
 Size = tuple[int, int]
 
 
-def radiographs(job: Job) -> tuple[NDArray[np.uint8], list[Size]]:
-    """Radiographs to compare on: those that come with Lungbox, drawn ones where they are not here.
+def radiographs(config: EngineConfig) -> tuple[NDArray[np.uint8], list[Size]]:
+    """Radiographs to verify on: the examples of Lungbox, or phantoms where these are not installed.
 
     Returns:
-        `(N, S, S)` uint8 as the job's networks read them, and the files' widths and heights.
+        `(N, S, S)` uint8 prepared for the ensemble, and the files' widths and heights.
     """
     folder = shipped_checkpoints().parent / "examples"
-    found = gather(folder)[0] if folder.is_dir() else []
+    found = find_image_files(folder)[0] if folder.is_dir() else []
     if found:
         pixels = [read(source.path).pixels for source in found]
     else:
-        side = 2 * job.image_size
-        pixels = [draw(side, i % 3, np.random.default_rng(i)).pixels for i in range(_DRAWN)]
-    prepared = [prepare(one, job.image_size, job.preparation) for one in pixels]
+        side = 2 * config.image_size
+        pixels = [draw(side, i % 3, np.random.default_rng(i)).pixels for i in range(_PHANTOMS)]
+    prepared = [prepare(one, config.image_size, config.preparation) for one in pixels]
     return np.stack(prepared), [(one.shape[1], one.shape[0]) for one in pixels]
 
 
@@ -46,50 +46,48 @@ def compare(
     sizes: list[Size],
     point: OperatingPoint,
 ) -> float:
-    """Run both on `images` and compare what they say.
+    """Compare the predictions of two engines.
 
-    Boxes are compared at the operating point and without its gate, which leaves few.
+    Boxes are compared at the operating point with and without its gate, which leaves few.
 
     Returns:
         The largest difference of a probability.
 
     Raises:
-        ExportError: the masks, the image scores or the boxes differ.
+        ExportError: an output or the boxes differ.
     """
-    one, other = ask(expected, images), ask(exported, images)
+    predictions = predict_with_tta(expected, images), predict_with_tta(exported, images)
+    first, second = (prediction.arrays() for prediction in predictions)
     largest = 0.0
-    for what, first, second in (
-        ("masks", one.masks, other.masks),
-        ("image scores", one.scores, other.scores),
-    ):
-        if first.shape != second.shape:
+    for name, values in first.items():
+        others = second[name]
+        if values.shape != others.shape:
             raise ExportError(
-                f"{exported.name} gives {what} of shape {second.shape} where Keras gives "
-                f"{first.shape}; nothing is kept"
+                f"{exported.name} predicts {name} of shape {others.shape}, Keras {values.shape}; "
+                "nothing was written"
             )
-        difference = float(np.abs(first - second).max())
-        # Turned around, so that NaN does not pass.
+        difference = float(np.abs(values - others).max())
+        # Negated, so that NaN does not pass.
         if not difference <= TOLERANCE:
             raise ExportError(
-                f"{exported.name} gives {what} that differ from Keras's by {difference:.2g}, and "
-                f"at most {TOLERANCE:g} is allowed; nothing is kept"
+                f"{exported.name} predicts {name} that differ from Keras' by {difference:.2g}, "
+                f"more than {TOLERANCE:g}; nothing was written"
             )
         largest = max(largest, difference)
     for row, size in enumerate(sizes):
         for at in (point, replace(point, gate=0.0)):
-            first, _ = regions(one.masks[row], size, float(one.scores[row]), at)
-            second, _ = regions(other.masks[row], size, float(other.scores[row]), at)
-            if not same(first, second):
+            ours, theirs = (decide(found.image(row), size, at).boxes for found in predictions)
+            if not same_boxes(ours, theirs):
                 raise ExportError(
-                    f"{exported.name} gives {len(second)} boxes that are not Keras's "
-                    f"{len(first)} on radiograph {row + 1}; nothing is kept"
+                    f"{exported.name} finds other boxes than Keras on radiograph {row + 1} "
+                    f"({len(theirs)} and {len(ours)}); nothing was written"
                 )
     return largest
 
 
-def same(first: Boxes, second: Boxes) -> bool:
-    """Whether two sets of boxes are as many, and each is within a pixel of one of the others;
-    their order may differ where confidences are nearly equal."""
+def same_boxes(first: Boxes, second: Boxes) -> bool:
+    """Whether two sets of boxes are equal to a pixel, in any order: boxes of nearly equal
+    confidence may be sorted differently."""
     if len(first) != len(second) or not len(first):
         return len(first) == len(second)
     distances = np.abs(first[:, None] - second[None]).max(axis=2)

@@ -1,5 +1,6 @@
-"""Losses and metrics. Those in Keras are imported when asked for; the others need only numpy."""
+"""Losses and metrics. Those in Keras are imported lazily; the others need only numpy."""
 
+from importlib import import_module
 from typing import Any
 
 from lungbox.metrics.average_precision import VocMatches, mean_over_classes, voc_map
@@ -17,21 +18,18 @@ from lungbox.metrics.curves import DetectionCurve, froc
 from lungbox.metrics.detection import rsna_image_score, rsna_image_scores, rsna_score
 from lungbox.metrics.matching import BoxTable
 
-_IN_KERAS = (
-    "F1",
-    "IoUBinaryCrossentropy",
-    "MaskLoss",
-    "MeanIoU",
-    "PixelAccuracy",
-    "ReferenceMeanIoU",
-    "binary_focal",
-    "lovasz_softmax",
-    "soft_dice",
-    "soft_iou",
-)
+# Imported lazily, by module.
+_IN_KERAS = {
+    "losses": (
+        *("IoUBinaryCrossentropy", "MaskLoss", "binary_focal", "lovasz_softmax"),
+        *("soft_dice", "soft_iou"),
+    ),
+    "mask_metrics": ("F1", "MeanIoU", "PixelAccuracy", "ReferenceMeanIoU"),
+}
 
 __all__ = [
-    *_IN_KERAS,
+    *_IN_KERAS["losses"],
+    *_IN_KERAS["mask_metrics"],
     "BoxTable",
     "DetectionCurve",
     "Draws",
@@ -55,8 +53,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name in _IN_KERAS:
-        from lungbox.metrics import losses
-
-        return getattr(losses, name)
+    for module, names in _IN_KERAS.items():
+        if name in names:
+            return getattr(import_module(f"lungbox.metrics.{module}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

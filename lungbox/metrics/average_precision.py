@@ -9,18 +9,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lungbox.constants import VINBIGDATA_IOU_THRESHOLD
-from lungbox.metrics.matching import BoxTable, hits
+from lungbox.metrics.matching import BoxTable, match_predictions
 
 
 @dataclass(frozen=True)
 class VocMatches:
-    """Predictions matched with the truth once, to be averaged under any weights of the images.
+    """Predictions matched with true boxes, for average precision under any weights of the images.
 
     Attributes:
-        classes: `(C,)` those that have truth, ascending; any other is left out.
-        truths: a class, `(n,)` the image of each true box.
-        images: a class, `(m,)` the image of each prediction, most certain first.
-        hit: a class, `(m,)` whether it is a hit.
+        classes: `(C,)` classes with truth, ascending; others are left out.
+        truths: of each class, `(n,)` the image of each true box.
+        images: of each class, `(m,)` the image of each prediction, most confident first.
+        hit: of each class, `(m,)` whether each prediction is a hit.
     """
 
     classes: NDArray[np.int64]
@@ -36,10 +36,10 @@ class VocMatches:
 
         Args:
             truth: all true boxes.
-            predicted: all predictions; equally certain ones keep their order.
+            predicted: all predictions; ties keep their order.
             threshold: of IoU.
         """
-        found = hits(truth, predicted, [threshold], strict=True, only_free=False)[0]
+        found = match_predictions(truth, predicted, [threshold], strict=True, only_free=False)[0]
         order = np.argsort(-predicted.scores, kind="stable")
         classes = np.unique(truth.classes)
         chosen = [order[predicted.classes[order] == number] for number in classes]
@@ -56,7 +56,7 @@ class VocMatches:
         Precision at a recall is the largest at that recall or above.
 
         Args:
-            weights: `(R, N)` how often each image counts, R times.
+            weights: `(R, N)` of the images, in R resamples.
 
         Returns:
             `(R, C)` 0-1; NaN where no image that counts has truth of the class.
@@ -87,7 +87,7 @@ def voc_map(
     Args:
         truth: all true boxes.
         predicted: all predictions.
-        images: how many images there are.
+        images: their number.
         threshold: a hit has a larger IoU.
 
     Returns:

@@ -19,7 +19,7 @@ _BLOCK = 100
 
 @dataclass(frozen=True)
 class Draws:
-    """Which patients each resample holds. One for all metrics of the same images.
+    """Bootstrap resamples of patients, shared by all metrics of the same images.
 
     Attributes:
         member: `(N,)` the patient of each image, from 0.
@@ -31,12 +31,12 @@ class Draws:
 
     @classmethod
     def over(cls, patients: ArrayLike, resamples: int = RESAMPLES, seed: int = SEED) -> "Draws":
-        """Draw.
+        """Resample patients with replacement.
 
         Args:
             patients: `(N,)` names; images that share one are drawn together.
-            resamples: how many.
-            seed: decides them.
+            resamples: their number.
+            seed: of the random numbers.
         """
         names, member = np.unique(np.asarray(patients), return_inverse=True)
         counts = np.zeros((resamples, len(names)), np.uint16)
@@ -47,11 +47,11 @@ class Draws:
         return cls(member, counts)
 
     def ratio(self, numerator: ArrayLike, denominator: ArrayLike) -> "Estimate":
-        """A metric that is a sum over images by another: means, rates, the RSNA metric.
+        """A metric that is a ratio of sums over images: means, rates, the RSNA metric.
 
         Args:
-            numerator: `(N,)` each image's part in the one.
-            denominator: `(N,)` and in the other; 0 where an image does not count.
+            numerator: `(N,)` of each image.
+            denominator: `(N,)` of each image; 0 where it does not count.
         """
         sums = np.stack(
             [
@@ -62,8 +62,8 @@ class Draws:
         )
         drawn = np.concatenate([block @ sums for block in self._blocks()])
         samples = _divide(drawn[:, 0], drawn[:, 1])
-        whole = sums.sum(axis=0, keepdims=True)
-        return Estimate(float(_divide(whole[:, 0], whole[:, 1])[0]), samples, self)
+        total = sums.sum(axis=0, keepdims=True)
+        return Estimate(float(_divide(total[:, 0], total[:, 1])[0]), samples, self)
 
     def mix_ratio(
         self,
@@ -75,8 +75,8 @@ class Draws:
         """As `ratio`, with every class weighted to its share of a mix, in each resample anew.
 
         Args:
-            numerator: `(N,)` each image's part in the one sum.
-            denominator: `(N,)` and in the other; 0 where an image does not count.
+            numerator: `(N,)` of each image.
+            denominator: `(N,)` of each image; 0 where it does not count.
             categories: `(N,)` class of each image.
             mix: share of each class, as in `mix_weights`.
         """
@@ -138,7 +138,7 @@ class Estimate:
         return float(low), float(high)
 
     def __sub__(self, other: "Estimate") -> "Estimate":
-        """How much better than another system on the same images, resample by resample.
+        """The paired difference from another system on the same images, resample by resample.
 
         Raises:
             ValueError: the two come from different draws, so that nothing is paired.
@@ -153,8 +153,7 @@ def mix_weights(
 ) -> NDArray[np.float64]:
     """Weights that give classes the shares of another set of images.
 
-    They depend on how many images of each class there are, so a resample has weights of its own:
-    with those of the images as they are, a class drawn more often would have more than its share.
+    They depend on the number of images of each class, so each resample has its own weights.
 
     Args:
         categories: `(N,)` class of each image.
@@ -163,9 +162,8 @@ def mix_weights(
             default.
 
     Returns:
-        Of the shape of `counts`: each class' share by its images; 0 for a class that the mix does
-        not have; NaN for all images of a resample that lacks a class of the mix, for no weights
-        make it then.
+        Of the shape of `counts`: each class' share divided by its images; 0 for classes outside the
+        mix; NaN for a resample that lacks a class of the mix.
     """
     names = np.asarray(categories)
     times = np.ones(len(names)) if counts is None else np.asarray(counts, np.float64)

@@ -24,12 +24,12 @@ def auc(targets: ArrayLike, scores: ArrayLike) -> float:
 def weighted_auc(
     targets: ArrayLike, scores: ArrayLike, weights: NDArray[np.floating]
 ) -> NDArray[np.float64]:
-    """`auc` where each image counts as often as its weight says.
+    """`auc` of weighted images.
 
     Args:
         targets: `(N,)` booleans.
         scores: `(N,)` floats.
-        weights: `(R, N)`, R times.
+        weights: `(R, N)` of the images, in R resamples.
 
     Returns:
         `(R,)` 0-1; NaN where one of the classes has no weight.
@@ -70,12 +70,12 @@ def sensitivity_specificity(
 
 @dataclass(frozen=True)
 class RocCurve:
-    """Both rates at every distinct score, from none called positive to all.
+    """A ROC curve: both rates at every distinct score.
 
     Attributes:
         false_positive_rate: `(K,)` ascending from 0 to 1.
         sensitivity: `(K,)` ascending from 0 to 1.
-        thresholds: `(K,)` descending; called positive at it or above; the first is infinite.
+        thresholds: `(K,)` descending; scores at or above are positive; the first is infinite.
     """
 
     false_positive_rate: NDArray[np.float64]
@@ -102,7 +102,7 @@ def roc_curve(targets: ArrayLike, scores: ArrayLike) -> RocCurve:
 
 @dataclass(frozen=True)
 class Reliability:
-    """How often images of a score are positive; equal where the score is a probability.
+    """A reliability diagram: share of positives by score, equal for calibrated probabilities.
 
     Attributes:
         confidence: `(bins,)` mean score in each bin, NaN where it is empty.
@@ -116,7 +116,7 @@ class Reliability:
 
 
 def reliability(targets: ArrayLike, scores: ArrayLike, bins: int = 10) -> Reliability:
-    """Bins of equal width over 0-1; an edge belongs to the bin above it, 1 to the last.
+    """Scores in bins of equal width over 0-1; an edge belongs to the bin above it, 1 to the last.
 
     Args:
         targets: `(N,)` booleans.
@@ -125,10 +125,10 @@ def reliability(targets: ArrayLike, scores: ArrayLike, bins: int = 10) -> Reliab
     """
     values = np.asarray(scores, np.float64)
     edges = np.linspace(0, 1, bins + 1)[1:-1]
-    place = np.searchsorted(edges, values, side="right")
-    counts = np.bincount(place, minlength=bins)
-    sums = np.bincount(place, weights=values, minlength=bins)
-    positives = np.bincount(place, weights=np.asarray(targets, bool), minlength=bins)
+    index = np.searchsorted(edges, values, side="right")
+    counts = np.bincount(index, minlength=bins)
+    sums = np.bincount(index, weights=values, minlength=bins)
+    positives = np.bincount(index, weights=np.asarray(targets, bool), minlength=bins)
     empty = np.full((2, bins), np.nan)
     confidence, observed = np.divide([sums, positives], counts, out=empty, where=counts > 0)
     return Reliability(confidence, observed, counts)

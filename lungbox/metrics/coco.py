@@ -18,7 +18,7 @@ COCO_FIGURES = (
 
 
 class CocoMissingError(LungboxError):
-    """COCO's metric is asked for, but faster-coco-eval is not installed."""
+    """COCO's metric needs faster-coco-eval, which is not installed."""
 
 
 def coco_average_precision(truth: BoxTable, predicted: BoxTable, images: int) -> dict[str, float]:
@@ -28,7 +28,7 @@ def coco_average_precision(truth: BoxTable, predicted: BoxTable, images: int) ->
         truth: all true boxes, in pixels; sizes are COCO's (small below 32 x 32, large above
             96 x 96).
         predicted: all predictions, same space; at most 100 an image count.
-        images: how many images there are.
+        images: number of images.
 
     Returns:
         The figures under COCO's names, 0-1; NaN where there is nothing to count.
@@ -45,13 +45,13 @@ def coco_average_precision(truth: BoxTable, predicted: BoxTable, images: int) ->
         ) from None
     if not len(truth):
         return dict.fromkeys(COCO_FIGURES, float("nan"))
-    # Both talk on standard output.
+    # Both print to standard output.
     with contextlib.redirect_stdout(io.StringIO()):
         labelled = COCO(_as_coco(truth, predicted, images))
         evaluation = COCOeval_faster(labelled, labelled.loadRes(_records(predicted)), "bbox")
         evaluation.run()
     values = [float(value) for value in evaluation.stats[: len(COCO_FIGURES)]]
-    # -1 says that nothing was there to count.
+    # -1 where there is nothing to count.
     return {
         name: value if value >= 0 else float("nan")
         for name, value in zip(COCO_FIGURES, values, strict=True)

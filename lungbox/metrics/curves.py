@@ -1,7 +1,7 @@
 """Detections at every confidence: precision and recall, and FROC, in numpy.
 
-One class; a prediction is a hit where it finds a truth of its own with IoU >= threshold, matched
-as in the RSNA metric. Every other is a false positive, also a second one on the same truth.
+One class; a prediction is a hit where it is matched with a true box, IoU >= threshold, as in the
+RSNA metric. Every other is a false positive, also a second one on the same true box.
 """
 
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from lungbox.metrics.matching import BoxTable, hits
+from lungbox.metrics.matching import BoxTable, match_predictions
 
 # LUNA16's rates: https://luna16.grand-challenge.org/Evaluation/
 FROC_RATES = (1 / 8, 1 / 4, 1 / 2, 1, 2, 4, 8)
@@ -18,14 +18,14 @@ FROC_RATES = (1 / 8, 1 / 4, 1 / 2, 1, 2, 4, 8)
 
 @dataclass(frozen=True)
 class DetectionCurve:
-    """What a detector finds when all predictions at least as certain as a score are kept.
+    """Hits and false positives of a detector at every confidence threshold.
 
     Attributes:
         scores: `(K,)` distinct confidences, descending.
-        hits: `(K,)` truths found.
-        false_positives: `(K,)` predictions that find none.
-        truths: how many true boxes there are.
-        images: how many images there are.
+        hits: `(K,)` matched true boxes.
+        false_positives: `(K,)` unmatched predictions.
+        truths: number of true boxes.
+        images: number of images.
     """
 
     scores: NDArray[np.float64]
@@ -38,11 +38,11 @@ class DetectionCurve:
     def of(
         cls, truth: BoxTable, predicted: BoxTable, images: int, iou: float = 0.5
     ) -> "DetectionCurve":
-        """Match all predictions at one IoU, and count them from the most certain on."""
+        """Match all predictions at one IoU, and count them from the most confident on."""
         order = np.argsort(-predicted.scores, kind="stable")
-        found = hits(truth, predicted, [iou])[0][order]
+        found = match_predictions(truth, predicted, [iou])[0][order]
         scores = predicted.scores[order]
-        # Equal confidences cannot be told apart: only the last of them is a point.
+        # Equal confidences have one threshold: only the last of them is a point.
         last = np.flatnonzero(np.diff(scores, append=-np.inf))
         true = np.cumsum(found)[last]
         return cls(scores[last], true, last + 1 - true, len(truth), images)

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from lungbox.boxes.geometry import Boxes
 from lungbox.constants import RSNA_IOU_THRESHOLDS
-from lungbox.metrics.matching import BoxTable, hits
+from lungbox.metrics.matching import BoxTable, match_predictions
 
 
 def rsna_image_scores(
@@ -17,7 +17,7 @@ def rsna_image_scores(
     scores: Sequence[NDArray[np.floating]],
     thresholds: Sequence[float] = RSNA_IOU_THRESHOLDS,
 ) -> NDArray[np.float64]:
-    """Each image's part in the RSNA metric: the mean over thresholds of TP / (TP + FP + FN).
+    """The RSNA metric of each image: the mean over thresholds of TP / (TP + FP + FN).
 
     Predictions are matched in descending confidence, each with the truth of largest IoU that is
     still free; a hit has IoU >= threshold (the challenge's page says >; its kernels, and this,
@@ -35,7 +35,7 @@ def rsna_image_scores(
         count.
     """
     predictions = BoxTable.of(predicted, scores)
-    found = hits(BoxTable.of(truth), predictions, thresholds)
+    found = match_predictions(BoxTable.of(truth), predictions, thresholds)
     true_positives = np.stack(
         [np.bincount(predictions.images[hit], minlength=len(truth)) for hit in found]
     )
@@ -51,7 +51,7 @@ def rsna_image_score(
     scores: NDArray[np.floating],
     thresholds: Sequence[float] = RSNA_IOU_THRESHOLDS,
 ) -> float:
-    """One image's part in the RSNA metric; see `rsna_image_scores`, which is far faster on many.
+    """The RSNA metric of one image; see `rsna_image_scores`, which is far faster for many.
 
     Args:
         truth: `(N, 4)` `x1, y1, x2, y2`.

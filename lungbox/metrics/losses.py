@@ -1,4 +1,4 @@
-"""Losses of masks, in Keras; `metrics.py` at the root opens them, and `mask_metrics` beside them.
+"""Losses of masks, in Keras.
 
 All take masks of two channels, background and opacity, `(B, h, w, 2)`: truth one-hot (or the
 share of a pixel that is covered), prediction as probabilities. All compute in float32, whatever
@@ -10,30 +10,19 @@ from typing import Any, Literal, get_args
 import keras
 from keras import ops
 
+from lungbox.common.backend import devices_in_step
 from lungbox.constants import OPACITY
-from lungbox.frameworks import devices_in_step
-from lungbox.metrics.mask_metrics import F1, MeanIoU, PixelAccuracy, ReferenceMeanIoU
 
 Over = Literal["batch", "image"]
 Channels = Literal["all", "foreground", "each"]
 
-__all__ = [
-    "F1",
-    "Channels",
-    "IoUBinaryCrossentropy",
-    "MaskLoss",
-    "MeanIoU",
-    "Over",
-    "PixelAccuracy",
-    "ReferenceMeanIoU",
-    "binary_focal",
-    "lovasz_softmax",
-    "soft_dice",
-    "soft_iou",
-]
-
-# Probabilities are held this far from 0 under a logarithm, as Keras does; a denominator below it
-# is that of two empty masks.
+# Settings of `MaskLoss`, for its configuration.
+_SETTINGS = (
+    *("bce", "iou", "dice", "focal", "lovasz"),
+    *("smooth", "over", "channels", "squared", "alpha", "gamma"),
+)
+# Lower bound of probabilities in a logarithm, as in Keras; a smaller denominator is that of two
+# empty masks.
 _EPSILON = 1e-7
 
 
@@ -53,8 +42,8 @@ def soft_iou(
         y_pred: `(B, h, w, 2)`.
         smooth: 0 or more. It keeps two empty masks at 1, which they are with 0, too, and a mask
             that is empty in truth alone from falling to 0 at its first false pixel.
-        over: sums run over the whole flattened batch, as in the reference system, or over each
-            image, whose ratios are then averaged.
+        over: sums over the flattened batch, as in the reference system, or over each image, whose
+            ratios are then averaged.
         channels: both channels together, as in the reference system, opacity alone, or the mean
             over both channels' own ratios, as `segmentation-models` has it.
 
@@ -127,8 +116,8 @@ def binary_focal(y_true: Any, y_pred: Any, alpha: float = 0.25, gamma: float = 2
         A scalar from 0 up, float32; finite, with a finite gradient, at 0 and 1, too.
     """
     truth, opacity = _float32(y_true)[..., OPACITY], _float32(y_pred)[..., OPACITY]
-    # Each from its own side: 1 - 1e-7 is not a float32. And the power is held from 0 as well as
-    # the logarithm, for with gamma below 1 its gradient there is infinite.
+    # Both bounded from below: 1 - 1e-7 is not a float32. The power is bounded as well as the
+    # logarithm, since its gradient at 0 is infinite for gamma below 1.
     opacity, background = (ops.maximum(p, _EPSILON) for p in (opacity, 1 - opacity))
     hit = alpha * truth * background**gamma * ops.log(opacity)
     miss = (1 - alpha) * (1 - truth) * opacity**gamma * ops.log(background)
@@ -151,7 +140,7 @@ def lovasz_softmax(y_true: Any, y_pred: Any, over: Over = "batch") -> Any:
         y_true: `(B, h, w, 2)`. Soft truth is rounded: a pixel covered by more than half of it is
             opacity, all others are background. (The Jaccard loss is one of sets of pixels.)
         y_pred: `(B, h, w, 2)`.
-        over: the IoU of the whole flattened batch, or the mean over each image's loss.
+        over: the IoU of the flattened batch, or the mean over each image's loss.
 
     Returns:
         A scalar in 0-1, float32.
@@ -246,7 +235,7 @@ class MaskLoss(keras.losses.Loss):
         return self._sum(y_true * there, y_pred * there, share) / devices_in_step()
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
-        """The loss of a whole batch."""
+        """The loss of a batch."""
         return self._sum(_float32(y_true), _float32(y_pred), 1.0)
 
     def _sum(self, y_true: Any, y_pred: Any, share: Any) -> Any:
@@ -274,20 +263,7 @@ class MaskLoss(keras.losses.Loss):
         return sum(terms) if terms else 0 * ops.mean(y_pred)
 
     def get_config(self) -> dict[str, Any]:
-        return {
-            "name": self.name,
-            "bce": self.bce,
-            "iou": self.iou,
-            "dice": self.dice,
-            "focal": self.focal,
-            "lovasz": self.lovasz,
-            "smooth": self.smooth,
-            "over": self.over,
-            "channels": self.channels,
-            "squared": self.squared,
-            "alpha": self.alpha,
-            "gamma": self.gamma,
-        }
+        return {"name": self.name, **{key: getattr(self, key) for key in _SETTINGS}}
 
 
 @keras.saving.register_keras_serializable(package="lungbox")

@@ -1,4 +1,4 @@
-"""Boxes of many images at once, and which predictions find a truth of their own."""
+"""Matching predicted with true boxes, for many images at once."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -14,10 +14,10 @@ class BoxTable:
     """Boxes of a set of images, one a row.
 
     Attributes:
-        images: `(K,)` int64, which image of the set each box is on, from 0.
+        images: `(K,)` int64 index of the image of each box.
         boxes: `(K, 4)` float32 `x1, y1, x2, y2`.
         scores: `(K,)` float64 confidences; 1 for truth.
-        classes: `(K,)` int64, from 0; 0 where there is only one.
+        classes: `(K,)` int64 class of each box; 0 where there is only one.
     """
 
     images: NDArray[np.int64]
@@ -52,7 +52,7 @@ def _joined(values: Sequence[NDArray] | None, count: int, absent: int) -> NDArra
     return np.concatenate(values)
 
 
-def hits(
+def match_predictions(
     truth: BoxTable,
     predicted: BoxTable,
     thresholds: Sequence[float],
@@ -60,21 +60,21 @@ def hits(
     strict: bool = False,
     only_free: bool = True,
 ) -> NDArray[np.bool_]:
-    """Which predictions find a truth of their own.
+    """Match predictions with true boxes, one to one.
 
-    In each image and class, predictions are taken in descending confidence, equal ones in their
-    order. Each is matched with the truth of largest IoU.
+    In each image and class, predictions are taken in descending confidence, ties in their order.
+    Each is matched with the true box of largest IoU.
 
     Args:
         truth: all true boxes.
         predicted: all predictions.
         thresholds: of IoU, above 0.
         strict: a hit has IoU > threshold rather than >=.
-        only_free: the largest IoU is looked for among the truths that are still free (RSNA),
-            rather than among all, where a prediction whose truth is taken is no hit (VOC).
+        only_free: match with the largest IoU among true boxes that are not matched yet (RSNA); else
+            among all, where a prediction whose true box is matched already is no hit (VOC).
 
     Returns:
-        `(T, K)`: a row a threshold, a column a prediction.
+        `(T, K)`: whether each prediction is a hit, at each threshold.
     """
     limits = np.asarray(thresholds, np.float64)[:, None]
     found = np.zeros((len(limits), len(predicted)), bool)
@@ -96,10 +96,10 @@ def hits(
     return found
 
 
-def reached(truth: BoxTable, predicted: BoxTable, threshold: float) -> NDArray[np.bool_]:
-    """`(K,)` which true boxes any prediction of their image and class meets, IoU >= `threshold`.
+def matched_truths(truth: BoxTable, predicted: BoxTable, threshold: float) -> NDArray[np.bool_]:
+    """`(K,)` whether any prediction of its image and class overlaps a true box, IoU >= `threshold`.
 
-    Unlike `hits`, one prediction may meet several truths.
+    Unlike `match_predictions`, one prediction may match several true boxes.
     """
     of_truth, of_predicted = _groups(truth, predicted)
     corners, exists = _padded(truth.boxes, of_truth)
@@ -107,44 +107,44 @@ def reached(truth: BoxTable, predicted: BoxTable, threshold: float) -> NDArray[n
     for rows in _turns(of_predicted, predicted.scores):
         group = of_predicted[rows]
         met[group] |= paired_iou(predicted.boxes[rows, None], corners[group]) >= threshold
-    return met[of_truth, _places(of_truth)]
+    return met[of_truth, _ranks(of_truth)]
 
 
 def _groups(truth: BoxTable, predicted: BoxTable) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Number the pairs of image and class that have truth; -1 for predictions without any."""
+    """The group (image and class) of each true box and prediction; -1 for groups without truth."""
     classes = 1 + max(truth.classes.max(initial=0), predicted.classes.max(initial=0))
     keys, of_truth = np.unique(truth.images * classes + truth.classes, return_inverse=True)
     wanted = predicted.images * classes + predicted.classes
     if not len(keys):
         return of_truth, np.full(len(wanted), -1)
-    place = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
-    return of_truth, np.where(keys[place] == wanted, place, -1)
+    index = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
+    return of_truth, np.where(keys[index] == wanted, index, -1)
 
 
 def _padded(boxes: Boxes, group: NDArray[np.int64]) -> tuple[Boxes, NDArray[np.bool_]]:
     """`(groups, most, 4)` boxes of each group, and `(groups, most)` which of these exist."""
-    place = _places(group)
-    shape = (group.max(initial=-1) + 1, place.max(initial=-1) + 1)
+    rank = _ranks(group)
+    shape = (group.max(initial=-1) + 1, rank.max(initial=-1) + 1)
     corners, exists = np.zeros((*shape, 4), np.float32), np.zeros(shape, bool)
-    corners[group, place] = boxes
-    exists[group, place] = True
+    corners[group, rank] = boxes
+    exists[group, rank] = True
     return corners, exists
 
 
-def _places(group: NDArray[np.int64]) -> NDArray[np.int64]:
-    """`(K,)` how many rows of its own group stand above each row."""
+def _ranks(group: NDArray[np.int64]) -> NDArray[np.int64]:
+    """`(K,)` index of each row within its group."""
     order = np.argsort(group, kind="stable")
     starts = np.searchsorted(group[order], group[order])
-    places = np.empty(len(group), np.int64)
-    places[order] = np.arange(len(group)) - starts
-    return places
+    ranks = np.empty(len(group), np.int64)
+    ranks[order] = np.arange(len(group)) - starts
+    return ranks
 
 
 def _turns(group: NDArray[np.int64], scores: NDArray[np.float64]) -> Iterator[NDArray[np.int64]]:
-    """The most certain row of every group, then the second most certain, and so on."""
+    """Rows of the most confident prediction of every group, then of the second, and so on."""
     order = np.argsort(-scores, kind="stable")
     order = order[group[order] >= 0]
-    places = _places(group[order])
-    by_turn = np.argsort(places, kind="stable")
-    ends = np.cumsum(np.bincount(places))
+    ranks = _ranks(group[order])
+    by_turn = np.argsort(ranks, kind="stable")
+    ends = np.cumsum(np.bincount(ranks))
     yield from np.split(order[by_turn], ends[:-1]) if len(order) else ()

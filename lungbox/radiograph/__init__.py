@@ -1,20 +1,27 @@
-"""One file to one `Radiograph`, and a `Radiograph` to what the networks read."""
+"""Reading radiographs, and preparing them for the networks."""
 
-import lungbox.radiograph.without_dl  # noqa: F401  before all that import pydicom
-from lungbox.radiograph.facts import Facts
+import lungbox.radiograph.codecs  # noqa: F401  before all that import pydicom
 from lungbox.radiograph.prepare import equalise, prepare, resize_area
-from lungbox.radiograph.read import facts, read, size
-from lungbox.radiograph.types import Radiograph, RadiographError, identity
+from lungbox.radiograph.read import RadiographSource, read, read_metadata, size
+from lungbox.radiograph.types import (
+    HeaderMetadata,
+    Radiograph,
+    RadiographError,
+    SourceMetadata,
+    identity,
+)
 
 __all__ = [
-    "Facts",
+    "HeaderMetadata",
     "Radiograph",
     "RadiographError",
+    "RadiographSource",
+    "SourceMetadata",
     "equalise",
-    "facts",
     "identity",
     "prepare",
     "read",
+    "read_metadata",
     "resize_area",
     "size",
 ]

@@ -1,4 +1,4 @@
-"""From a radiograph's pixels to what every network reads.
+"""A radiograph's pixels to the input of every network.
 
 One function, called by the training cache and by inference alike, so that the two cannot
 disagree. What comes after it (gray to RGB, scaling) is inside the networks.
@@ -13,27 +13,32 @@ from numpy.typing import NDArray
 from lungbox.constants import GRAY_LEVELS
 
 Preparation = Literal["equalised", "nearest"]
-# Raised when a preparation computes something else, so that what was kept or found out about what
-# it computed before is not taken for it.
+# Raised when a preparation computes something else, which voids caches and measured results.
 VERSIONS: dict[Preparation, int] = {"equalised": 1, "nearest": 2}
 
 
 def prepare(
     pixels: NDArray[np.uint8], size: int, preparation: Preparation = "equalised"
 ) -> NDArray[np.uint8]:
-    """Squash a radiograph to a square and equalise its histogram.
+    """Resize a radiograph to a square and equalise its histogram.
+
+    Example:
+        >>> pixels = np.tile(np.arange(100, 140, dtype=np.uint8), (60, 1))
+        >>> prepared = prepare(pixels, 32)
+        >>> prepared.shape, int(prepared.max())
+        ((32, 32), 255)
 
     Args:
         pixels: `(H, W)` uint8, any aspect ratio.
         size: side of the square, in pixels.
-        preparation: `nearest` resizes by OpenCV's nearest neighbour and leaves the contrast as
-            it is, which is all the reference system does.
+        preparation: `nearest` resizes by OpenCV's nearest neighbour and does not equalise, as the
+            reference system does.
 
     Returns:
         `(size, size)` uint8; equalised, it uses the whole gray range.
 
-    Every radiograph is equalised because public data mixes natural and equalised contrast, and
-    not evenly over the classes: left alone, a network learns the contrast for the label.
+    Every radiograph is equalised because public data mixes natural and equalised contrast,
+    unevenly over the classes: otherwise a network learns the contrast instead of the label.
     """
     if preparation == "nearest":
         return resize_nearest(pixels, size, size)
@@ -43,8 +48,8 @@ def prepare(
 def resize_nearest(pixels: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
     """Resize `(H, W)` to `(height, width)` by OpenCV's nearest neighbour, as the reference does.
 
-    Row i is the source's row `floor(i * H / height)`: the first of the rows it stands for, not
-    the one at its centre, which Pillow and scikit-image take.
+    Row i is the source's row `floor(i * H / height)`: the first of the rows it covers, not the
+    one at its centre, which Pillow and scikit-image take.
     """
     return cv2.resize(pixels, (width, height), interpolation=cv2.INTER_NEAREST)
 
@@ -53,9 +58,9 @@ def resize_area(pixels: NDArray[np.uint8], height: int, width: int) -> NDArray[n
     """Resize `(H, W)` uint8 to `(height, width)`: area averages where it shrinks, linear where it
     grows.
 
-    The two axes are treated apart when one shrinks and the other grows, for OpenCV falls back
-    to linear interpolation on both, which aliases. The one that shrinks comes first: the other way
-    round, a single column of millions of pixels would be widened as it is.
+    When one axis shrinks and the other grows, they are resized separately: OpenCV would use
+    linear interpolation on both, which aliases. The one that shrinks comes first: the other way
+    round, a single column of millions of pixels would be widened first.
     """
     rows, columns = pixels.shape
     if (height <= rows) == (width <= columns):
@@ -65,7 +70,7 @@ def resize_area(pixels: NDArray[np.uint8], height: int, width: int) -> NDArray[n
 
 
 def equalise(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Equalise the histogram of an 8-bit gray image, to the level as `PIL.ImageOps.equalize` does.
+    """Equalise the histogram of an 8-bit gray image, exactly as `PIL.ImageOps.equalize` does.
 
     A monotone map of gray levels: the brightest level in use becomes 255 and the darkest the
     lowest, each level in between moves to the share of pixels below it. An image of a single

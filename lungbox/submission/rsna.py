@@ -13,24 +13,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lungbox.boxes import Boxes, geometry
+from lungbox.common.equality import ValueEquality
 from lungbox.findings import Findings
 from lungbox.submission import table
-from lungbox.submission.faults import StringError
-from lungbox.submission.strings import (
+from lungbox.submission.prediction_strings import (
     ANY_SIZE,
-    box_faults,
-    confidence_faults,
+    box_errors,
+    confidence_errors,
     numbers,
     rounded,
 )
-from lungbox.values import ByValue
+from lungbox.submission.table import StringError
 
 HEADER = ("patientId", table.STRING)
 _NAMES = ("confidence", "x", "y", "width", "height")
 
 
 @dataclass(frozen=True, eq=False)
-class Prediction(ByValue):
+class SubmittedBoxes(ValueEquality):
     """One row: `(N, 4)` `x1, y1, x2, y2` boxes in the submission's space, `(N,)` confidences."""
 
     boxes: Boxes
@@ -81,7 +81,7 @@ def read_submission(
     path: Path,
     ids: Collection[str] | None = None,
     size: tuple[float, float] = ANY_SIZE,
-) -> dict[str, Prediction]:
+) -> dict[str, SubmittedBoxes]:
     """Read a submission, checking every row.
 
     Args:
@@ -90,20 +90,20 @@ def read_submission(
         size: width and height that no box may leave; anything below 10^8 pixels by default.
 
     Raises:
-        SubmissionError: with every fault and its line.
+        SubmissionError: with every error and its line.
     """
     return table.read(path, HEADER[0], lambda _, string: parse(string, size), ids)
 
 
-def parse(string: str, size: tuple[float, float] = ANY_SIZE) -> Prediction:
+def parse(string: str, size: tuple[float, float] = ANY_SIZE) -> SubmittedBoxes:
     """Read a prediction string.
 
     Raises:
         StringError: it is not five numbers a box, a number is not finite, a confidence is not in
-            0-1, or a box is empty or outside an image of `size`; with every such fault.
+            0-1, or a box is empty or outside an image of `size`; with every such error.
     """
     values = numbers(string, _NAMES)
     corners = np.concatenate([values[:, 1:3], values[:, 1:3] + values[:, 3:]], axis=1)
-    if faults := confidence_faults(values[:, 0]) + box_faults(corners, size):
-        raise StringError(faults)
-    return Prediction(geometry.as_boxes(corners), values[:, 0].astype(np.float32))
+    if errors := confidence_errors(values[:, 0]) + box_errors(corners, size):
+        raise StringError(errors)
+    return SubmittedBoxes(geometry.as_boxes(corners), values[:, 0].astype(np.float32))

@@ -1,19 +1,57 @@
-"""Rows of a submission file: read once, every fault collected."""
+"""Rows of a submission file, read with every error and its line."""
 
-import csv
-import gzip
-import zlib
-from collections.abc import Callable, Collection, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TypeVar, cast
+from typing import TypeVar
 
-from lungbox.cells import unguarded
-from lungbox.submission.faults import Fault, FaultsError, StringError, SubmissionError
+from lungbox.common.tables import TableError, read_table, unescape_formula
+from lungbox.errors import LungboxError
 
 STRING = "PredictionString"
+# Errors that a message lists.
+SHOWN = 20
 
 T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class RowError:
+    """One error, and its line in the file; None where a row or file is missing."""
+
+    text: str
+    line: int | None = None
+
+    def __str__(self) -> str:
+        return self.text if self.line is None else f"line {self.line}: {self.text}"
+
+
+class InvalidRowsError(LungboxError):
+    """A CSV has errors; the message gives the first twenty, each with its line.
+
+    Attributes:
+        errors: all of them.
+    """
+
+    def __init__(self, path: Path, errors: Sequence[RowError]) -> None:
+        self.errors = tuple(errors)
+        super().__init__(_listed(path, errors))
+
+
+class SubmissionError(InvalidRowsError):
+    """A submission has errors."""
+
+
+class StringError(ValueError):
+    """A prediction string has errors.
+
+    Attributes:
+        errors: all of them, a sentence each.
+    """
+
+    def __init__(self, errors: Sequence[str]) -> None:
+        self.errors = tuple(errors)
+        super().__init__("; ".join(errors))
 
 
 def read(
@@ -27,33 +65,35 @@ def read(
     Args:
         path: the file, CSV or gzipped CSV.
         id_column: names the image.
-        parse: identity and prediction string to what it says; raises `StringError`.
+        parse: identity and prediction string to a prediction; raises `StringError`.
         ids: where given, exactly these images must have a row.
 
     Returns:
-        What each row says, by image, in the order of the file.
+        The prediction of each row, by image, in the order of the file.
 
     Raises:
-        SubmissionError: with every fault.
+        SubmissionError: with every error.
     """
     predictions: dict[str, T] = {}
     known = None if ids is None else set(ids)
     seen: set[str] = set()
-    faults: list[Fault] = []
-    for line, name, string in _rows(path, id_column, faults, spoiled=seen):
+    errors: list[RowError] = []
+    for line, name, string in _rows(path, id_column, errors, invalid=seen):
         if name in seen:
-            faults.append(Fault(f"{name} stands there a second time", line))
+            errors.append(RowError(f"{name} is there a second time", line))
         elif known is not None and name not in known:
-            faults.append(Fault(f"names {name}, which is not among the images", line))
+            errors.append(RowError(f"names {name}, which is not among the images", line))
         seen.add(name)
         try:
             predictions.setdefault(name, parse(name, string))
         except StringError as error:
-            faults += [Fault(text, line) for text in error.faults]
+            errors += [RowError(text, line) for text in error.errors]
     if ids is not None:
-        faults += [Fault(f"no row for {name}") for name in dict.fromkeys(ids) if name not in seen]
-    if faults:
-        raise SubmissionError(path, faults)
+        errors += [
+            RowError(f"no row for {name}") for name in dict.fromkeys(ids) if name not in seen
+        ]
+    if errors:
+        raise SubmissionError(path, errors)
     return predictions
 
 
@@ -61,80 +101,56 @@ def read_names(path: Path, id_column: str) -> list[str]:
     """The images of a sample submission, in its order.
 
     Raises:
-        SubmissionError: with every fault; an image that stands there twice is one.
+        SubmissionError: with every error; an image that is there twice is one.
     """
     names: dict[str, int] = {}
-    faults: list[Fault] = []
-    for line, name, _ in _rows(path, id_column, faults, needs_string=False):
+    errors: list[RowError] = []
+    for line, name, _ in _rows(path, id_column, errors, needs_string=False):
         if name in names:
-            faults.append(Fault(f"names {name} twice, first on line {names[name]}", line))
+            errors.append(RowError(f"names {name} twice, first on line {names[name]}", line))
         names.setdefault(name, line)
-    if faults:
-        raise SubmissionError(path, faults)
+    if errors:
+        raise SubmissionError(path, errors)
     return list(names)
-
-
-@contextmanager
-def open_csv(path: Path, error: type[FaultsError] = SubmissionError) -> Iterator[IO[str]]:
-    """Open a CSV or, by its ending, a gzipped one.
-
-    Raises:
-        FaultsError: of the type `error`; it cannot be opened, or turns out to be no text while
-            it is read.
-    """
-    try:
-        with _opened(path) as file:
-            yield file
-    except (UnicodeDecodeError, csv.Error, gzip.BadGzipFile, EOFError, zlib.error) as cause:
-        raise error(path, [Fault(f"not a CSV file ({cause})")]) from cause
-    except OSError as cause:
-        raise error(path, [Fault(f"cannot be opened ({cause.strerror})")]) from cause
-
-
-def _opened(path: Path) -> IO[str]:
-    if path.suffix == ".gz":
-        return cast(IO[str], gzip.open(path, "rt", newline="", encoding="utf-8-sig"))
-    return path.open(newline="", encoding="utf-8-sig")
 
 
 def _rows(
     path: Path,
     id_column: str,
-    faults: list[Fault],
+    errors: list[RowError],
     needs_string: bool = True,
-    spoiled: set[str] | None = None,
+    invalid: set[str] | None = None,
 ) -> Iterator[tuple[int, str, str]]:
-    """Line, identity and prediction string of each row; faulty rows go to `faults` instead, and
-    the images they name to `spoiled`."""
-    with open_csv(path) as file:
-        reader = csv.reader(file)
-        columns = next(reader, [])
-        needed = (id_column, STRING) if needs_string else (id_column,)
-        missing = [name for name in needed if name not in columns]
-        if missing:
-            raise SubmissionError(path, [Fault(f"has no column {name}", 1) for name in missing])
-        place = columns.index(id_column)
-        string = columns.index(STRING) if STRING in columns else None
-        for row in reader:
-            if not row:
-                continue
-            if len(row) != len(columns):
-                text = f"{len(row)} cells, not the {len(columns)} of the first line"
-                faults.append(Fault(text, reader.line_num))
-                if spoiled is not None and len(row) > place:
-                    spoiled.add(unguarded(row[place]))
-                continue
-            if not row[place]:
-                faults.append(Fault("names no image", reader.line_num))
-                continue
-            name = unguarded(row[place])
-            yield reader.line_num, name, row[string] if string is not None else ""
+    """Line, identity and prediction string of each valid row; of the others, errors are added to
+    `errors`, and the images they name to `invalid`."""
+    try:
+        table = read_table(path)
+    except TableError as error:
+        raise SubmissionError(path, [RowError(error.reason)]) from error
+    columns = table.columns
+    needed = (id_column, STRING) if needs_string else (id_column,)
+    if missing := [name for name in needed if name not in columns]:
+        raise SubmissionError(path, [RowError(f"has no column {name}", 1) for name in missing])
+    index = columns.index(id_column)
+    string = columns.index(STRING) if STRING in columns else None
+    for line, cells in table.rows:
+        if not cells:
+            continue
+        if len(cells) != len(columns):
+            text = f"{len(cells)} cells, not the {len(columns)} of the first line"
+            errors.append(RowError(text, line))
+            if invalid is not None and len(cells) > index:
+                invalid.add(unescape_formula(cells[index]))
+        elif not cells[index]:
+            errors.append(RowError("names no image", line))
+        else:
+            yield line, unescape_formula(cells[index]), cells[string] if string is not None else ""
 
 
 def arranged(
     found: Iterable[tuple[str, str]], ids: Iterable[str] | None, absent: str
 ) -> Iterator[tuple[str, str]]:
-    """Rows as they come or, where `ids` are given, exactly theirs in their order.
+    """All rows or, where `ids` are given, exactly theirs in their order.
 
     Args:
         found: identity and prediction string.
@@ -147,3 +163,13 @@ def arranged(
     strings = dict(found)
     for name in ids:
         yield name, strings.get(name, absent)
+
+
+def _listed(path: Path, errors: Sequence[RowError]) -> str:
+    if len(errors) == 1:
+        separator = ":" if errors[0].line is None else ","
+        return f"{path}{separator} {errors[0]}"
+    lines = [f"{path}: {len(errors)} errors", *(f"  {error}" for error in errors[:SHOWN])]
+    if len(errors) > SHOWN:
+        lines.append(f"  and {len(errors) - SHOWN} more")
+    return "\n".join(lines)

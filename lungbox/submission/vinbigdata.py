@@ -1,7 +1,7 @@
 """Submissions to the VinBigData Chest X-ray Abnormalities Detection challenge.
 
 A header `image_id,PredictionString` and a row an image; the string is `class confidence x1 y1 x2
-y2` for each box, in pixels of the file. Class 14 says that nothing was found, as a box of one
+y2` for each box, in pixels of the file. Class 14 is "nothing found", written as a box of one
 pixel: `14 1 0 0 1 1`.
 https://www.kaggle.com/competitions/vinbigdata-chest-xray-abnormalities-detection/overview/evaluation
 """
@@ -14,18 +14,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lungbox.boxes import Boxes, geometry
+from lungbox.common.equality import ValueEquality
 from lungbox.constants import VINBIGDATA_CLASSES, VINBIGDATA_NO_FINDING
 from lungbox.findings import Findings
 from lungbox.submission import table
-from lungbox.submission.faults import StringError
-from lungbox.submission.strings import (
+from lungbox.submission.prediction_strings import (
     ANY_SIZE,
-    box_faults,
-    confidence_faults,
+    box_errors,
+    confidence_errors,
     numbers,
     rounded,
 )
-from lungbox.values import ByValue
+from lungbox.submission.table import StringError
 
 HEADER = ("image_id", table.STRING)
 NOTHING = f"{VINBIGDATA_NO_FINDING} 1 0 0 1 1"
@@ -35,7 +35,7 @@ _NUMBERS = {name.lower(): number for number, name in enumerate(VINBIGDATA_CLASSE
 
 
 @dataclass(frozen=True, eq=False)
-class ClassedPrediction(ByValue):
+class SubmittedClassBoxes(ValueEquality):
     """One row.
 
     Attributes:
@@ -97,17 +97,17 @@ def read_submission(
     path: Path,
     ids: Collection[str] | None = None,
     sizes: Mapping[str, tuple[float, float]] | None = None,
-) -> dict[str, ClassedPrediction]:
+) -> dict[str, SubmittedClassBoxes]:
     """Read a submission, checking every row.
 
     Args:
         path: CSV, gzipped where it ends in `.gz`.
         ids: where given, exactly these images must have a row.
         sizes: width and height of each image, that no box may leave; of one that is not there,
-            only edges below 0 are faults.
+            only edges below 0 are errors.
 
     Raises:
-        SubmissionError: with every fault and its line.
+        SubmissionError: with every error and its line.
     """
     known = sizes or {}
     return table.read(
@@ -115,32 +115,32 @@ def read_submission(
     )
 
 
-def parse(string: str, size: tuple[float, float] = ANY_SIZE) -> ClassedPrediction:
+def parse(string: str, size: tuple[float, float] = ANY_SIZE) -> SubmittedClassBoxes:
     """Read a prediction string.
 
     Raises:
         StringError: it is empty or not six numbers a box, a number is not finite, a class is not
             0-14, a confidence is not in 0-1, or a box is empty or outside an image of `size`;
-            with every such fault.
+            with every such error.
     """
     values = numbers(string, _NAMES)
     if not len(values):
-        raise StringError([f"nothing stands there; where nothing was found, write {NOTHING}"])
+        raise StringError([f"is empty; where nothing was found, write {NOTHING}"])
     classes, scores, corners = values[:, 0], values[:, 1], values[:, 2:]
-    faults = _class_faults(classes) + confidence_faults(scores) + box_faults(corners, size)
+    errors = _class_errors(classes) + confidence_errors(scores) + box_errors(corners, size)
     placed = (classes == VINBIGDATA_NO_FINDING) & (corners != NOTHING_BOX).any(axis=1)
-    faults += [
+    errors += [
         f"box {row + 1} is of class {VINBIGDATA_NO_FINDING}, nothing found, but not 0 0 1 1"
         for row in np.flatnonzero(placed)
     ]
-    if faults:
-        raise StringError(faults)
-    return ClassedPrediction(
+    if errors:
+        raise StringError(errors)
+    return SubmittedClassBoxes(
         geometry.as_boxes(corners), scores.astype(np.float32), classes.astype(np.int64)
     )
 
 
-def _class_faults(classes: NDArray[np.float64]) -> list[str]:
+def _class_errors(classes: NDArray[np.float64]) -> list[str]:
     good = (classes >= 0) & (classes < len(VINBIGDATA_CLASSES)) & (classes % 1 == 0)
     return [
         f"box {row + 1} has the class {classes[row]:g}, not a whole number from 0 to "

@@ -1,7 +1,4 @@
-"""What may be done to a training radiograph without changing what it shows.
-
-The one module that knows albumentations.
-"""
+"""Augmentation of training radiographs, with albumentations."""
 
 import os
 import random
@@ -17,7 +14,7 @@ from lungbox.radiograph import equalise
 from lungbox.radiograph.prepare import Preparation
 from lungbox.training.sections import Augmentation
 
-# Read once, when albumentations is imported: it would otherwise ask the network for updates.
+# Read when albumentations is imported, which would otherwise check for updates over the network.
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 
 import albumentations as A
@@ -26,25 +23,37 @@ import albumentations as A
 class Augmenter:
     """Augments image, mask and boxes together; the same seed gives the same result, on any thread.
 
+    Args:
+        settings: the recipe's section.
+        preparation: of the radiographs; their histogram is equalised again where it was before.
+
     Example:
         >>> augment = Augmenter(Augmentation())
         >>> image, mask = np.zeros((64, 64), np.uint8), np.zeros((64, 64), np.uint8)
         >>> image, mask, boxes = augment(image, mask, as_boxes([(3, 4, 20, 30)]), seed=1)
+        >>> image.shape, boxes.shape
+        ((64, 64), (1, 4))
     """
 
     def __init__(self, settings: Augmentation, preparation: Preparation = "equalised") -> None:
         self._settings, self._preparation = settings, preparation
-        # A composition holds the state of its last call, so each thread has its own.
+        # A composition has the state of its last call, so each thread has its own.
         self._local = threading.local()
 
     def __call__(
         self, image: NDArray[np.uint8], mask: NDArray[np.uint8], boxes: Boxes, seed: int
     ) -> tuple[NDArray[np.uint8], NDArray[np.uint8], Boxes]:
-        """`(S, S)` prepared image, `(S, S)` mask 0-255 and `(N, 4)` boxes in pixels of both to
-        the same, augmented alike.
+        """Augment an image with its labels.
 
-        The image comes back prepared, for everything a network sees is. A box that was turned
-        becomes the upright one around it, inside the image; one that left it is gone.
+        Args:
+            image: `(S, S)` prepared radiograph.
+            mask: `(S, S)` 0-255.
+            boxes: `(N, 4)` in pixels of both.
+            seed: decides the augmentation.
+
+        Returns:
+            The same three. A rotated box becomes its bounding box, clipped to the image; a box
+            outside the image is dropped.
         """
         if not self._settings.enabled:
             return image, mask, boxes
@@ -56,17 +65,17 @@ class Augmenter:
 
 
 class _Equalise(A.ImageOnlyTransform):
-    """What `radiograph.prepare` does last, again after the histogram has changed."""
+    """The last step of `radiograph.prepare`, repeated after the histogram has changed."""
 
     def apply(self, img: NDArray[np.uint8], **_: Any) -> NDArray[np.uint8]:
         return equalise(img[..., 0])[..., None]
 
 
 class _EraseCorner(A.ImageOnlyTransform):
-    """Paints over one corner, where side markers and the word PORTABLE stand.
+    """Fills one corner, where side markers and the word PORTABLE are, with one gray level.
 
-    Which hospital, and whether the patient could stand, can be read off them, and both go with
-    the label; the lungs do not reach there.
+    They tell the hospital and whether the patient could stand, and both correlate with the label;
+    the lungs do not extend there.
     """
 
     def get_params(self) -> dict[str, Any]:
@@ -100,13 +109,13 @@ def _compose(settings: Augmentation, preparation: Preparation) -> A.Compose:
                 scale=zoom,
                 translate_percent=(-shift, shift),
                 shear=(-settings.shear, settings.shear),
-                # Not black: a black margin takes gray levels from the lungs when it is equalised.
+                # Not black: in equalisation a black margin takes gray levels from the lungs.
                 border_mode=cv2.BORDER_REPLICATE,
                 p=0.9,
             ),
             _EraseCorner(p=settings.erase_corner),
-            # Both act before equalising: gamma leaves only its rounding behind, as a file that
-            # was windowed carelessly does; local contrast survives.
+            # Both before equalisation, after which only gamma's rounding remains, as in a file
+            # with a poor window; local contrast survives.
             A.RandomGamma(gamma_limit=(100 * low, 100 * high), p=0.5),
             A.CLAHE(clip_limit=(1, 3), p=settings.clahe),
             _Equalise(p=1 if preparation == "equalised" else 0),

@@ -1,11 +1,12 @@
-"""From the cache to batches: which image is drawn when, and how it is augmented.
+"""Training batches: which image is drawn when, its augmentation and its targets.
 
-Everything follows from (seed, epoch, position), so a run that is stopped and continued sees what
-an undisturbed one would have seen.
+Everything follows from (seed, epoch, position), so that a resumed run sees the batches that an
+uninterrupted one would have seen.
 """
 
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import keras
@@ -13,26 +14,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lungbox.boxes import geometry
-from lungbox.datasets.cache import Cache
+from lungbox.common.backend import devices_in_step
+from lungbox.datasets.cache import PreparedImages
 from lungbox.datasets.types import Dataset, LabelledRadiograph
 from lungbox.radiograph import resize_area
 from lungbox.training.augmentation import Augmenter
-from lungbox.training.masks import paint, paint_edges
+from lungbox.training.distillation import Teacher
+from lungbox.training.heads import Sample, heads_for
 from lungbox.training.recipe import Recipe
 from lungbox.training.sections import Data, Stage
-from lungbox.training.teacher import Teacher
+from lungbox.training.targets import rasterize
 
 
 def draw_weights(dataset: Dataset, settings: Data, stage: Stage) -> NDArray:
-    """How often each image is drawn, as probabilities that sum to 1.
+    """Sampling probabilities of the images, which sum to 1.
 
     Args:
         dataset: the images.
         settings: the recipe's weights.
-        stage: whose weights of data sets go before the recipe's.
+        stage: its source weights replace the recipe's where it has any.
 
     Raises:
-        ValueError: no image is left to draw.
+        ValueError: every image has a weight of 0.
     """
 
     def cell(image: LabelledRadiograph) -> tuple[object, ...]:
@@ -46,7 +49,7 @@ def draw_weights(dataset: Dataset, settings: Data, stage: Stage) -> NDArray:
         [
             sources.get(image.source, 1.0)
             * settings.category_weights.get(image.category, 1.0)
-            # A cell's images together weigh as much as any other cell's of the data set.
+            # Each combination of the balanced attributes weighs the same within its data set.
             * in_source[image.source]
             / (cells[image.source] * in_cell[cell(image)])
             for image in dataset.images
@@ -58,42 +61,67 @@ def draw_weights(dataset: Dataset, settings: Data, stage: Stage) -> NDArray:
 
 
 class Batches(keras.utils.PyDataset):
-    """The batches of one epoch: `(images, targets)`, targets by head.
+    """The batches of an epoch: `(images, targets)`, targets by output.
 
-    Images `(B, S, S, 1)` float32 0-255; `mask` `(B, S / k, S / k, 2)` background and opacity;
-    `image` `(B, 1)`, 1 where there is any opacity; `edges` `(B, S / k, S / k, 4)`. Where the last
-    batch of an epoch is not full, it is filled up with what `sample_weight`, the third of the
-    tuple then, counts as nothing: several devices need batches of one size.
+    Images are `(B, S, S, 1)` float32 0-255; each target has the shape of its output, see `heads`.
+    Where the last batch of an epoch is not full, it is padded, and `sample_weight`, the third of
+    the tuple then, is 0 for the padding: several devices need batches of one size.
+
+    Args:
+        images: prepared images, at the stage's size or larger.
+        recipe: how they are drawn, rasterized and augmented.
+        stage: its image size and source weights.
+        outputs: the shape of each output that is trained, without the batch axis.
+        epoch: the epoch, from 0; `epoch` may be set later, before that epoch's first batch.
+        teacher: whose predictions are mixed into the targets.
+        workers: threads that make batches.
     """
 
     def __init__(
         self,
-        cache: Cache,
+        images: PreparedImages,
         recipe: Recipe,
         stage: Stage,
-        epoch: int,
-        stride: int,
-        workers: int = 2,
-        heads: Collection[str] = ("mask", "image"),
+        outputs: Mapping[str, tuple[int, ...]],
+        epoch: int = 0,
         teacher: Teacher | None = None,
+        workers: int = 2,
     ) -> None:
-        super().__init__(workers=workers, use_multiprocessing=False, max_queue_size=8)
-        self._cache, self._recipe, self._stage = cache, recipe, stage
-        self._epoch, self._stride, self._heads = epoch, stride, heads
+        # Under a TensorFlow strategy the threads of Keras 3.15 begin an epoch with batches left
+        # over from a trial batch or from the epoch before. There it has none, and a batch's images
+        # are made in parallel instead.
+        shared = devices_in_step() > 1
+        super().__init__(
+            workers=1 if shared else workers, use_multiprocessing=False, max_queue_size=8
+        )
+        self._map = ThreadPoolExecutor(workers).map if shared else map
+        self._images, self._recipe, self._stage = images, recipe, stage
+        self._outputs, self._heads = dict(outputs), heads_for(outputs)
         self._teacher = teacher
         self._augment = Augmenter(recipe.augmentation, recipe.preparation)
-        self._steps = recipe.steps_per_epoch(len(cache))
+        self._steps = recipe.steps_per_epoch(len(images))
+        self.epoch = epoch
+
+    @property
+    def epoch(self) -> int:
+        """The epoch, from 0. Setting it draws that epoch's images."""
+        return self._epoch
+
+    @epoch.setter
+    def epoch(self, epoch: int) -> None:
+        self._epoch = epoch
+        recipe, count = self._recipe, len(self._images)
         if recipe.data.order == "fixed":
-            self._order = np.random.default_rng(recipe.seed).permutation(len(cache))
+            self.rows = np.random.default_rng(recipe.seed).permutation(count)
         else:
-            weights = draw_weights(cache.dataset, recipe.data, stage)
+            weights = draw_weights(self._images.dataset, recipe.data, self._stage)
             random = np.random.default_rng((recipe.seed, epoch))
-            self._order = _draw(weights, self._steps * recipe.batch_size, random)
+            self.rows = _draw(weights, self._steps * recipe.batch_size, random)
 
     @property
     def samples(self) -> int:
-        """Images in the epoch."""
-        return len(self._order)
+        """Images in an epoch."""
+        return len(self.rows)
 
     def __len__(self) -> int:
         return self._steps
@@ -101,49 +129,40 @@ class Batches(keras.utils.PyDataset):
     def __getitem__(self, step: int) -> tuple[Any, ...]:
         size = self._recipe.batch_size
         first = step * size
-        rows = self._order[first : first + size]
-        pairs = [self._one(first + place, int(row)) for place, row in enumerate(rows)]
-        empty = size - len(pairs)
-        images, targets = zip(*pairs, *pairs[:1] * empty, strict=True)
+        rows = self.rows[first : first + size]
+        pairs = list(self._map(self._one, range(first, first + size), rows.tolist()))
+        padding = size - len(pairs)
+        images, targets = zip(*pairs, *pairs[:1] * padding, strict=True)
         batch = np.stack(images)[..., None].astype(np.float32)
-        of_head = {head: np.stack([of[head] for of in targets]) for head in self._heads}
-        if len(self._order) % size == 0:
-            return batch, of_head
-        weight = np.r_[np.ones(len(rows), np.float32), np.zeros(empty, np.float32)]
-        return batch, of_head, dict.fromkeys(self._heads, weight)
+        by_output = {name: np.stack([each[name] for each in targets]) for name in self._outputs}
+        if self.samples % size == 0:
+            return batch, by_output
+        weight = np.r_[np.ones(len(rows), np.float32), np.zeros(padding, np.float32)]
+        return batch, by_output, dict.fromkeys(self._outputs, weight)
 
     def _one(self, position: int, row: int) -> tuple[NDArray, dict[str, NDArray]]:
-        labelled = self._cache.dataset.images[row]
+        """The augmented image at a position of the epoch, and its targets."""
+        labelled = self._images.dataset.images[row]
         side, data = self._stage.image_size, self._recipe.data
-        image = resize_area(self._cache.images(row), side, side)
-        mask = paint(labelled.boxes, labelled.size, side, data.shape, data.edges)
+        image = resize_area(self._images.images(row), side, side)
+        mask = rasterize(labelled.boxes, labelled.size, side, data.shape, data.edges)
         target = float(labelled.target)
         if self._teacher:
-            mask, target = self._teacher.teach(row, mask, target, alone=labelled.uncertain)
+            mask, target = self._teacher.mix_targets(row, mask, target, alone=labelled.uncertain)
         boxes = geometry.scale(labelled.boxes, labelled.size, (side, side))
         seeds = np.random.SeedSequence((self._recipe.seed, self._epoch, position))
         image, mask, boxes = self._augment(image, mask, boxes, int(seeds.generate_state(1)[0]))
-        return image, self._targets(mask, target, boxes)
-
-    def _targets(
-        self, mask: NDArray[np.uint8], target: float, boxes: geometry.Boxes
-    ) -> dict[str, NDArray]:
-        full, side = mask.shape[0], mask.shape[0] // self._stride
-        opacity = resize_area(mask, side, side).astype(np.float32)[..., None] / 255
-        found: dict[str, NDArray] = {
-            "mask": np.concatenate([1 - opacity, opacity], axis=-1),
-            "image": np.array([target], np.float32),
+        sample = Sample(mask, target, boxes)
+        return image, {
+            name: head.target(sample, self._outputs[name]) for name, head in self._heads.items()
         }
-        if "edges" in self._heads:
-            found["edges"] = paint_edges(boxes, (full, full), side).astype(np.float32) / 255
-        return found
 
 
 def _draw(weights: NDArray, count: int, random: np.random.Generator) -> NDArray[np.int64]:
-    """Draw `count` rows, row i about `count * weights[i]` times, in random order.
+    """Systematic sampling: `count` rows, row i about `count * weights[i]` times, in random order.
 
-    Systematic sampling: one random offset and equal steps through the cumulated weights, so that
-    no image is drawn more or less often than its share, rounded up or down.
+    One random offset and equal steps through the cumulative weights, so that each image is drawn
+    as often as its weight says, rounded up or down.
     """
     order = random.permutation(len(weights))
     ticks = (np.arange(count) + random.random()) / count

@@ -1,4 +1,4 @@
-"""The course of a run as a picture, `history.png` in its folder."""
+"""`history.png` in a run's folder: its metrics over the epochs."""
 
 from collections.abc import Sequence
 from math import isnan
@@ -8,11 +8,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from lungbox.files import replacing
-from lungbox.training.tracking import Epoch
+from lungbox.common.files import atomic_write
+from lungbox.training.loggers import EpochLogger, EpochMetrics
 
 HISTORY = "history.png"
-# Each beside the same of the held-out fold, as the reference system draws its runs.
+# Each with the held-out fold's, as the reference system plots its runs.
 _PANELS = {
     "loss": "Loss",
     "accuracy": "Pixel accuracy",
@@ -21,32 +21,30 @@ _PANELS = {
 }
 
 
-class HistoryPlot:
-    """Draws loss, accuracy, mean IoU and F1 over the epochs anew after each of them.
+class HistoryPlot(EpochLogger):
+    """Plots loss, accuracy, mean IoU and F1 over the epochs, again after each epoch.
 
     Args:
         run: the run's folder.
-        epochs: those that have finished, which another tracker keeps up.
+        epochs: the finished epochs, a list that another callback (`CsvLog`) appends to first.
     """
 
-    def __init__(self, run: Path, epochs: Sequence[Epoch]) -> None:
+    def __init__(self, run: Path, epochs: Sequence[EpochMetrics]) -> None:
+        super().__init__()
         self._path, self._epochs = run / HISTORY, epochs
 
-    def add(self, epoch: Epoch) -> None:
-        """See `Tracker.add`."""
-        del epoch  # it is among those kept already
+    def add(self, epoch: EpochMetrics) -> None:
+        """See `EpochLogger.add`."""
+        del epoch  # already in the list
         figure = Figure(figsize=(9, 6), layout="constrained")
         axes = figure.subplots(2, 2).ravel()
         for panel, (name, title) in zip(axes, _PANELS.items(), strict=True):
             _draw(panel, self._epochs, name, title)
-        with replacing(self._path, "wb") as file:
+        with atomic_write(self._path, "wb") as file:
             figure.savefig(file, format="png", dpi=120)
 
-    def close(self) -> None:
-        """See `Tracker.close`."""
 
-
-def _draw(axes: Axes, epochs: Sequence[Epoch], name: str, title: str) -> None:
+def _draw(axes: Axes, epochs: Sequence[EpochMetrics], name: str, title: str) -> None:
     for key, label in ((name, "training"), (f"val_{name}", "held-out fold")):
         points = [(epoch.epoch, getattr(epoch, key)) for epoch in epochs]
         known = [point for point in points if not isnan(point[1])]

@@ -1,5 +1,5 @@
-"""AdamW under a schedule, with a lower rate for a pretrained encoder, and an average that is
-taken once."""
+"""AdamW with a learning rate schedule, a lower rate for a pretrained encoder, and a moving average
+of the weights."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,27 +12,28 @@ from lungbox.training.sections import Optimizer
 
 
 class EncoderAdamW(keras.optimizers.AdamW):
-    """AdamW (Loshchilov and Hutter, 2019) whose steps on some variables are scaled.
+    """AdamW (Loshchilov and Hutter, 2019) with a learning rate factor for each variable.
 
-    The moving average of the weights differs from Keras's in two ways. It is taken only by
-    `finalize_variable_values` after the last epoch: Keras would take it at the end of every
-    `fit`, and a run calls that once an epoch. And its momentum rises to the one asked for, as
-    in TensorFlow's `ExponentialMovingAverage` with `num_updates`: with a fixed one of 0.998, half
-    of what a run of 350 steps keeps would be the weights it began with.
+    The momentum of its moving average rises to the given one, as in TensorFlow's
+    `ExponentialMovingAverage` with `num_updates`: with Keras' fixed momentum of 0.998, the initial
+    weights would make up half of the average after 350 steps.
+
+    Args:
+        scale: the learning rate factor of a variable, by its path.
+        kwargs: of `keras.optimizers.AdamW`.
     """
 
     def __init__(self, scale: Callable[[str], float], **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self._scale = scale
         self._scales: list[float] = []
-        self.last_epoch = False
 
     def build(self, variables: list[keras.Variable]) -> None:
         self._scales = [self._scale(variable.path) for variable in variables]
         super().build(variables)
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
-        # The backend may hand over its own variable, which has an index here but no Keras path.
+        # The backend may pass its own variable, which has an index here but no Keras path.
         scale = self._scales[self._get_variable_index(variable)]
         super().update_step(gradient, variable, learning_rate * scale)
 
@@ -44,18 +45,19 @@ class EncoderAdamW(keras.optimizers.AdamW):
             if average is not None:
                 average.assign(momentum * average + (1 - momentum) * variable)
 
-    def finalize_variable_values(self, var_list: list) -> None:
-        if self.last_epoch:
-            super().finalize_variable_values(var_list)
-
 
 @contextmanager
-def averaged(model: keras.Model, optimizer: EncoderAdamW) -> Iterator[None]:
-    """Inside, the network has the moving average of its weights, where the optimizer keeps one."""
+def moving_average_weights(model: keras.Model, optimizer: EncoderAdamW) -> Iterator[None]:
+    """Inside, the network has the moving average of its weights, where the optimizer keeps one.
+
+    Not `keras.callbacks.SwapEMAWeights`: on TensorFlow it swaps by additions and subtractions
+    (Keras 3.15), whose rounding errors stay in the weights, so that scoring would change the
+    training that follows.
+    """
     if not optimizer.use_ema:
         yield
         return
-    # Copies: on JAX an array that two variables share is gone once one of them is given away.
+    # Copies: on JAX an array shared by two variables is deleted once one of them is donated.
     own = [np.array(variable) for variable in model.trainable_variables]
     averages = optimizer._model_variables_moving_average
     for variable, average in zip(model.trainable_variables, averages, strict=True):
@@ -70,13 +72,13 @@ def averaged(model: keras.Model, optimizer: EncoderAdamW) -> Iterator[None]:
 def build_optimizer(
     settings: Optimizer, model: keras.Model, steps: int, pretrained: frozenset[str]
 ) -> EncoderAdamW:
-    """The recipe's optimizer for `steps` steps.
+    """The recipe's optimizer.
 
     Args:
-        settings: the recipe's.
-        model: decides what is not decayed: biases and normalisation.
-        steps: of the whole run; a cosine ends at 0 there.
-        pretrained: paths of the variables that take the encoder's rate.
+        settings: the recipe's section.
+        model: the network; its biases and normalisation have no weight decay.
+        steps: training steps of the complete run, after which a cosine schedule is at 0.
+        pretrained: paths of the variables that have the encoder's learning rate.
     """
     ratio = settings.encoder_learning_rate / settings.learning_rate
     optimizer = EncoderAdamW(
@@ -93,12 +95,12 @@ def build_optimizer(
 
 
 def _schedule(settings: Optimizer, steps: int) -> keras.optimizers.schedules.LearningRateSchedule:
-    """A rise over the warm-up, then a cosine to 0, or one that does not fall."""
+    """Linear warm-up, then a cosine to 0 or a constant rate."""
     warmup = int(settings.warmup * steps)
     return keras.optimizers.schedules.CosineDecay(
         initial_learning_rate=0.0 if warmup else settings.learning_rate,
         decay_steps=max(1, steps - warmup),
-        # The share that the cosine ends at.
+        # The final rate as a fraction of the first.
         alpha=1.0 if settings.schedule == "constant" else 0.0,
         warmup_target=settings.learning_rate if warmup else None,
         warmup_steps=warmup,

@@ -1,199 +1,159 @@
-"""`lungbox train` and `distill`: runs shown on the terminal, their results in the manifest."""
+"""`lungbox train` and `distill`: run on the terminal, and register the weights in the manifest."""
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 from rich.console import Console
 
-from lungbox import architecture
+from lungbox import architecture, datasets
+from lungbox.common.files import atomic_write
 from lungbox.constants import FOLDS
-from lungbox.paths import cache_folder
-from lungbox.progress import Bar, bar
-from lungbox.training import fit
-from lungbox.training.job import Job, Progress
-from lungbox.training.out_of_fold import keep_out_of_fold
-from lungbox.training.recipe import Recipe, RecipeError, load_recipe
-from lungbox.training.teacher import folds_seen
-from lungbox.training.tracking import Epoch, WeightsAndBiases, read_log
-from lungbox.weights.fetch import sha256
-from lungbox.weights.manifest import Ensemble, Weights, enter, enter_ensemble
+from lungbox.evaluation.evaluator import predict_with_progress
+from lungbox.inference.predictor import load
+from lungbox.training import loop
+from lungbox.training.distillation import training_folds_of
+from lungbox.training.loggers import best_epoch, read_log
+from lungbox.training.progress import TerminalProgress
+from lungbox.training.recipe import Recipe, RecipeError, TrainingConfig
+from lungbox.weights.entries import Ensemble, Weights
+from lungbox.weights.manifest import register, register_ensemble
+from lungbox.weights.store import sha256
 
-# An untuned operating point: the larger channel decides, and 0.5 % of the image is enough.
 _UNTUNED = "not tuned: run `python -m lungbox tune` on a fold it was not trained on"
 
 
-@dataclass(frozen=True)
-class Request:
-    """What is to be trained.
-
-    Attributes:
-        recipe: a TOML file.
-        data: the labelled radiographs.
-        folder: the run's folder; `runs/NAME` where None.
-        changes: to the recipe, see `training.recipe.load_recipe`.
-        unlabelled: a folder of more radiographs, for distillation.
-        project: of Weights & Biases, where the run is to be shown.
-    """
-
-    recipe: Path
-    data: Path
-    folder: Path | None = None
-    changes: tuple[str, ...] = ()
-    unlabelled: Path | None = None
-    project: str = ""
-
-
-def run(request: Request, say: Console) -> str:
-    """Train, show how it goes, and enter the result under a name of its own.
+def run(config: TrainingConfig, console: Console) -> str:
+    """Train with progress on the terminal, and register the weights under a new name.
 
     Returns:
-        The name of the new weights and of the ensemble of them alone.
+        The name of the weights, and of the ensemble of them alone.
 
     Raises:
-        LungboxError: the recipe, the data or the encoder's weights are not as they should be.
+        LungboxError: the recipe, the data or the encoder's weights are invalid or missing.
     """
-    recipe = load_recipe(request.recipe, request.changes)
-    folder = request.folder or Path("runs") / recipe.label
-    trackers = []
-    if request.project:
-        settings = recipe.model_dump(mode="json")
-        digest = hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:8]
-        trackers.append(WeightsAndBiases(request.project, f"{recipe.label}-{digest}", settings))
-    job = Job(
-        recipe=request.recipe,
-        data=request.data,
-        run=folder,
-        cache=cache_folder(),
-        changes=request.changes,
-        unlabelled=request.unlabelled,
-        trackers=trackers,
-    )
+    recipe = config.load_recipe()
     with ExitStack() as stack:
-        path = fit.train(job, _OnTerminal(say, stack))
-    name = _enter(recipe, request, path)
-    _say_entered(name, say)
+        path = loop.train(config, TerminalProgress(console, stack))
+    name = _register(recipe, config, path)
+    _print_registered(name, console)
     return name
 
 
-def run_all_folds(request: Request, say: Console) -> str:
-    """Train once for each fold, on the others, and keep what each says of the fold left out.
+def run_all_folds(config: TrainingConfig, console: Console) -> str:
+    """Train a network for each fold on all others, and save its predictions of that fold.
 
-    Each run is a folder `fold-K` in the request's; `out_of_fold.npz` beside them holds the maps
-    and image scores of all images, each by the weights that have not seen its fold.
+    The runs are folders `fold-K` in the configured one; `out_of_fold.npz` beside them holds the
+    out-of-fold predictions of all images.
 
     Returns:
         The name of the ensemble of all of them.
 
     Raises:
-        LungboxError: as `run`, or a network would have seen the fold it is to be asked about.
+        LungboxError: as `run`, or a network would have seen the fold it is to predict.
     """
-    recipe = load_recipe(request.recipe, request.changes)
+    recipe = config.load_recipe()
     if recipe.validation.patience:
         raise RecipeError("--folds all: without patience, by which each fold would choose weights")
-    if recipe.distillation and folds_seen(recipe.distillation.teacher):
+    if recipe.distillation and training_folds_of(recipe.distillation.teacher):
         raise RecipeError(
-            f"--folds all: {recipe.distillation.teacher}, the teacher, has seen folds that its "
-            "students are to be asked about"
+            f"--folds all: {recipe.distillation.teacher}, the teacher, was trained on folds that "
+            "its students are to predict"
         )
-    folder = request.folder or Path("runs") / recipe.label
+    folder = config.folder(recipe)
     names = []
     for fold in range(FOLDS):
         others = [other for other in range(FOLDS) if other != fold]
         changes = [f"data.folds={others}", f"name='{recipe.name}-fold{fold}'"]
         if recipe.validation.fold is not None:
             changes.append(f"validation.fold={fold}")
-        say.print(f"Fold {fold}, trained on the others", markup=False)
-        one = replace(
-            request,
-            folder=folder / f"fold-{fold}",
-            changes=(*request.changes, *changes),
-        )
-        names.append(run(one, say))
-    path = keep_out_of_fold(names, request.data, folder / "out_of_fold.npz", say)
+        console.print(f"Fold {fold}: training on the others", markup=False)
+        of_fold = replace(config, run=folder / f"fold-{fold}", changes=(*config.changes, *changes))
+        names.append(run(of_fold, console))
+    path = save_out_of_fold_predictions(names, config.data, folder / "out_of_fold.npz", console)
     digest = hashlib.sha256(" ".join(names).encode()).hexdigest()[:8]
     name = f"{recipe.label}-folds-{digest}"
     alone = _alone(names[0], recipe)
-    enter_ensemble(name, alone.model_copy(update={"members": tuple(names)}))
-    say.print(f"{path}: what each says of the fold it has not seen", markup=False)
-    _say_entered(name, say)
+    register_ensemble(name, alone.model_copy(update={"members": tuple(names)}))
+    console.print(f"{path}: out-of-fold predictions of all images", markup=False)
+    _print_registered(name, console)
     return name
 
 
-def _say_entered(name: str, say: Console) -> None:
+def save_out_of_fold_predictions(
+    names: Sequence[str], data: Path, path: Path, console: Console
+) -> Path:
+    """Predict fold K of `data` with the K-th ensemble, and save all predictions in one file.
+
+    Args:
+        names: an ensemble for each fold, trained on the others.
+        data: a folder with labelled radiographs, see `datasets.load`.
+        path: an `.npz` with `identity`, `source` and `fold` `(N,)`, `opacity` `(N, h, w)` uint8
+            (the probability times 255) and `score` `(N,)` float32.
+        console: where progress is shown.
+    """
+    found = datasets.load(data)
+    parts = []
+    for fold, name in enumerate(names):
+        of_fold = found.folds([fold])
+        if of_fold.images:
+            engine = load(name, batch_size=8, precision="float32").engine
+            parts.append((fold, predict_with_progress(of_fold, engine, console)))
+    images = [image for _, predictions in parts for image in predictions.dataset.images]
+    with atomic_write(path, "wb") as file:
+        np.savez_compressed(
+            file,
+            identity=np.array([image.identity for image in images]),
+            source=np.array([image.source for image in images]),
+            fold=np.concatenate(
+                [np.full(len(predictions.dataset), fold) for fold, predictions in parts]
+            ),
+            opacity=np.concatenate([predictions.opacity for _, predictions in parts]),
+            score=np.concatenate([predictions.scores for _, predictions in parts]),
+        )
+    return path
+
+
+def _print_registered(name: str, console: Console) -> None:
     command = f"python -m lungbox predict IMAGE_DIR --ensemble {name}"
-    say.print(f"Entered as {name}: {command}", markup=False)
+    console.print(f"Registered as {name}: {command}", markup=False)
 
 
-def _enter(recipe: Recipe, request: Request, path: Path) -> str:
+def _register(recipe: Recipe, config: TrainingConfig, path: Path) -> str:
     digest = sha256(path)
     name = f"{recipe.label}-{digest[:8]}"
     folds = set(recipe.data.folds)
     if recipe.distillation:
-        folds |= folds_seen(recipe.distillation.teacher)
+        folds |= training_folds_of(recipe.distillation.teacher)
+    network = architecture.describe(recipe.architecture)
     weights = Weights(
-        architecture=recipe.architecture,
+        architecture=network.name,
+        kind=network.kind,
+        class_names=network.class_names,
         image_size=_image_size(recipe, path.parent),
         sha256=digest,
         bytes=path.stat().st_size,
         sources=(f"file:{path.resolve()}",),
-        recipe=" ".join([str(request.recipe), *(f"--set {c}" for c in request.changes)]),
+        recipe=" ".join([str(config.recipe), *(f"--set {change}" for change in config.changes)]),
         folds=tuple(sorted(folds)),
         selected_on=recipe.validation.fold if recipe.validation.patience else None,
     )
-    enter(name, weights, _alone(name, recipe))
+    register(name, weights, _alone(name, recipe))
     return name
 
 
 def _alone(name: str, recipe: Recipe) -> Ensemble:
+    """The ensemble of one network, with an untuned operating point."""
     reference = architecture.describe(recipe.architecture).reference
     note = "the reference system's box rule" if reference else _UNTUNED
     return Ensemble.alone(name, reference=reference, preparation=recipe.preparation, note=note)
 
 
 def _image_size(recipe: Recipe, run: Path) -> int:
-    """That of the epoch whose weights were kept: the best, where the recipe was after it."""
-    epoch = fit.best_epoch(read_log(run)) if recipe.validation.patience else 0
+    """The image size of the epoch whose weights were saved: with patience the best, else the
+    last."""
+    epoch = best_epoch(read_log(run)) if recipe.validation.patience else 0
     return recipe.image_size_of(epoch or recipe.epochs)
-
-
-class _OnTerminal(Progress):
-    """Bars for reading, asking and training, and a line for each epoch."""
-
-    def __init__(self, say: Console, stack: ExitStack) -> None:
-        self._say, self._stack = say, stack
-        self._bar: Bar | None = None
-        self._batch_size = 1
-
-    def reading(self, images: int) -> Callable[[], object]:
-        return self._stack.enter_context(bar(self._say, "Reading", images)).advance
-
-    def teaching(self, images: int) -> Callable[[int], object]:
-        self._stack.close()
-        return self._stack.enter_context(bar(self._say, "Asking the teacher", images)).advance
-
-    def training(self, steps: int, done: int, batch_size: int) -> None:
-        self._stack.close()
-        self._batch_size = batch_size
-        total, done = steps * batch_size, done * batch_size
-        self._bar = self._stack.enter_context(bar(self._say, "Training", total, done))
-
-    def step(self, loss: float) -> None:
-        if self._bar is not None:
-            self._bar.advance(self._batch_size)
-            self._bar.describe(f"Training, loss {loss:.3f}")
-
-    def epoch(self, epoch: Epoch) -> None:
-        figures = epoch.known
-        parts = [f"{name.removesuffix('_loss')} {value:.4f}" for name, value in figures.items()
-                 if name.endswith("_loss")]  # fmt: skip
-        text = f"epoch {epoch.epoch}: loss {epoch.loss:.4f} ({', '.join(parts)})"
-        if "rsna_metric" in figures:
-            text += f", held out: RSNA metric {epoch.rsna_metric:.3f}, AUC {epoch.auc:.3f}"
-        speed = f"{epoch.images_per_second:.1f} images/s"
-        self._say.print(f"{text}, {epoch.seconds:.0f} s, {speed}", markup=False)
-
-    def note(self, sentence: str) -> None:
-        self._say.print(sentence, markup=False)

@@ -1,53 +1,53 @@
-"""The sections of a recipe: what each key means, and what it may be."""
+"""The sections of a recipe: the meaning and the allowed values of each key."""
 
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from lungbox.radiograph.prepare import Preparation
-from lungbox.training.masks import Edges, Shape
+from lungbox.training.targets import Edges, Shape
 
-# Far above what anyone trains with, and low enough that a slip of the finger is refused before it
-# takes all memory or a year.
+# Far above any sensible value, and low enough that a typing error is refused before it takes all
+# memory or a year.
 MOST_BATCH, MOST_SIDE, MOST_EPOCHS, MOST_DRAWN = 4096, 4096, 10_000, 10_000_000
 _MOST_RATE, _MOST_WEIGHT = 10.0, 1e6
 Share = Annotated[float, Field(ge=0, le=_MOST_WEIGHT)]
 
 
-def _rising(values: tuple[float, float]) -> tuple[float, float]:
+def _check_range(values: tuple[float, float]) -> tuple[float, float]:
     if not 0 < values[0] <= values[1]:
-        raise ValueError("two numbers above 0 are needed, the smaller first")
+        raise ValueError("give two numbers above 0, the smaller first")
     if values[0] < 0.01 or values[1] > 100:
-        raise ValueError("two numbers from 0.01 to 100 are needed")
+        raise ValueError("give two numbers from 0.01 to 100")
     return values
 
 
-Range = Annotated[tuple[float, float], AfterValidator(_rising)]
+Range = Annotated[tuple[float, float], AfterValidator(_check_range)]
 
 
 class Section(BaseModel):
-    """Keys that are not known are refused, and so are numbers that are none, or infinite."""
+    """Base of all sections: unknown keys, NaN and infinite numbers are errors."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Data(Section):
-    """Which images are learned from, and how often each is seen.
+    """The training images, how often each is drawn, and how boxes become masks.
 
     Attributes:
-        folds: the folds trained on; every other is never looked at.
-        sources: the data sets learned from; all that are there where empty.
-        preparation: see `radiograph.prepare`; where it is not given, `nearest` for the reference
-            system's networks and `equalised` for all others.
-        order: `drawn` draws an epoch's images by the weights below; `fixed` takes every image
-            once, in an order that is the same in every epoch, as the reference system does.
+        folds: the folds trained on.
+        sources: the data sets trained on; all of the data where empty.
+        preparation: see `radiograph.prepare`; by default `nearest` for the reference system's
+            networks and `equalised` for all others.
+        order: `drawn` samples an epoch's images by the weights below; `fixed` takes each image
+            once, in the same order in every epoch, as the reference system does.
         samples_per_epoch: images drawn for one epoch, with replacement across epochs.
-        source_weights: how often an image of a data set is drawn, against the others.
-        category_weights: the same for a class of image, on top.
-        balance: attributes over whose combinations, within a data set, draws are evened out.
-        shape: whether a box is painted as a rectangle or as the ellipse inside it.
-        edges: `soft` paints the share of a mask pixel that is covered, `hard` 1 where its centre
-            is and 0 elsewhere, `truncated` cuts the corners of rectangles down to whole mask
+        source_weights: sampling weight of the images of a data set.
+        category_weights: sampling weight of the images of a class; the two are multiplied.
+        balance: attributes whose combinations are drawn equally often within a data set.
+        shape: whether a box is rasterized as a rectangle or as the ellipse inside it.
+        edges: `soft` gives a mask pixel its covered share, `hard` 1 where its centre is covered
+            and 0 elsewhere, `truncated` truncates the corners of rectangles to integer mask
             pixels, as the reference system does.
     """
 
@@ -63,26 +63,30 @@ class Data(Section):
     edges: Edges = "soft"
 
     @model_validator(mode="after")
-    def _truncated_rectangles(self) -> "Data":
+    def _check_edges(self) -> "Data":
         if self.edges == "truncated" and self.shape != "rectangle":
-            raise ValueError("edges = truncated is for shape = rectangle")
+            raise ValueError("edges = truncated needs shape = rectangle")
         return self
 
     @model_validator(mode="after")
-    def _drawn_or_fixed(self) -> "Data":
+    def _check_order(self) -> "Data":
         weighted = self.source_weights or self.category_weights or self.balance
         if self.order == "fixed" and (self.samples_per_epoch or weighted):
-            raise ValueError("a fixed order takes every image once: no number and no weights")
+            raise ValueError("a fixed order takes each image once: no samples_per_epoch or weights")
         if self.order == "drawn" and not self.samples_per_epoch:
             raise ValueError("samples_per_epoch is missing")
         return self
 
 
 class Augmentation(Section):
-    """Probabilities in 0-1, angles in degrees, shifts as shares of the side.
+    """Data augmentation.
 
     Attributes:
-        enabled: whether anything is done at all.
+        enabled: whether images are augmented.
+        flip, clahe, blur, noise, jpeg, erase_corner: probabilities, 0-1.
+        rotate, shear: largest angles, in degrees.
+        scale, gamma: ranges of factors.
+        shift: largest translation, as a fraction of the side.
     """
 
     enabled: bool = True
@@ -100,19 +104,19 @@ class Augmentation(Section):
 
 
 class Loss(Section):
-    """Weights of the loss's terms.
+    """Weights and parameters of the losses.
 
     Attributes:
-        bce, iou, dice, focal, lovasz: of the mask's, see `metrics.losses.MaskLoss`.
-        over, channels: what overlap is summed over and of, see `metrics.losses.soft_iou`.
-        squared: whether the Dice term is V-Net's; without, it is 1 - the soft F1.
-        gamma, alpha: of the focal term.
-        image: of the image score's binary cross-entropy, where the network has one.
-        edges: of the binary cross-entropy of four more maps, the top, bottom, left and right edges
-            of the boxes, which a head that is only there in training paints (as the challenge's
-            sixth place did).
-        label_smoothing: the image targets become this half away from 0 and 1, so that the score
-            does not saturate on images that are learned by heart.
+        bce, iou, dice, focal, lovasz: weights of the mask's terms, see `metrics.losses.MaskLoss`.
+        over, channels: what overlap is summed over, see `metrics.losses.soft_iou`.
+        squared: whether the Dice term is V-Net's; otherwise it is 1 - the soft F1.
+        gamma, alpha: parameters of the focal term.
+        image: weight of the image score's binary cross-entropy, where the network has one.
+        edges: weight of the binary cross-entropy of an auxiliary head, which exists only in
+            training: maps of the top, bottom, left and right edges of the boxes (as in the
+            challenge's sixth place).
+        label_smoothing: of the image targets, so that the score does not saturate on images the
+            network has memorised.
     """
 
     bce: Share = 0.5
@@ -131,18 +135,17 @@ class Loss(Section):
 
 
 class Optimizer(Section):
-    """AdamW under a schedule, and the moving average that is kept.
+    """AdamW, its learning rate schedule, and the moving average of the weights that is saved.
 
     Attributes:
-        learning_rate: its height after the warm-up, for decoder and heads.
-        encoder_learning_rate: the same for a pretrained encoder; 0 freezes it, its normalisation
-            too.
+        learning_rate: of decoder and heads, after the warm-up.
+        encoder_learning_rate: of a pretrained encoder; 0 freezes it with its normalisation.
         schedule: after the warm-up, `cosine` falls to 0 at the last step, `constant` stays.
-        warmup: share of all steps over which it rises from 0.
+        warmup: fraction of all steps over which the rate rises linearly from 0.
         weight_decay: decoupled, at `learning_rate` for the encoder too; not on biases and
             normalisation. 0 makes it Adam.
-        clip_norm: the gradient's largest norm; 0 lets it be.
-        ema: momentum of the moving average of the weights; 0 keeps the last weights.
+        clip_norm: the largest global norm of the gradient; 0 does not clip.
+        ema: momentum of the moving average of the weights; 0 saves the last weights.
     """
 
     learning_rate: float = Field(1e-3, gt=0, le=_MOST_RATE)
@@ -155,13 +158,12 @@ class Optimizer(Section):
 
 
 class Stage(Section):
-    """Some epochs at one image size.
+    """A stage of a run: some epochs at one image size.
 
     Attributes:
-        epochs: how many.
+        epochs: their number.
         image_size: side of the square, in pixels.
-        source_weights: how often an image of a data set is drawn, in place of the recipe's own;
-            0 leaves it out.
+        source_weights: replace `data.source_weights`; 0 leaves a data set out.
     """
 
     epochs: int = Field(gt=0, le=MOST_EPOCHS)
@@ -170,16 +172,16 @@ class Stage(Section):
 
 
 class Validation(Section):
-    """Scoring on a fold that is not trained on, while training goes on.
+    """Scoring on a held-out fold during training, and early stopping.
 
     Attributes:
-        fold: that fold; None scores nothing.
-        every: after how many epochs, and after the last.
-        batch_size: of the loss on it, which depends on it where overlap is summed over the batch;
-            the recipe's own where None.
-        patience: training ends when the metric has not risen for so many scores, and the weights
-            of the best are kept; 0 trains to the end and keeps the last. Where it is not 0, the
-            fold has chosen the weights, which the manifest then says.
+        fold: the held-out fold; None for no scoring.
+        every: epochs between scores; the last epoch is always scored.
+        batch_size: of scoring, on which the loss depends where overlap is summed over the batch;
+            the recipe's where None.
+        patience: training stops when the RSNA metric has not risen for this number of scores, and
+            the best weights are saved; 0 trains to the end and saves the last. Above 0 the fold has
+            selected the weights, which is registered in the manifest.
     """
 
     fold: int | None = Field(None, ge=0)
@@ -188,19 +190,19 @@ class Validation(Section):
     patience: int = Field(0, ge=0, le=MOST_EPOCHS)
 
     @model_validator(mode="after")
-    def _patience_needs_a_fold(self) -> "Validation":
+    def _check_patience(self) -> "Validation":
         if self.patience and self.fold is None:
             raise ValueError("patience needs validation.fold")
         return self
 
 
 class Distillation(Section):
-    """Learning from an ensemble's masks and image scores.
+    """Knowledge distillation from an ensemble's masks and image scores.
 
     Attributes:
-        teacher: the ensemble, a name in the manifest.
-        share: how much of a labelled image's target is the teacher's; the rest is the readers'.
-            An image without labels has the teacher's alone.
+        teacher: the ensemble's name in the manifest.
+        share: the teacher's part of a labelled image's target, 0-1; the rest is the readers'. An
+            unlabelled image has the teacher's target alone.
     """
 
     teacher: str

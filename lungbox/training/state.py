@@ -1,4 +1,10 @@
-"""Where a run stands: weights, optimizer and the number of finished epochs, in one file."""
+"""The training state in one file: weights, optimizer, random state, number of finished epochs.
+
+Not `keras.callbacks.BackupAndRestore`: resumed by it, a run would leave the curve of an
+uninterrupted one. Keras 3.15 saves no states of random generators, so dropout would repeat its
+first masks, and writes weights and epoch number to two files in place, which a kill in between
+leaves contradicting each other.
+"""
 
 from pathlib import Path
 
@@ -7,21 +13,21 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from lungbox.files import replacing
-from lungbox.weights.files import WeightsError
+from lungbox.common.files import atomic_write
+from lungbox.weights.formats.safetensors import WeightsError
 
 
 def save_state(
     path: Path, model: keras.Model, optimizer: keras.optimizers.Optimizer, epochs: int
 ) -> None:
-    """Write what a run needs to go on after `epochs` finished epochs, atomically."""
+    """Write the training state after `epochs` finished epochs, atomically."""
     tensors = {key: np.asarray(v) for key, v in _variables(model, optimizer).items()}
-    with replacing(path, "wb") as file:
+    with atomic_write(path, "wb") as file:
         file.write(save(tensors, metadata={"epochs": str(epochs)}))
 
 
 def finished_epochs(path: Path) -> int:
-    """How many epochs the run behind the file has finished; 0 where there is no file.
+    """The number of finished epochs in a state file; 0 where there is no file.
 
     Raises:
         WeightsError: the file is damaged.
@@ -32,11 +38,11 @@ def finished_epochs(path: Path) -> int:
         with safe_open(path, framework="numpy") as file:
             return int(file.metadata()["epochs"])
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise WeightsError(f"{path}: is damaged ({error}); remove it to start anew") from error
+        raise WeightsError(f"{path}: is damaged ({error}); remove it to start again") from error
 
 
 def load_state(path: Path, model: keras.Model, optimizer: keras.optimizers.Optimizer) -> None:
-    """Put `model` and `optimizer` back where they stood; without a file they stay as they are.
+    """Restore `model` and `optimizer`; without a file they are left as they are.
 
     Raises:
         WeightsError: the file belongs to another network or optimizer.
@@ -46,7 +52,7 @@ def load_state(path: Path, model: keras.Model, optimizer: keras.optimizers.Optim
     variables = _variables(model, optimizer)
     with safe_open(path, framework="numpy") as file:
         if set(file.keys()) != set(variables):
-            raise WeightsError(f"{path}: is the state of another network; remove it to start anew")
+            raise WeightsError(f"{path}: belongs to another network; remove it to start again")
         for key, variable in variables.items():
             variable.assign(file.get_tensor(key))
 
@@ -54,9 +60,9 @@ def load_state(path: Path, model: keras.Model, optimizer: keras.optimizers.Optim
 def _variables(
     model: keras.Model, optimizer: keras.optimizers.Optimizer
 ) -> dict[str, keras.Variable]:
-    """Every variable that changes in training, numbered, for not all have a lasting path.
+    """All variables that change in training, numbered, as not all have a stable path.
 
-    `model.variables`, not `weights`: the states of dropout's random generators are among them.
+    `model.variables`, not `weights`, for it includes the states of dropout's random generators.
     """
-    ours = {f"model/{i}": variable for i, variable in enumerate(model.variables)}
-    return ours | {f"optimizer/{i}": v for i, v in enumerate(optimizer.variables)}
+    of_model = {f"model/{i}": variable for i, variable in enumerate(model.variables)}
+    return of_model | {f"optimizer/{i}": v for i, v in enumerate(optimizer.variables)}

@@ -1,108 +1,119 @@
-"""Scoring on a fold that is not trained on, while training goes on."""
+"""Scoring on a held-out fold during training."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from math import nan
+from dataclasses import dataclass, field
 from typing import Any
 
+import keras
 import numpy as np
+from numpy.typing import NDArray
 
-from lungbox.architecture.ensemble import average
-from lungbox.datasets.cache import Cache
-from lungbox.engines.base import padded
-from lungbox.evaluation.maps import Maps, levels
-from lungbox.evaluation.operating_point import Grid, cross_fit, image_scores, mix_weights
+from lungbox.architecture.heads import top_k_mean
+from lungbox.datasets.cache import PreparedImages
+from lungbox.evaluation.operating_point import SearchGrid, cross_fit, image_scores, mix_weights
+from lungbox.evaluation.predictions import DatasetPredictions, to_uint8
 from lungbox.metrics import auc, rsna_score
-from lungbox.radiograph import resize_area
 from lungbox.training.batches import Batches
+from lungbox.training.model import EvaluationModel, TrainableNetwork, named_as_logged
 from lungbox.training.recipe import Recipe
 from lungbox.training.sections import Augmentation, Stage
-from lungbox.training.tracking import MASK_METRICS
-from lungbox.training.trainee import Trainee
 
-# Coarser than what an operating point is chosen from: it is searched again and again.
-_GRID = Grid(thresholds=(0.3, 0.4, 0.5), min_areas=(0.005,), shrinks=(0.0625,), gates=30)
+# Coarser than the grid an operating point is chosen from: it is searched again and again.
+_GRID = SearchGrid(thresholds=(0.3, 0.4, 0.5), min_areas=(0.005,), shrinks=(0.0625,), gates=30)
 
 
 @dataclass(frozen=True)
 class Score:
-    """How good the weights of the moment are.
+    """The score of a network on the held-out fold.
 
     Attributes:
-        rsna_metric: cross-fitted; at the challenge's mix where the images have its classes.
+        rsna_metric: cross-fitted; at the challenge's class mix where the images have its classes.
         auc: of the image score.
-        val_loss: as trained with, without augmentation.
-        val_accuracy, val_mean_iou, val_reference_mean_iou, val_f1: of masks, see
-            `metrics.mask_metrics`.
+        metrics: the loss and the heads' metrics, without augmentation, by their names in `log.csv`
+            without `val_`.
     """
 
     rsna_metric: float
     auc: float
-    val_loss: float = nan
-    val_accuracy: float = nan
-    val_mean_iou: float = nan
-    val_reference_mean_iou: float = nan
-    val_f1: float = nan
+    metrics: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def logs(self) -> dict[str, float]:
+        """All of it by the columns of `log.csv`."""
+        of_heads = {f"val_{name}": value for name, value in self.metrics.items()}
+        return {"rsna_metric": self.rsna_metric, "auc": self.auc} | of_heads
 
 
-class Validation:
-    """Scores a network as it is.
+class ValidationScorer:
+    """Scores a network with its current weights on the held-out fold.
 
     Args:
-        trainee: the network in training.
-        images: prepared, at the network's size or larger.
-        recipe: its batch size, masks and validation.
+        network: the network in training.
+        images: the held-out fold, at the network's size or larger.
+        recipe: its loss, masks and validation.
         stage: its image size.
-        stride: of the network's mask.
     """
 
     def __init__(
-        self, trainee: Trainee, images: Cache, recipe: Recipe, stage: Stage, stride: int
+        self, network: TrainableNetwork, images: PreparedImages, recipe: Recipe, stage: Stage
     ) -> None:
-        self._images, self._batch_size = images, recipe.batch_size
-        # Gives networks without an image head the score they have in use.
-        self._model = average([(trainee.kept, 1.0)])
-        self._whole = trainee.whole
-        once = _once_in_order(recipe)
-        self._batches = Batches(images, once, stage, 0, stride, heads=trainee.heads)
+        self._images = images
+        self._model = EvaluationModel.of(network, recipe.loss)
+        self._batches = Batches(images, _once_in_order(recipe), stage, network.outputs)
 
     def score(self) -> Score:
         """The score at this moment."""
-        maps = self._maps()
-        parts = image_scores(maps, cross_fit(maps, _GRID).points)
-        truth = np.array([len(image.boxes) > 0 for image in maps.dataset.images])
-        found = mask_figures(self._whole.evaluate(self._batches, verbose=0, return_dict=True))
+        metrics, predictions = self._evaluate()
+        parts = image_scores(predictions, cross_fit(predictions, _GRID).points)
+        truth = np.array([len(image.boxes) > 0 for image in predictions.dataset.images])
         return Score(
-            rsna_metric=rsna_score(parts, mix_weights(maps.dataset)),
-            auc=auc(truth, maps.scores),
-            **{f"val_{name}": value for name, value in found.items()},
+            rsna_metric=rsna_score(parts, mix_weights(predictions.dataset)),
+            auc=auc(truth, predictions.scores),
+            metrics=metrics,
         )
 
-    def _maps(self) -> Maps:
-        side, opacity, scores = self._model.input_shape[1], [], []
-        for first in range(0, len(self._images), self._batch_size):
-            batch = self._images.images(slice(first, first + self._batch_size))
-            sized = np.stack([resize_area(image, side, side) for image in batch])
-            full = padded(sized, self._batch_size)[..., None].astype(np.float32)
-            output = self._model.predict_on_batch(full)
-            opacity.append(levels(np.asarray(output["mask"])[: len(sized)]))
-            scores.append(np.asarray(output["image"])[: len(sized), 0])
-        return Maps(self._images.dataset, np.concatenate(opacity), np.concatenate(scores))
+    def _evaluate(self) -> tuple[dict[str, float], DatasetPredictions]:
+        """Metrics and predictions, in one pass."""
+        collected = _CollectOutputs()
+        self._model.evaluate(self._batches, verbose=0, callbacks=[collected])
+        logs = {name: float(value) for name, value in self._model.get_metrics_result().items()}
+        # Batches are in the recipe's order, the last one padded.
+        back = np.argsort(self._batches.rows)
+        outputs = {
+            name: np.concatenate(parts).reshape(-1, *self._model.output[name].shape[1:])[back]
+            for name, parts in collected.outputs.items()
+        }
+        predictions = DatasetPredictions(
+            self._images.dataset, to_uint8(outputs["mask"]), _image_scores(outputs)
+        )
+        return named_as_logged(logs, list(self._model.output)), predictions
 
 
-def mask_figures(logs: Mapping[str, float]) -> dict[str, float]:
-    """The loss and the mask's metrics among what Keras says of an epoch.
+class _CollectOutputs(keras.callbacks.Callback):
+    """Keeps what an `EvaluationModel` reports of each batch."""
 
-    It names the output before each metric only where there are several.
-    """
-    found = {"loss": logs["loss"]}
-    for name in MASK_METRICS:
-        found[name] = logs[f"mask_{name}"] if f"mask_{name}" in logs else logs[name]
-    return {name: float(value) for name, value in found.items()}
+    def __init__(self) -> None:
+        super().__init__()
+        self.outputs: dict[str, list[NDArray]] = {}
+
+    def on_test_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        del batch
+        for key, value in (logs or {}).items():
+            if key.startswith("output_"):
+                name = key.removeprefix("output_")
+                # Keras turns the score of a single image into a number.
+                self.outputs.setdefault(name, []).append(np.atleast_1d(np.asarray(value)))
+
+
+def _image_scores(outputs: Mapping[str, NDArray]) -> NDArray[np.float32]:
+    """The image scores `(N,)`; of a network without an image head those it has in an ensemble."""
+    if "image" in outputs:
+        return outputs["image"][:, 0]
+    return keras.ops.convert_to_numpy(top_k_mean(outputs["mask"], "image"))[:, 0]
 
 
 def _once_in_order(recipe: Recipe) -> Recipe:
-    """The recipe with every image once, not augmented."""
+    """The recipe with each image once, not augmented."""
     data: dict[str, Any] = {
         "order": "fixed", "samples_per_epoch": None,
         "source_weights": {}, "category_weights": {}, "balance": (),

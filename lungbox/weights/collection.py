@@ -1,47 +1,48 @@
-"""What can be done with weight files as a whole: list, verify, add, remove, convert."""
+"""Managing weight files: status, add, remove, convert."""
 
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from lungbox.paths import data_folder
-from lungbox.weights import pins
-from lungbox.weights.computation import int8_files
-from lungbox.weights.content import ENDINGS, Format
-from lungbox.weights.entries import Quantised
-from lungbox.weights.fetch import cached, fault, local, sha256
-from lungbox.weights.files import WeightsError, check_weights, save_weights
-from lungbox.weights.keras2 import check_keras2, load_keras2
-from lungbox.weights.locks import locked
+from lungbox.common.paths import data_folder
+from lungbox.weights.entries import Ensemble, File, Int8Entry, Manifest, Weights
+from lungbox.weights.formats import SUFFIXES, Format, content_error
+from lungbox.weights.formats.keras2 import load_keras2
+from lungbox.weights.formats.safetensors import WeightsError, load_weights, save_weights
 from lungbox.weights.manifest import (
-    Ensemble,
-    File,
-    Manifest,
-    Weights,
     check_name,
-    enter,
-    forget_precisions,
+    edit_own_manifest,
     load_manifest,
     own_path,
     read_manifest,
+    register,
     shipped_path,
-    write_manifest,
 )
-from lungbox.weights.structure import fault_of_structure
+from lungbox.weights.store import (
+    Pin,
+    cached,
+    copy,
+    edit_pins,
+    expected_pin,
+    file_error,
+    int8_files,
+    local,
+    local_sources,
+    sha256,
+)
 
-# Beside the manifest: INT8 models, which only `quantise` makes.
+# In the user's data folder: INT8 models that `quantize` made.
 INT8_FOLDER = "int8"
 
 
 @dataclass(frozen=True)
 class Status:
-    """Where a weight file stands.
+    """Status of a weight file.
 
     Attributes:
         name: of the entry.
         weights: the entry.
         path: where it is on this machine; None where it is not.
-        state: `here`, `not fetched`, `not published`, or what is wrong with it.
+        state: `here`, `not downloaded`, `not published`, or what is wrong with it.
     """
 
     name: str
@@ -51,44 +52,51 @@ class Status:
 
 
 def statuses(names: list[str] | None = None) -> list[Status]:
-    """Where each weight file stands; nothing is downloaded, every file that is here is checked.
+    """The status of weight files; each file on this machine is checked, nothing is downloaded.
 
     Args:
         names: of ensembles and weight files; all where None.
 
     Raises:
-        ManifestError: a name is not known.
+        ManifestError: a name is unknown.
     """
-    manifest = load_manifest()
     found = []
-    members = members_of(names) if names else manifest.weights
-    files: dict[str, File] = {name: manifest.file(name) for name in members}
-    files |= int8_files(manifest, names)
-    for name, weights in files.items():
-        path = local(name, weights)
+    for name, file in files_of(names).items():
+        path = local(name, file)
         if path is None:
-            state = "not fetched" if weights.sources else "not published"
+            state = "not downloaded" if file.sources else "not published"
         else:
-            state = fault(path, name, weights, pins.expected(name, weights)) or "here"
-        found.append(Status(name, weights, path, state))
+            state = file_error(path, name, file, expected_pin(name, file)) or "here"
+        found.append(Status(name, file, path, state))
     return found
 
 
-def members_of(names: list[str]) -> list[str]:
-    """The weight files of ensembles and weight files given by name, each once.
+def files_of(names: list[str] | None = None) -> dict[str, File]:
+    """The weight files and INT8 models of ensembles and weight files, or all, by name.
 
     Raises:
-        ManifestError: a name is neither.
+        ManifestError: a name is unknown.
     """
     manifest = load_manifest()
-    files: dict[str, None] = {}
+    members = members_of(names) if names else manifest.weights
+    return {name: manifest.file(name) for name in members} | int8_files(manifest, names or None)
+
+
+def members_of(names: list[str]) -> list[str]:
+    """The weight files of ensembles and weight files, each once.
+
+    Raises:
+        ManifestError: a name is unknown.
+    """
+    manifest = load_manifest()
+    members: dict[str, None] = {}
     for name in names:
         if name in manifest.ensembles:
-            files |= dict.fromkeys(manifest.ensembles[name].members)
+            members |= dict.fromkeys(manifest.ensembles[name].members)
         else:
             manifest.file(name)
-            files[name] = None
-    return list(files)
+            members[name] = None
+    return list(members)
 
 
 def add(
@@ -99,64 +107,69 @@ def add(
     replace: bool = False,
     folds: tuple[int, ...] | None = None,
 ) -> Path:
-    """Enter a weight file that is on this machine.
+    """Register a weight file that is on this machine.
 
-    Where `name` is known (its file was fetched by hand), the file is checked and kept in the
-    cache; where it is new, it is copied into the user's own folder and entered with an ensemble
-    of the same name. Nothing is written before all is checked.
+    For a known entry, the file is checked and copied into the cache. A new one is copied into the
+    user's data folder and registered with an ensemble of the same name. Nothing is written before
+    all is checked.
 
     Args:
         name: of the entry.
         file: `.safetensors`, or `.h5` of Keras 2.
         architecture: of a new entry.
-        image_size: of a new entry, in pixels; the network's own where None.
-        replace: whether the file takes the place of one entered or pinned earlier.
-        folds: that a new entry was trained on; None where it is not known, and then it cannot
-            be evaluated.
+        image_size: of a new entry, in pixels; the network's default where None.
+        replace: whether the file replaces one registered or pinned earlier.
+        folds: that a new entry was trained on; where they are unknown (None), it cannot be
+            evaluated.
 
     Returns:
-        Where it is kept.
+        The copy.
 
     Raises:
-        ManifestError: the name cannot be taken.
-        WeightsError: the file is not what it should be.
+        ManifestError: the name is not available.
+        WeightsError: the file is invalid.
     """
     if not file.is_file():
         raise WeightsError(f"{file}: there is no such weight file")
-    manifest, own = load_manifest(), read_manifest(own_path())
-    known = manifest.weights.get(name)
+    known = load_manifest().weights.get(name)
     if known and architecture not in (None, known.architecture):
-        raise WeightsError(f"{name} is entered already, of {known.architecture}; choose a new name")
-    if known and not (replace and name in own.weights):
+        raise WeightsError(
+            f"{name} is registered already, for {known.architecture}; choose another name"
+        )
+    if known and not (replace and name in read_manifest(own_path()).weights):
         return _add_known(name, known, file, replace)
     _check_free(name, replace)
-    architecture = architecture or (known.architecture if known else None)
+    if known:
+        architecture = known.architecture
+        image_size = known.image_size if image_size is None else image_size
     if architecture is None:
-        raise WeightsError(f"{name} is new: say which network it is, with --architecture")
+        raise WeightsError(f"{name} is new: name its network with --architecture")
     form: Format = "keras2" if file.suffix in (".h5", ".hdf5") else "safetensors"
-    if reason := fault_of_structure(file, form):
+    if reason := content_error(file, form):
         raise WeightsError(f"{file}: {reason}")
-    if image_size is None and known:
-        image_size = known.image_size
-    entry = _entry(architecture, image_size, form).model_copy(update={"folds": folds})
+    entry = _new_entry(architecture, image_size, form, folds)
     _check_fits(file, entry)
-    return _enter_copy(name, file, data_folder() / "weights" / f"{name}{ENDINGS[form]}", entry)
+    kept = data_folder() / "weights" / f"{name}{SUFFIXES[form]}"
+    if file.resolve() != kept.resolve():
+        copy(file, kept)
+    _register(name, kept, entry)
+    return kept
 
 
 def convert(file: Path, architecture: str, name: str | None = None, replace: bool = False) -> str:
-    """Convert a Keras 2 weight file to safetensors and enter it.
+    """Convert a Keras 2 weight file to safetensors and register it.
 
     Args:
         file: `.h5`.
         architecture: the network it belongs to.
-        name: of the new entry; the file's own where None.
-        replace: whether it takes the place of an entry of the user's own.
+        name: of the new entry; the file's where None.
+        replace: whether it replaces an entry of the user's own.
 
     Returns:
         The entry's name.
 
     Raises:
-        ManifestError: the name cannot be taken.
+        ManifestError: the name is not available.
         WeightsError: the file does not fit the network.
     """
     from lungbox import architecture as networks
@@ -169,107 +182,76 @@ def convert(file: Path, architecture: str, name: str | None = None, replace: boo
     load_keras2(network, file)
     kept = data_folder() / "weights" / f"{name}.safetensors"
     save_weights(network, kept)
-    _enter_copy(name, kept, kept, _entry(architecture, None, "safetensors"))
+    _register(name, kept, _new_entry(architecture, None, "safetensors"))
     return name
 
 
-@dataclass(frozen=True)
-class Removal:
-    """What `remove` did.
+def remove(name: str) -> list[str]:
+    """Remove a weight file or ensemble of the user's own; or the download and pin of another.
 
-    Attributes:
-        entry: whether an entry of the user's own went.
-        pin: whether a pinned hash was forgotten.
-        files: those removed.
-        kept: those that stay, for they are not Lungbox's: where `train` left them, for instance.
-        whose: where the entry is from, if it is not the user's own.
-    """
-
-    entry: bool
-    pin: bool
-    files: tuple[Path, ...] = ()
-    kept: tuple[Path, ...] = ()
-    whose: str = ""
-
-
-def remove(name: str) -> Removal:
-    """Remove a weight file or ensemble of the user's own, or what was fetched or pinned of one of
-    Lungbox's.
+    Returns:
+        What was removed and what was not, in words.
 
     Raises:
-        ManifestError: the name is not known.
-        WeightsError: another ensemble needs it.
+        ManifestError: the name is unknown.
+        WeightsError: another ensemble of the user's own needs it.
     """
-    own = read_manifest(own_path())
-    if name in own.weights or name in own.ensembles:
-        weights = own.weights.get(name)
-        _remove_entry(name)  # first: it may refuse
-        entry = True
-    else:
-        manifest, entry = load_manifest(), False
-        only_ensemble = name in manifest.ensembles and name not in manifest.weights
-        weights = None if only_ensemble else manifest.file(name)
-    int8 = tuple(_remove_int8(name))
-    whose = _whose(name)
-    if weights is None:
-        return Removal(entry or bool(int8), pin=False, files=int8, whose=whose)
-    ours = (data_folder() / "weights").resolve()
-    named = [Path(s.removeprefix("file:")) for s in weights.sources if s.startswith("file:")]
-    going = {cached(name, weights), *(path for path in named if path.parent == ours)}
-    files = tuple(path for path in sorted(going) if path.is_file())
-    for path in files:
+    with edit_own_manifest() as own:
+        entry = name in own.weights or name in own.ensembles
+        if entry:
+            _check_unused(name, own)
+            own.ensembles.pop(name, None)
+            weights = own.weights.pop(name, None)
+        else:
+            manifest = load_manifest()
+            only_ensemble = name in manifest.ensembles and name not in manifest.weights
+            weights = None if only_ensemble else manifest.file(name)
+        keys = [key for key, one in own.precisions.items() if one.ensemble == name]
+        int8 = [own.precisions.pop(key).int8 for key in keys]
+    files = [path for one in int8 if one for path in remove_files(one)]
+    done = ["entry removed"] if entry or int8 else []
+    pin, kept = None, []
+    if weights:
+        folder = (data_folder() / "weights").resolve()
+        sources = local_sources(weights)
+        files += _unlink({cached(name, weights), *(p for p in sources if p.parent == folder)})
+        kept = [f"{path} stays" for path in sources if entry and path.is_file()]
+        with edit_pins() as pins:
+            pin = pins.pop(name, None)
+    if files:
+        done.append(f"{len(files)} file{'s' if len(files) > 1 else ''} removed")
+    if pin:
+        done.append("pinned hash removed")
+    return done + kept or [f"{_owner(name)}, nothing to remove"]
+
+
+def _check_unused(name: str, own: Manifest) -> None:
+    for other, ensemble in own.ensembles.items():
+        if name in own.weights and name in ensemble.members and other != name:
+            raise WeightsError(
+                f"the ensemble {other} needs {name}; remove that first: "
+                f"python -m lungbox weights remove {other}"
+            )
+
+
+def remove_files(int8: Int8Entry) -> list[Path]:
+    """Remove the files of an INT8 model that `quantize` made; returns their paths."""
+    folder = (data_folder() / INT8_FOLDER).resolve()
+    return _unlink({path for path in local_sources(int8) if path.parent == folder})
+
+
+def _unlink(paths: set[Path]) -> list[Path]:
+    found = [path for path in sorted(paths) if path.is_file()]
+    for path in found:
         path.unlink()
-    kept = tuple(path for path in named if entry and path.is_file())
-    return Removal(entry or bool(int8), pins.remove(name), (*files, *int8), kept, whose)
+    return found
 
 
-def _remove_int8(ensemble: str) -> list[Path]:
-    """Forget what `quantise` found out about an ensemble; the files that went."""
-    return [
-        path
-        for known in forget_precisions(ensemble)
-        for path in (remove_files(known.int8) if known.int8 else ())
-    ]
-
-
-def remove_files(int8: Quantised) -> list[Path]:
-    """Remove the files of a network that `quantise` made; those that went."""
-    ours = (data_folder() / INT8_FOLDER).resolve()
-    paths = [Path(source.removeprefix("file:")) for source in int8.sources]
-    going = [path for path in paths if path.parent == ours and path.is_file()]
-    for path in going:
-        path.unlink()
-    return going
-
-
-def _whose(name: str) -> str:
-    """Where an entry that is not the user's own is from."""
+def _owner(name: str) -> str:
     shipped = read_manifest(shipped_path())
     if name in shipped.weights or name in shipped.ensembles:
         return "ships with Lungbox"
-    return "is of a bundle; take that out of LUNGBOX_BUNDLE"
-
-
-def _remove_entry(name: str) -> None:
-    with locked(own_path()):
-        own = read_manifest(own_path())
-        needing = [
-            other
-            for other, ensemble in own.ensembles.items()
-            if name in ensemble.members and other != name
-        ]
-        if name in own.weights and needing:
-            raise WeightsError(
-                f"the ensemble {needing[0]} needs {name}; remove that first: "
-                f"python -m lungbox weights remove {needing[0]}"
-            )
-        write_manifest(
-            Manifest(
-                weights={key: value for key, value in own.weights.items() if key != name},
-                ensembles={key: value for key, value in own.ensembles.items() if key != name},
-                precisions=own.precisions,
-            )
-        )
+    return "is in a bundle (remove that from LUNGBOX_BUNDLE)"
 
 
 def _check_free(name: str, replace: bool) -> None:
@@ -278,24 +260,22 @@ def _check_free(name: str, replace: bool) -> None:
     own = read_manifest(own_path())
     if name in own.weights:
         if not replace:
-            raise WeightsError(f"{name} is entered already; replace it with --replace")
+            raise WeightsError(f"{name} is registered already; replace it with --replace")
     elif name in own.ensembles:
         raise WeightsError(f"{name} is an ensemble of your own; choose another name")
 
 
 def _add_known(name: str, weights: Weights, file: Path, replace: bool) -> Path:
-    expected = pins.expected(name, weights)
-    if replace and not weights.sha256:
-        expected = None
-    if reason := fault(file, name, weights, expected):
+    pin = None if replace and not weights.sha256 else expected_pin(name, weights)
+    if reason := file_error(file, name, weights, pin):
         own = name in read_manifest(own_path()).weights
         raise WeightsError(f"{file}: {reason}" + ("; replace it with --replace" if own else ""))
-    target = cached(name, weights)
-    if expected is None:
+    if pin is None:
         _check_fits(file, weights)
-        pins.add(name, pins.Pin(sha256(file), file.stat().st_size, f"file:{file.resolve()}"))
-    with locked(target):
-        _copy(file, target)
+        with edit_pins() as pins:
+            pins[name] = Pin(sha256(file), file.stat().st_size, f"file:{file.resolve()}")
+    target = cached(name, weights)
+    copy(file, target)
     return target
 
 
@@ -304,27 +284,26 @@ def _check_fits(file: Path, entry: Weights) -> None:
     from lungbox import architecture as networks
 
     network = networks.build(entry.architecture, entry.image_size)
-    (check_keras2 if entry.format == "keras2" else check_weights)(network, file)
+    (load_keras2 if entry.format == "keras2" else load_weights)(network, file)
 
 
-def _enter_copy(name: str, file: Path, kept: Path, entry: Weights) -> Path:
-    if file.resolve() != kept.resolve():
-        _copy(file, kept)
-    facts = {"sha256": sha256(kept), "bytes": kept.stat().st_size, "sources": (f"file:{kept}",)}
+def _register(name: str, file: Path, entry: Weights) -> None:
+    """Register a file; an ensemble of this name stays as it is."""
     from lungbox import architecture as networks
 
-    # An ensemble of this name stays as it is: its file alone is replaced.
     ensemble = read_manifest(own_path()).ensembles.get(name)
     if ensemble is None:
         network = networks.describe(entry.architecture)
         ensemble = Ensemble.alone(
             name, reference=network.reference, preparation=network.preparation
         )
-    enter(name, entry.model_copy(update=facts), ensemble)
-    return kept
+    known = {"sha256": sha256(file), "bytes": file.stat().st_size, "sources": (f"file:{file}",)}
+    register(name, entry.model_copy(update=known), ensemble)
 
 
-def _entry(architecture: str, image_size: int | None, form: Format) -> Weights:
+def _new_entry(
+    architecture: str, image_size: int | None, form: Format, folds: tuple[int, ...] | None = None
+) -> Weights:
     from lungbox import architecture as networks
 
     network = networks.describe(architecture)
@@ -334,11 +313,11 @@ def _entry(architecture: str, image_size: int | None, form: Format) -> Weights:
             f"--image-size {size}: the side is a multiple of {network.multiple} pixels, and at "
             f"least {network.multiple}"
         )
-    return Weights(architecture=architecture, image_size=size, format=form)
-
-
-def _copy(source: Path, target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f".{target.name}.copy")
-    shutil.copyfile(source, partial)
-    partial.replace(target)
+    return Weights(
+        architecture=architecture,
+        image_size=size,
+        format=form,
+        folds=folds,
+        kind=network.kind,
+        class_names=network.class_names,
+    )

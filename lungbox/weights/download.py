@@ -1,204 +1,150 @@
-"""One file over HTTP: resumed where it broke off, tried again when the server is busy."""
+"""Downloads of weight files, each through the library of its source."""
 
 import re
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from importlib import import_module
+from importlib.util import find_spec
 from ipaddress import ip_address
 from pathlib import Path
+from typing import Any
 from urllib.parse import urljoin, urlsplit
 
+import pooch
 import requests
 
 from lungbox.errors import LungboxError
 
-# Told the bytes that are there and, where the server says, how many there will be.
+# Receives the number of bytes downloaded and the total, where it is known.
 Advance = Callable[[int, int | None], object]
-
-_CHUNK = 1 << 16  # what a connection that breaks off can lose
-_CONNECT, _SILENCE = 10.0, 30.0  # seconds to connect, and without a single byte
-_ATTEMPTS = 4
-_MOST_REDIRECTS = 10
+KAGGLE_INPUT = Path("/kaggle/input")
+_TIMEOUT = (10.0, 30.0)  # seconds to connect, and without a single byte
+_CHUNK = 1 << 16
+_RETRIES, _LONGEST_WAIT = 3, 60
+_MAX_REDIRECTS = 10
 _BUSY = {429, 500, 502, 503, 504}
-# Seconds before the second try, doubled for each further one.
-_FIRST_WAIT, _LONGEST_WAIT = 1.0, 60.0
 
 
 class SourceError(LungboxError):
-    """A source does not give the file; the message says why, without naming the source."""
+    """A source does not provide the file; the message says why, without naming the source."""
 
 
 def download(
-    url: str,
-    partial: Path,
-    advance: Advance,
-    headers: dict[str, str] | None = None,
-    largest: int | None = None,
-    known: bool = False,
-) -> None:
-    """Fetch `url` into `partial`, which may hold the beginning of it from an earlier try.
-
-    What the server calls this state of the file (`ETag`, else `Last-Modified`) is kept beside the
-    beginning, so that what follows is never of another file.
+    source: str, folder: Path, advance: Advance, largest: int | None = None, resume: bool = False
+) -> Path:
+    """Download one source of a weight file.
 
     Args:
-        url: `https://...`, or `http://` to this machine.
-        partial: grows; it is whole when this returns.
-        advance: is told how far it is.
-        headers: for instance an access token.
-        largest: more bytes than this are refused.
-        known: whether its hash is, so that a mixture of two files would be found out. Where it
-            is not, a beginning of which the server has not said what it is of is thrown away.
+        source: `https://...`, `gdrive:ID`, `hf:OWNER/REPOSITORY[@REVISION]/PATH` or
+            `kaggle:OWNER/DATASET/PATH`; `http://` is accepted for localhost.
+        folder: where to, with what an interrupted download left there.
+        advance: is called with the progress.
+        largest: size limit in bytes.
+        resume: whether Google Drive may continue an interrupted download, which is safe only where
+            the file's hash is known.
+
+    Returns:
+        The file, in `folder` or where it already was.
 
     Raises:
-        SourceError: the file is not to be had there, now or at all.
+        SourceError: the file is not available there.
     """
-    _check_address(url, url)
-    if not known and not _validator_file(partial).exists():
-        partial.unlink(missing_ok=True)
-    for attempt in range(1, _ATTEMPTS + 1):
-        try:
-            _transfer(url, partial, advance, headers or {}, largest)
-            _validator_file(partial).unlink(missing_ok=True)
-            return
-        except _TryAgainError as reason:
-            if attempt == _ATTEMPTS:
-                raise SourceError(str(reason)) from reason
-            time.sleep(min(_LONGEST_WAIT, reason.wait or _pause(attempt)))
-        except requests.RequestException as error:
-            if attempt == _ATTEMPTS:
-                raise SourceError(_network_reason(error)) from error
-            time.sleep(_pause(attempt))
-        if not known and not _validator_file(partial).exists():
-            partial.unlink(missing_ok=True)
+    scheme = source.partition(":")[0]
+    return _LIBRARIES.get(scheme, _https)(source, folder, advance, largest, resume)
 
 
-def _pause(attempt: int) -> float:
-    return _FIRST_WAIT * 2 ** (attempt - 1)
+class _HttpDownloader(pooch.HTTPDownloader):
+    """Pooch's downloader, with each response checked before its body is read or its redirect
+    followed; also the progress bar that pooch reports to."""
 
+    total = 0
 
-class _TryAgainError(Exception):
-    """A fault that may pass; `wait` is the server's own wish, in seconds."""
-
-    def __init__(self, reason: str, wait: float = 0.0) -> None:
-        super().__init__(reason)
-        self.wait = wait
-
-
-def _transfer(
-    url: str,
-    partial: Path,
-    advance: Advance,
-    headers: dict[str, str],
-    largest: int | None,
-) -> None:
-    have = partial.stat().st_size if partial.exists() else 0
-    wanted = {**headers, "Accept-Encoding": "identity"} | _rest(partial, have)
-    with _answer(url, wanted) as response:
-        if response.status_code == 416:
-            _whole_or_wrong(partial, have, response)
-            return
-        _check_status(response)
-        if have and response.status_code != 206:
-            have = 0  # the server begins anew
-        total = _total(response, have)
-        _check_size(total, largest)
-        if have:
-            _check_same(response, partial)
-        with partial.open("ab" if have else "wb") as file:
-            if not have:
-                _keep_validator(response, partial)
-            for chunk in response.iter_content(_CHUNK):
-                have += len(chunk)
-                _check_size(have, largest)
-                file.write(chunk)
-                advance(have, total)
-    if total is not None and have < total:
-        raise _TryAgainError(f"the connection broke off after {have:,} of {total:,} bytes")
-    if total is not None and have > total:
-        partial.unlink()
-        raise SourceError(f"it sent {have:,} bytes after announcing {total:,}")
-
-
-@contextmanager
-def _answer(url: str, headers: dict[str, str]) -> Iterator[requests.Response]:
-    """What the server behind all redirects answers; each address is checked before it is asked."""
-    asked = url
-    for _ in range(_MOST_REDIRECTS + 1):
-        _check_address(asked, url)
-        if urlsplit(asked).netloc != urlsplit(url).netloc:
-            # An access token is for the source alone.
-            headers = {name: value for name, value in headers.items() if name != "Authorization"}
-        with _get(asked, headers) as response:
-            if not response.is_redirect:
-                yield response
-                return
-            asked = urljoin(asked, response.headers["Location"])
-    raise SourceError(f"it redirects more than {_MOST_REDIRECTS} times, in a circle perhaps")
-
-
-def _validator_file(partial: Path) -> Path:
-    return partial.with_name(f"{partial.name}.validator")
-
-
-def _validator(response: requests.Response) -> str:
-    """What the server calls this state of the file; empty where it does not, or only vaguely."""
-    etag = response.headers.get("ETag", "")
-    return etag if etag and not etag.startswith("W/") else response.headers.get("Last-Modified", "")
-
-
-def _keep_validator(response: requests.Response, partial: Path) -> None:
-    kept = _validator_file(partial)
-    if validator := _validator(response):
-        kept.write_text(validator, encoding="latin-1")
-    else:
-        kept.unlink(missing_ok=True)
-
-
-def _rest(partial: Path, have: int) -> dict[str, str]:
-    """The headers that ask for what is missing, or for the whole if it is no longer the same."""
-    if not have:
-        return {}
-    asked = {"Range": f"bytes={have}-"}
-    kept = _validator_file(partial)
-    return asked | {"If-Range": kept.read_text("latin-1")} if kept.exists() else asked
-
-
-def _check_same(response: requests.Response, partial: Path) -> None:
-    """A server that continues whatever it is asked may be continuing another file."""
-    kept, now = _validator_file(partial), _validator(response)
-    if kept.exists() and now and now != kept.read_text("latin-1"):
-        partial.unlink()
-        raise _TryAgainError("the file changed on the server while it was fetched")
-
-
-def _get(url: str, headers: dict[str, str]) -> requests.Response:
-    timeout = (_CONNECT, _SILENCE)
-    try:
-        return requests.get(
-            url, headers=headers, stream=True, timeout=timeout, allow_redirects=False
+    def __init__(self, url: str, advance: Advance, largest: int | None) -> None:
+        super().__init__(
+            progressbar=self,
+            chunk_size=_CHUNK,
+            timeout=_TIMEOUT,
+            headers={"Accept-Encoding": "identity"},
+            hooks={"response": self._check},
         )
-    except requests.RequestException:
-        raise
-    except ValueError:  # it looks where a redirect leads, even if it does not go there
-        raise SourceError("it redirects to what is no address") from None
+        self._url, self._advance, self._largest = url, advance, largest
+        self._wait = 0
+
+    def __call__(self, url: str, output_file: str, pooch: Any, check_only: bool = False) -> Any:
+        time.sleep(self._wait)
+        self._redirects = self._wait = 0
+        return super().__call__(url, output_file, pooch, check_only)
+
+    def update(self, _: int) -> None:
+        """One more chunk was read; pooch counts whole chunks, urllib3 bytes."""
+        have = self._response.raw.tell()
+        self._check_size(have)
+        self._advance(have, self.total or None)
+
+    def reset(self) -> None:
+        """Part of pooch's interface of a progress bar."""
+
+    close = reset
+
+    def _check(self, response: requests.Response, **_: object) -> None:
+        self._response, status = response, response.status_code
+        try:
+            if response.is_redirect:
+                self._check_redirect(response.url, response.headers["Location"])
+            elif status in _BUSY:
+                wish = response.headers.get("Retry-After", "")
+                self._wait = min(int(wish), _LONGEST_WAIT) if wish.isdigit() else 0
+                reason = f"the server is busy (HTTP {status}); try again later"
+                raise requests.HTTPError(reason)  # pooch tries again
+            elif status != 200:
+                raise SourceError(_refusal(status))
+            self._check_size(int(response.headers.get("Content-Length", 0)))
+        except BaseException:
+            response.close()
+            raise
+
+    def _check_redirect(self, url: str, location: str) -> None:
+        self._redirects += 1
+        if self._redirects > _MAX_REDIRECTS:
+            raise SourceError(f"it redirects more than {_MAX_REDIRECTS} times")
+        try:
+            target = urljoin(url, location)
+        except ValueError:
+            raise SourceError("it redirects to an invalid address") from None
+        _check_address(target, self._url)
+
+    def _check_size(self, size: int) -> None:
+        if self._largest is not None and size > self._largest:
+            self._response.close()
+            raise SourceError(f"it has {size:,} bytes, more than the {self._largest:,} expected")
+
+
+def _https(url: str, folder: Path, advance: Advance, largest: int | None, _: bool) -> Path:
+    _check_address(url, url)
+    pooch.get_logger().setLevel("WARNING")
+    files = pooch.create(
+        folder, base_url="", registry={"file": None}, urls={"file": url}, retry_if_failed=_RETRIES
+    )
+    try:
+        return Path(files.fetch("file", downloader=_HttpDownloader(url, advance, largest)))
+    except (requests.RequestException, ValueError) as error:
+        raise SourceError(_network_reason(error)) from error
 
 
 def _check_address(url: str, source: str) -> None:
-    """Plain HTTP only to this machine: elsewhere anyone on the way can change what arrives. And to
-    this machine only where the source itself is on it: no server elsewhere has business here."""
+    """Only https, so that nobody on the way can change the file; http and localhost only where the
+    source itself is on localhost, so that no server elsewhere reaches services of this machine."""
     parts = urlsplit(url)
     host, start = parts.hostname or "", urlsplit(source).hostname or ""
-    if _on_this_machine(host) and not _on_this_machine(start):
-        raise SourceError("it redirects to this machine itself")
-    if not host or not (
-        parts.scheme == "https" or (parts.scheme == "http" and _on_this_machine(host))
-    ):
+    if _is_local(host) and not _is_local(start):
+        raise SourceError("it redirects to localhost")
+    if not host or not (parts.scheme == "https" or (parts.scheme == "http" and _is_local(host))):
         raise SourceError("it is not (or redirects away from) https")
 
 
-def _on_this_machine(host: str) -> bool:
-    if host.rstrip(".") == "localhost" or host.rstrip(".").endswith(".localhost"):
+def _is_local(host: str) -> bool:
+    host = host.rstrip(".")
+    if host == "localhost" or host.endswith(".localhost"):
         return True
     try:
         address = ip_address(host)
@@ -207,61 +153,140 @@ def _on_this_machine(host: str) -> bool:
     return address.is_loopback or address.is_unspecified
 
 
-def _check_status(response: requests.Response) -> None:
-    status = response.status_code
-    if status in _BUSY:
-        raise _TryAgainError(
-            f"the server is busy (HTTP {status}); try again later", _wish(response)
-        )
-    if status in (401, 403):
-        raise SourceError(f"access is refused (HTTP {status})")
-    if status in (404, 410):
-        raise SourceError(f"there is no such file (HTTP {status})")
-    if status not in (200, 206):
-        raise SourceError(f"the server answers HTTP {status}")
+def _refusal(status: int) -> str:
+    reasons = {401: "access is denied", 404: "there is no such file"}
+    reasons |= {403: reasons[401], 410: reasons[404]}
+    return f"{reasons.get(status, 'the server refuses')} (HTTP {status})"
 
 
-def _check_size(size: int | None, largest: int | None) -> None:
-    if size is not None and largest is not None and size > largest:
-        raise SourceError(f"it has {size:,} bytes, more than the {largest:,} expected")
-
-
-def _wish(response: requests.Response) -> float:
-    """`Retry-After` in seconds; 0 where there is none, or where it is a date."""
-    value = response.headers.get("Retry-After", "")
-    return float(value) if value.isdigit() else 0.0
-
-
-def _total(response: requests.Response, have: int) -> int | None:
-    """The size of the whole file, where the server says it."""
-    if response.status_code == 206:
-        found = re.fullmatch(
-            r"bytes (\d+)-\d+/(\d+)", response.headers.get("Content-Range", "").strip()
-        )
-        if not found or int(found[1]) != have:
-            raise SourceError("the server answers with another part than was asked for")
-        return int(found[2])
-    length = response.headers.get("Content-Length", "")
-    return int(length) if length.isdigit() else None
-
-
-def _whole_or_wrong(partial: Path, have: int, response: requests.Response) -> None:
-    """The server has nothing beyond what is there: either that is all, or it is another file."""
-    found = re.fullmatch(r"bytes \*/(\d+)", response.headers.get("Content-Range", "").strip())
-    if found and int(found[1]) == have:
-        return
-    partial.unlink()
-    raise _TryAgainError("the beginning fetched earlier is not of this file")
-
-
-def _network_reason(error: requests.RequestException) -> str:
+def _network_reason(error: Exception) -> str:
+    if isinstance(error, requests.HTTPError):
+        return str(error)
     if isinstance(error, requests.exceptions.SSLError):
-        return "its certificate cannot be checked"
+        return "its certificate is not valid"
     if isinstance(error, requests.exceptions.ConnectTimeout):
         return "no connection in time; check the network"
-    # While the body is read, requests reports silence as a lost connection.
+    # While the body is read, requests reports a timeout as a lost connection.
     if isinstance(error, requests.exceptions.Timeout) or "Read timed out" in str(error):
-        return "the server went silent"
+        return "the server stopped responding"
     if isinstance(error, requests.exceptions.ChunkedEncodingError):
-        return "the connection broke off"
+        return "the connection was interrupted"
     return "no connection; check the network"
+
+
+def _hugging_face(
+    source: str, folder: Path, advance: Advance, largest: int | None, *_: object
+) -> Path:
+    owner, repository, path = _three_parts(source)
+    repository, *revision = repository.split("@", 1)
+    hub = _optional("huggingface_hub")
+    from tqdm import tqdm
+
+    class Progress(tqdm):
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            super().__init__(*args, **kwargs | {"disable": True})
+
+        def update(self, n: float | None = 1) -> None:
+            self.n += n or 0
+            advance(int(self.n), self.total)
+
+    address = hub.hf_hub_url(f"{owner}/{repository}", path)  # of a mirror, where one is set
+    _check_address(address, address)
+    file: dict[str, Any] = {
+        "repo_id": f"{owner}/{repository}",
+        "filename": path,
+        "revision": revision[0] if revision else None,
+        "local_dir": folder,
+    }
+    try:
+        size = hub.hf_hub_download(**file, dry_run=True).file_size
+        if largest is not None and (size or 0) > largest:
+            raise SourceError(f"it has {size:,} bytes, more than the {largest:,} expected")
+        return Path(hub.hf_hub_download(**file, tqdm_class=Progress))
+    except SourceError:
+        raise
+    except Exception as error:  # its own, those of httpx, OSError
+        response = getattr(error, "response", None)
+        reason = _refusal(response.status_code) if response is not None else _first_line(error)
+        raise SourceError(f"Hugging Face: {reason}") from error
+
+
+def _kaggle(source: str, *_: object) -> Path:
+    owner, dataset, path = _three_parts(source)
+    attached = KAGGLE_INPUT / dataset / path
+    if attached.is_file():
+        return attached
+    kagglehub = _optional("kagglehub")
+    try:
+        return Path(kagglehub.dataset_download(f"{owner}/{dataset}", path=path))
+    except Exception as error:  # of several libraries
+        raise SourceError(f"Kaggle: {_first_line(error)}") from error
+
+
+def _google_drive(
+    source: str, folder: Path, advance: Advance, largest: int | None, resume: bool
+) -> Path:
+    import gdown
+
+    def progress(have: int, total: int | None) -> None:
+        if largest is not None and max(have, total or 0) > largest:
+            raise SourceError(f"it has more than the {largest:,} bytes expected")
+        advance(have, total)
+
+    file = folder / "file"
+    try:
+        gdown.download(
+            id=source.removeprefix("gdrive:"),
+            output=str(file),
+            quiet=True,
+            resume=resume,
+            use_cookies=False,
+            timeout=30,
+            retries=2,
+            progress=progress,
+        )
+    except SourceError:
+        raise
+    except Exception as error:  # its own, those of requests, OSError
+        raise SourceError(_drive_reason(error)) from error
+    if not file.is_file():
+        raise SourceError("Google Drive sent no file")
+    return file
+
+
+def _drive_reason(error: Exception) -> str:
+    text = str(error)
+    if "Too many users" in text or "quota" in text.lower():
+        return "Google Drive's download quota for this file is exceeded; try again in a day"
+    if "permission" in text.lower() or "Cannot retrieve the public link" in text:
+        return "the file is not shared publicly on Google Drive"
+    # gdown wraps the error of its last retry.
+    if isinstance(error.__cause__ or error, requests.ConnectionError | requests.Timeout):
+        return "no connection to Google Drive; check the network"
+    return f"Google Drive: {_first_line(error)}"
+
+
+def _optional(library: str) -> Any:
+    if not find_spec(library):
+        raise SourceError(f"it needs {library}: pip install {library}")
+    return import_module(library)
+
+
+def _three_parts(source: str) -> tuple[str, str, str]:
+    parts = source.partition(":")[2].split("/", 2)
+    if len(parts) < 3 or not all(parts):
+        raise SourceError("it is not of the form OWNER/NAME/PATH")
+    return parts[0], parts[1], parts[2]
+
+
+def _first_line(error: Exception) -> str:
+    """The first line of a library's message, without query strings, which may hold secrets."""
+    line = str(error).strip().partition("\n")[0] or type(error).__name__
+    return re.sub(r"(https?://[^\s?]+)\?\S+", r"\1", line)[:200]
+
+
+_LIBRARIES: dict[str, Callable[[str, Path, Advance, int | None, bool], Path]] = {
+    "gdrive": _google_drive,
+    "hf": _hugging_face,
+    "kaggle": _kaggle,
+}

@@ -1,37 +1,65 @@
-"""What a manifest's entries have in common; what is known of an ensemble in other precisions."""
+"""The entries of a manifest: weight files, ensembles, and checks of other precisions."""
 
-from typing import Annotated, ClassVar, Literal
+import hashlib
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import fields
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from lungbox.boxes import OperatingPoint
-from lungbox.weights.content import Format
+from lungbox.constants import (
+    CLASS_NAMES,
+    OPACITY,
+    REFERENCE_MIN_BOX_AREA,
+    REFERENCE_SHRINK,
+    RSNA_SIZE,
+)
+from lungbox.errors import LungboxError, suggest
+from lungbox.radiograph.prepare import VERSIONS, Preparation
+from lungbox.weights.formats import Format
+
+# Names become names of files and folders.
+NAMED = r"^[A-Za-z0-9_-][A-Za-z0-9._-]*$"
+_Name = Annotated[str, Field(pattern=NAMED)]
+DEFAULT = "default"
 
 # The type a network computes in; weights are float32.
 Precision = Literal["float32", "bfloat16", "int8"]
 # Those that are faster than float32 on processors that have them, the fastest first.
-FASTER: tuple[Precision, ...] = ("int8", "bfloat16")
-# The largest change of the RSNA metric that another precision may make and be chosen by itself.
-LARGEST_CHANGE = 0.003
-# The least share of images that keep their number of boxes, and the fewest to look at.
-LEAST_SAME, LEAST_IMAGES = 0.95, 100
+REDUCED_PRECISIONS: tuple[Precision, ...] = ("int8", "bfloat16")
+# The largest change of the RSNA metric with which another precision is chosen automatically.
+MAX_METRIC_CHANGE = 0.003
+# The smallest share of images that keep their number of boxes, and the fewest images to check.
+MIN_SAME_COUNT, MIN_IMAGES = 0.95, 100
 Source = Annotated[str, Field(pattern=r"^(file|https?|gdrive|hf|kaggle):.")]
 
 
+class ManifestError(LungboxError):
+    """The manifest is invalid, or does not know a name; the message says which and what to do."""
+
+
 class Entry(BaseModel):
-    """Knows its keys, and never changes."""
+    """Base of the manifest's tables: unknown keys are refused, values immutable."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Checked(Entry):
-    """What another precision makes of an ensemble's boxes, on images nobody learned from.
+class PrecisionCheck(Entry):
+    """How another precision changes an ensemble's boxes, on held-out images.
 
     Attributes:
-        metric_change: of the RSNA metric, on the images as they are, at the ensemble's own
-            operating point.
+        metric_change: of the RSNA metric (unweighted), at the ensemble's own operating point.
         same_count: the share of images with as many boxes.
         images: how many there were.
+
+    Example:
+        >>> PrecisionCheck(metric_change=0.0005, same_count=0.99, images=446).passed
+        True
+        >>> PrecisionCheck(metric_change=-0.0040, same_count=0.99, images=446).passed
+        False
     """
 
     metric_change: float
@@ -40,26 +68,26 @@ class Checked(Entry):
 
     @property
     def passed(self) -> bool:
-        """Whether it may be chosen without being asked for."""
+        """Whether it may be chosen automatically."""
         return (
-            abs(self.metric_change) <= LARGEST_CHANGE
-            and self.same_count >= LEAST_SAME
-            and self.images >= LEAST_IMAGES
+            abs(self.metric_change) <= MAX_METRIC_CHANGE
+            and self.same_count >= MIN_SAME_COUNT
+            and self.images >= MIN_IMAGES
         )
 
 
-class Quantised(Checked):
-    """An ensemble as one INT8 model, a file of its own.
+class Int8Entry(PrecisionCheck):
+    """An ensemble's INT8 model, a file of its own.
 
     Attributes:
         sha256: of the file.
         bytes: its size.
-        sources: see `manifest.Weights`.
-        calibrated_on: the images its ranges come from, in words.
-        in_float32: the kinds of operations that are not quantised.
+        sources: see `Weights`.
+        calibrated_on: the images its activation ranges come from, in words.
+        in_float32: the types of operations that are not quantised.
     """
 
-    # As weight files have them, for whoever fetches both.
+    # As `Weights` has them.
     format: ClassVar[Format] = "safetensors"
     recipe: ClassVar[str] = ""
 
@@ -71,31 +99,301 @@ class Quantised(Checked):
 
 
 class Precisions(Entry):
-    """What is known of an ensemble in other precisions than float32.
+    """Checks of an ensemble in other precisions than float32.
 
     Attributes:
-        ensemble: its name when that was found out.
+        ensemble: its name when it was checked.
         checked_on: the images, in words.
-        checked_at: the operating point the figures are of; None where nobody has written it down.
-        bfloat16: None where nobody could look.
-        int8: None where there is none.
+        checked_at: the operating point of the check; None where it was not recorded.
+        bfloat16: None where it was not checked.
+        int8: None where there is no INT8 model.
     """
 
     ensemble: str
     checked_on: str = ""
     checked_at: OperatingPoint | None = None
-    bfloat16: Checked | None = None
-    int8: Quantised | None = None
+    bfloat16: PrecisionCheck | None = None
+    int8: Int8Entry | None = None
 
     @property
     def int8_name(self) -> str:
-        """What its INT8 model is called."""
+        """Name of its INT8 model."""
         return f"{self.ensemble}-int8" + (f"-{self.int8.sha256[:8]}" if self.int8 else "")
 
     def passed(self) -> tuple[Precision, ...]:
-        """Those that may be chosen without being asked for, the fastest first; float32 always."""
-        return (*(name for name in FASTER if (found := self.of(name)) and found.passed), "float32")
+        """Precisions that may be chosen automatically, the fastest first; float32 always."""
+        return (
+            *(name for name in REDUCED_PRECISIONS if (found := self.of(name)) and found.passed),
+            "float32",
+        )
 
-    def of(self, precision: Precision) -> Checked | None:
-        """What was found out about a precision, where anything was."""
+    def of(self, precision: Precision) -> PrecisionCheck | None:
+        """The check of a precision, where there was one."""
         return {"int8": self.int8, "bfloat16": self.bfloat16, "float32": None}[precision]
+
+
+class Weights(Entry):
+    """One weight file.
+
+    Attributes:
+        architecture: the registered network it belongs to.
+        image_size: side of the square the network was trained on, in pixels.
+        sha256: of the file, in hexadecimal; where it is empty, that of the first download is
+            pinned.
+        bytes: its size; 0 where it is unknown.
+        format: `safetensors`, or `keras2` for a published `.h5` file.
+        sources: where to download it, in order of preference. `file:NAME` is beside the manifest.
+        recipe: the training recipe, and options of `train` that override it.
+        trained_on: training data and folds, in words.
+        folds: the training folds, by number; None where they are unknown.
+        selected_on: the fold on which the run's best epoch was selected, where there was one.
+        kind: of the network.
+        class_names: of its boxes, mask channels after the background, or image-level
+            probabilities, in their order.
+        licence: the terms of use.
+    """
+
+    architecture: str
+    image_size: int = Field(gt=0, multiple_of=32)
+    sha256: Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")] = ""
+    bytes: int = Field(0, ge=0)
+    format: Format = "safetensors"
+    sources: tuple[Source, ...] = ()
+    recipe: str = ""
+    trained_on: str = ""
+    folds: tuple[int, ...] | None = None
+    selected_on: int | None = None
+    kind: Literal["segmentation", "detection", "classification"] = "segmentation"
+    class_names: tuple[str, ...] = Field(CLASS_NAMES[OPACITY:], min_length=1)
+    licence: str = ""
+
+
+class Calibration(Entry):
+    """Platt scaling: from an image score to a calibrated probability.
+
+    The probability is `sigmoid(slope * logit(score) + intercept)` (Platt, *Probabilistic outputs
+    for support vector machines*, 1999).
+    """
+
+    slope: float = Field(1.0, gt=0)
+    intercept: float = 0.0
+
+    def __call__(self, score: float) -> float:
+        """The calibrated probability of an image score in 0-1.
+
+        >>> round(Calibration(slope=2.0, intercept=-1.0)(0.5), 4)
+        0.2689
+        """
+        if not 0 < score < 1:
+            return score
+        logit = math.log(score / (1 - score))
+        return 1 / (1 + math.exp(-(self.slope * logit + self.intercept)))
+
+
+# Settings of earlier versions whose search brought nothing, and the only value they may have now.
+_REMOVED = {"split": False, "extent": "all", "confidence": "mean"}
+_RENAMED = {"one_a_lung": "max_one_box_per_lung"}
+
+
+class PointEntry(Entry):
+    """An operating point in the manifest; see `boxes.OperatingPoint` for the keys."""
+
+    rule: Literal["argmax", "threshold"] = "argmax"
+    threshold: float = Field(0.5, ge=0, le=1)
+    min_area: float = Field(0.005, ge=0, lt=1)
+    shrink: float = Field(0.05, ge=0, lt=0.5)
+    gate: float = Field(0.0, ge=0, le=1)
+    compatibility: Literal["lungbox", "reference"] = "lungbox"
+    max_one_box_per_lung: bool = False
+    min_score: float = Field(0.05, ge=0, le=1)
+    fusion: Literal["weighted", "nms"] = "weighted"
+    fusion_iou: float = Field(0.5, ge=0, lt=1)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_earlier_versions(cls, values: Any) -> Any:
+        if not isinstance(values, dict):
+            return values
+        values = {_RENAMED.get(key, key): value for key, value in values.items()}
+        for key, only in _REMOVED.items():
+            if values.pop(key, only) != only:
+                raise ValueError(f"{key} is no setting any more; remove it, and tune again")
+        return values
+
+    @property
+    def point(self) -> OperatingPoint:
+        """The settings that turn a prediction into boxes."""
+        return OperatingPoint(
+            **{item.name: getattr(self, item.name) for item in fields(OperatingPoint)}
+        )
+
+
+class Ensemble(PointEntry):
+    """Weight files that predict together, and how their prediction becomes boxes.
+
+    Its own keys `rule` to `fusion_iou` are its default operating point.
+
+    Attributes:
+        members: names of weight files, of networks of any kind.
+        weights: theirs in the mean, in that order; equal where empty.
+        gates: the members whose image scores are averaged to the ensemble's; all where empty.
+        preparation: how a radiograph becomes its members' input, see `radiograph.prepare`.
+        flip: whether each radiograph is also read mirrored, at twice the cost (test-time
+            augmentation): masks and scores are averaged, boxes fused.
+        calibration: of the image score that is written; the gate is applied to the score before.
+        operating_points: others than the default, by name.
+        note: where the operating point comes from, or how to train what is not published.
+    """
+
+    members: tuple[str, ...] = Field(min_length=1)
+    weights: tuple[Annotated[float, Field(gt=0)], ...] = ()
+    gates: tuple[str, ...] = ()
+    preparation: Preparation = "equalised"
+    flip: bool = False
+    calibration: Calibration | None = None
+    operating_points: dict[_Name, PointEntry] = Field({})
+    note: str = ""
+
+    @model_validator(mode="after")
+    def _one_weight_a_member(self) -> "Ensemble":
+        if self.weights and len(self.weights) != len(self.members):
+            raise ValueError(f"{len(self.weights)} weights for {len(self.members)} members")
+        if others := set(self.gates) - set(self.members):
+            raise ValueError(f"its gate {min(others)} is not among its members")
+        return self
+
+    @classmethod
+    def alone(
+        cls, member: str, *, reference: bool, preparation: Preparation, note: str = ""
+    ) -> "Ensemble":
+        """The ensemble of one weight file.
+
+        Args:
+            member: its name.
+            reference: whether its network is the reference system's, whose box rule it gets then.
+            preparation: see `radiograph.prepare`.
+            note: see `Ensemble`.
+        """
+        if not reference:
+            return cls(members=(member,), preparation=preparation, note=note)
+        return cls(
+            members=(member,),
+            preparation=preparation,
+            compatibility="reference",
+            min_area=REFERENCE_MIN_BOX_AREA / RSNA_SIZE**2,
+            shrink=REFERENCE_SHRINK,
+            note=note,
+        )
+
+    @property
+    def normalized_weights(self) -> tuple[float, ...]:
+        """The members' shares of the average; they sum to 1."""
+        weights = self.weights or (1.0,) * len(self.members)
+        return tuple(weight / sum(weights) for weight in weights)
+
+    def operating_point(self, name: str = "") -> OperatingPoint:
+        """The operating point called `name`; the default one where empty.
+
+        Raises:
+            ManifestError: there is none; the nearest is named.
+        """
+        if not name or (name == DEFAULT and DEFAULT not in self.operating_points):
+            return self.point
+        if name not in self.operating_points:
+            known = (DEFAULT, *self.operating_points)
+            raise ManifestError(f"no operating point is called {name}; {suggest(name, known)}")
+        return self.operating_points[name].point
+
+
+# A file with sources and a hash.
+File = Weights | Int8Entry
+
+
+class Manifest(Entry):
+    """What a manifest file holds.
+
+    Attributes:
+        weights: weight files by name.
+        ensembles: by name.
+        precisions: checks of ensembles in other precisions, by `key_of`.
+
+    Example:
+        >>> lite0 = Weights(architecture="unet_lite0", image_size=256, folds=(1, 2, 3, 4))
+        >>> manifest = Manifest(weights={"lite0": lite0})
+        >>> manifest.file("lite0").image_size
+        256
+        >>> sorted(manifest.training_folds("lite0"))
+        [1, 2, 3, 4]
+    """
+
+    weights: dict[_Name, Weights] = Field({})
+    ensembles: dict[_Name, Ensemble] = Field({})
+    precisions: dict[_Name, Precisions] = Field({})
+
+    def file(self, name: str) -> Weights:
+        """The weight file called `name`.
+
+        Raises:
+            ManifestError: there is none; the nearest name is suggested.
+        """
+        if name not in self.weights:
+            raise ManifestError(f"no weights are called {name}; {suggest(name, self.weights)}")
+        return self.weights[name]
+
+    def training_folds(self, name: str) -> frozenset[int] | None:
+        """The folds that a weight file was trained or selected on; None where they are recorded
+        neither for it nor for the same file under another name."""
+        weights = self.file(name)
+        twins = [other for other in self.weights.values() if other.sha256 == weights.sha256 != ""]
+        known = [other for other in (weights, *twins) if other.folds is not None]
+        selected = {other.selected_on for other in known if other.selected_on is not None}
+        folds = {fold for other in known for fold in other.folds or ()}
+        return frozenset(folds | selected) if known else None
+
+    def ensemble(self, name: str) -> Ensemble:
+        """The ensemble called `name`.
+
+        Raises:
+            ManifestError: there is none; the nearest name is suggested.
+        """
+        if name not in self.ensembles:
+            raise ManifestError(f"no ensemble is called {name}; {suggest(name, self.ensembles)}")
+        return self.ensembles[name]
+
+
+# The properties of an ensemble's member that its masks and scores depend on.
+Fingerprint = list[str | int | float]
+
+
+def fingerprint(sha256: str, weights: Weights, weight: float) -> Fingerprint:
+    """What an ensemble's masks depend on in one member: its file, network, input size and weight
+    in the average."""
+    return [sha256, weights.architecture, weights.image_size, round(weight, 6)]
+
+
+def with_gates(members: list[Fingerprint], gates: Sequence[int]) -> list[Fingerprint]:
+    """The fingerprints of an ensemble: its members', then the indices of its gates, if it has any.
+
+    >>> with_gates([["75b1", "unet_lite0", 256, 1.0]], [0])[-1]
+    ['gates', 0]
+    """
+    return [*members, ["gates", *gates]] if gates else members
+
+
+def key_of(members: Sequence[Fingerprint], preparation: Preparation, flip: bool) -> str:
+    """The key of an ensemble's `Precisions`: a hash of all its masks depend on, so that ensembles
+    that differ only in their operating point share it.
+
+    Example:
+        >>> lite0 = Weights(architecture="unet_lite0", image_size=256)
+        >>> member = fingerprint("75b1", lite0, weight=1.0)
+        >>> member
+        ['75b1', 'unet_lite0', 256, 1.0]
+        >>> key_of([member], "equalised", flip=False) == key_of([member], "equalised", flip=True)
+        False
+    """
+    settings: dict[str, str | bool | int] = {"preparation": preparation, "flip": flip}
+    if VERSIONS[preparation] > 1:
+        settings["version"] = VERSIONS[preparation]
+    text = json.dumps([list(members), settings], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:24]

@@ -7,7 +7,7 @@ import pytest
 from keras import layers
 
 from lungbox import architecture
-from lungbox.architecture import encoders
+from lungbox.architecture.backbones import efficientnet_lite
 from lungbox.architecture.cost import gflops, layer_macs, macs
 from lungbox.architecture.ensemble import average
 
@@ -82,7 +82,7 @@ def test_efficientnet_lite0():
     https://github.com/tensorflow/tpu/tree/master/models/official/efficientnet/lite
     """
     inputs = keras.Input((224, 224, 3))
-    pooled = layers.GlobalAveragePooling2D()(encoders.efficientnet_lite0(inputs).pooled)
+    pooled = layers.GlobalAveragePooling2D()(efficientnet_lite.efficientnet_lite0(inputs).pooled)
     lite0 = keras.Model(inputs, layers.Dense(1000)(pooled))
     b0 = keras.applications.EfficientNetB0(weights=None)
     squeezing = sum(layer_macs(layer) for layer in b0.layers if "_se_" in layer.name)

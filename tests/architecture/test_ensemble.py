@@ -7,7 +7,8 @@ import pytest
 from safetensors import safe_open
 
 from lungbox.architecture.ensemble import AreaAverages, average
-from lungbox.weights.files import save_weights
+from lungbox.architecture.heads import top_k_mean
+from lungbox.weights.formats.safetensors import save_weights
 
 
 def constant(side, stride, opacity, image=None, name="constant"):
@@ -69,6 +70,14 @@ def test_the_most_certain_pixels_are_half_a_percent():
     images = np.random.default_rng(1).random((1, 40, 40, 1)).astype(np.float32) * 255
     score = keras.ops.convert_to_numpy(average([(member, 1.0)])(images)["image"])[0, 0]
     assert score == pytest.approx(np.sort(images.ravel())[-8:].mean() / 255, abs=1e-6)
+
+
+def test_the_highest_pixels_are_of_any_class():
+    """0.5 % of 30 x 20 pixels are three; the background does not count."""
+    mask = np.random.default_rng(2).random((2, 30, 20, 4)).astype(np.float32)
+    found = keras.ops.convert_to_numpy(top_k_mean(mask, "image"))
+    highest = np.sort(mask[..., 1:].max(axis=-1).reshape(2, -1))[:, -3:]
+    np.testing.assert_allclose(found[:, 0], highest.mean(axis=-1), atol=1e-6)
 
 
 def test_one_network_may_be_a_member_twice():

@@ -5,7 +5,7 @@ import pytest
 
 from lungbox import architecture
 from lungbox.architecture.registry import NetworkError
-from tests.architecture.tester import SIDE, NetworkTester
+from tests.architecture.tester import SIDE, LargeNetworkTester, NetworkTester
 
 
 class TestUnetLite0(NetworkTester):
@@ -15,15 +15,15 @@ class TestUnetLite0(NetworkTester):
         """Of the published EfficientNet-Lite: MEAN_RGB is 127, STDDEV_RGB 128."""
         return (rgb - 127) / 128
 
-    def without_dropout(self) -> keras.Model:
-        return architecture.build(self.name, SIDE, drop_connect=0, dropout=0)
+    def without_dropout(self):
+        return architecture.build(self.name, 2 * SIDE, drop_connect=0, dropout=0)
 
     def test_size(self, network):
         # 3.37 million in the encoder with its 1,280-channel head; the rest is the decoder.
         assert network.count_params() == 3_538_071
 
 
-class TestUnetResnet152(NetworkTester):
+class TestUnetResnet152(LargeNetworkTester):
     name = "unet_resnet152"
 
     def scaled(self, rgb):
@@ -36,28 +36,28 @@ class TestUnetResnet152(NetworkTester):
         assert network.count_params() > reference.count_params() + 30 * block
 
 
-class TestUnetDensenet121(NetworkTester):
+class TestUnetDensenet121(LargeNetworkTester):
     name = "unet_densenet121"
 
     def scaled(self, rgb):
         return keras.applications.densenet.preprocess_input(rgb.copy())
 
 
-class TestUnetVgg19Attention(NetworkTester):
+class TestUnetVgg19Attention(LargeNetworkTester):
     name = "unet_vgg19_attention"
 
     def scaled(self, rgb):
         return keras.applications.vgg19.preprocess_input(rgb.copy())
 
 
-class TestAsppResnet152(NetworkTester):
+class TestAsppResnet152(LargeNetworkTester):
     name = "aspp_resnet152"
 
     def scaled(self, rgb):
         return keras.applications.resnet.preprocess_input(rgb.copy())
 
 
-class PublishedNetworkTester(NetworkTester):
+class PublishedNetworkTester(LargeNetworkTester):
     """JAX computes the published outputs themselves in tests/weights/test_keras2.py."""
 
     test_tensorflow_and_jax_agree = None
@@ -84,7 +84,8 @@ class TestAsppResnet152Reference(PublishedNetworkTester):
 
 
 def test_every_network_is_tested():
-    testers = [*NetworkTester.__subclasses__(), *PublishedNetworkTester.__subclasses__()]
+    families = (NetworkTester, LargeNetworkTester, PublishedNetworkTester)
+    testers = [tester for family in families for tester in family.__subclasses__()]
     tested = {tester.name for tester in testers if hasattr(tester, "name")}
     assert tested == set(architecture.names())
 

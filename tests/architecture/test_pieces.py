@@ -1,5 +1,6 @@
 """What attention, decoders and heads compute, worked out beside them in numpy."""
 
+from functools import partial
 from zlib import crc32
 
 import cv2
@@ -10,8 +11,9 @@ from scipy.ndimage import correlate
 
 from lungbox import architecture
 from lungbox.architecture import attention, decoders, heads
-from lungbox.architecture.encoders import Features
+from lungbox.architecture.backbones.efficientnet_lite import Features
 from lungbox.datasets.phantom import draw
+from tests.architecture.tester import assert_every_weight_learns, chests
 
 HEIGHT, WIDTH = 6, 10
 
@@ -50,11 +52,13 @@ def test_the_image_score_sees_features_the_most_certain_region_and_the_extent():
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
-@pytest.mark.parametrize(("activation", "sums"), [("softmax", 1), ("sigmoid", None)])
-def test_the_masks_channels(activation, sums):
+@pytest.mark.parametrize("classes", [1, 3])
+@pytest.mark.parametrize("activation", ["softmax", "sigmoid"])
+def test_the_masks_channels(activation, classes):
     x = np.random.default_rng(2).normal(0, 1, (1, HEIGHT, WIDTH, 3)).astype(np.float32)
     inputs = keras.Input((HEIGHT, WIDTH, 3))
-    model, found = run(inputs, heads.mask(inputs, activation), x)
+    model, found = run(inputs, heads.mask(inputs, activation, classes), x)
+    assert found.shape == (1, HEIGHT, WIDTH, 1 + classes)
     kernel, bias = model.get_layer("mask_logits").get_weights()
     logits = x @ kernel[0, 0] + bias
     if activation == "softmax":
@@ -83,6 +87,35 @@ def test_the_light_decoder_joins_the_deepest_skip_first():
         larger = cv2.resize(below, (columns, rows), interpolation=cv2.INTER_LINEAR)
         np.testing.assert_allclose(joined[..., :channels], larger, atol=1e-5)
         assert np.array_equal(joined[..., channels:], skip[0])
+
+
+def unet_with(kind):
+    return partial(decoders.unet, widths=(6, 5, 4, 3), attention=kind)
+
+
+@pytest.mark.parametrize(
+    ("decode", "strides"),
+    [
+        (partial(decoders.light_unet, widths=(7, 6, 5)), (2, 4, 8, 16)),
+        (unet_with(None), (1, 2, 4, 8)),
+        (unet_with(attention.spatial), (1, 2, 4, 8)),
+        (unet_with(attention.squeeze_excitation), (1, 2, 4, 8)),
+        (partial(decoders.aspp, filters=6), (4,)),
+    ],
+    ids=["light", "plain", "spatial attention", "squeeze-and-excitation", "pyramid"],
+)
+def test_every_weight_of_a_decoder_learns(decode, strides):
+    """Behind an encoder of one convolution for each skip; the image head's, too."""
+    inputs = keras.Input((64, 64, 1))
+    x, scaled, stride, skips = None, keras.layers.Rescaling(1 / 255)(inputs), 1, []
+    for deeper in (*strides, 4 * strides[-1] if len(strides) == 1 else 2 * strides[-1]):
+        x = keras.layers.Conv2D(8, 3, deeper // stride, "same")(scaled if x is None else x)
+        x, stride = keras.layers.ReLU()(keras.layers.BatchNormalization()(x)), deeper
+        skips.append(x)
+    *skips, bridge = skips
+    mask = heads.mask(decode(Features(tuple(skips), bridge, pooled=bridge)))
+    outputs = {"mask": mask, "image": heads.image_score(bridge, mask, dropout=0.0)}
+    assert_every_weight_learns(keras.Model(inputs, outputs), chests(64))
 
 
 def test_branches_are_dropped_ever_more_often_with_depth():

@@ -1,8 +1,7 @@
 """The checks every network has to pass, whatever it is made of."""
 
-import os
-import subprocess
-import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import keras
@@ -14,9 +13,9 @@ from lungbox.architecture.registry import NetworkError
 from lungbox.datasets.phantom import draw
 from lungbox.metrics.losses import IoUBinaryCrossentropy
 from lungbox.radiograph import prepare, read
-from lungbox.weights.files import WeightsError, load_weights, save_weights
+from lungbox.weights.formats.safetensors import WeightsError, load_weights, save_weights
 
-SIDE, COUNT = 64, 8  # small inputs, so that the suite stays quick
+SIDE, COUNT = 32, 2  # as small as can be, so that the suite stays quick
 CLOSE = 1e-4
 
 
@@ -27,25 +26,39 @@ class NetworkTester:
 
     @pytest.fixture(scope="class")
     @classmethod
-    def network(cls, images: np.ndarray) -> keras.Model:
+    def network(cls) -> keras.Model:
         keras.utils.set_random_seed(1)
         model = architecture.build(cls.name, SIDE)
-        _settle(model, images)
+        _settle(model, chests(SIDE, 8 * COUNT))
         return model
 
     @pytest.fixture(scope="class")
     @classmethod
-    def again(cls) -> keras.Model:
-        return architecture.build(cls.name, SIDE)
+    def larger(cls) -> keras.Model:
+        """The same network, built again for images twice as large; its kernels are 0."""
+        with undrawn_kernels():
+            return architecture.build(cls.name, 2 * SIDE)
 
     @pytest.fixture(scope="class")
     @classmethod
     def images(cls) -> np.ndarray:
-        phantoms = [draw(SIDE, i % 3, np.random.default_rng(i)).pixels for i in range(COUNT)]
-        return np.stack(phantoms)[..., None].astype(np.float32)
+        return chests(SIDE)
 
-    def test_shapes_and_ranges(self, network, images):
-        outputs = _run(network, images)
+    @pytest.fixture(scope="class")
+    @classmethod
+    def saved(cls, network: keras.Model, tmp_path_factory) -> Iterator[Path]:
+        """Its weight file, which may have hundreds of megabytes."""
+        path = tmp_path_factory.mktemp("saved") / "weights.safetensors"
+        save_weights(network, path)
+        yield path
+        path.unlink()
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def outputs(cls, network: keras.Model, images: np.ndarray) -> dict[str, np.ndarray]:
+        return _run(network, images)
+
+    def test_shapes_and_ranges(self, outputs):
         side = SIDE // architecture.describe(self.name).stride
         assert outputs["mask"].shape == (COUNT, side, side, 2)
         if architecture.describe(self.name).image_head:
@@ -80,88 +93,123 @@ class NetworkTester:
         ]
         assert set(readers) <= {"encoder_channels", "encoder_scaling"}
 
-    def test_the_mask_follows_the_image(self, network, images):
+    def test_the_mask_follows_the_image(self, network, images, outputs):
         """Different images have different masks, wherever in a batch they are."""
-        both = _run(network, images)["mask"]
+        both = outputs["mask"]
         swapped = _run(network, images[::-1])["mask"][::-1]
         assert np.abs(both - swapped).max() < CLOSE
         assert np.abs(both[0] - both[1]).max() > CLOSE
 
-    def test_other_sizes(self, images):
-        wide = architecture.build(self.name, 2 * SIDE)
+    def test_other_sizes(self, larger):
         stride = architecture.describe(self.name).stride
-        assert wide.output["mask"].shape == (None, 2 * SIDE // stride, 2 * SIDE // stride, 2)
+        assert larger.output["mask"].shape == (None, 2 * SIDE // stride, 2 * SIDE // stride, 2)
         with pytest.raises(NetworkError, match="multiple of 32"):
             architecture.build(self.name, 100)
 
-    def test_every_weight_learns(self, images):
-        """One step moves every trainable variable, so no branch is cut off."""
-        keras.utils.set_random_seed(2)
-        # Branches that are dropped at random would be still.
-        model = self.without_dropout()
-        loss = {"mask": IoUBinaryCrossentropy()}
-        targets = {"mask": _masks(model.output["mask"].shape[1])}
-        if architecture.describe(self.name).image_head:
-            loss["image"] = "binary_crossentropy"
-            targets["image"] = np.arange(COUNT)[:, None] % 2
-        model.compile(keras.optimizers.SGD(0.1), loss=loss, jit_compile=False)
-        before = [keras.ops.convert_to_numpy(v).copy() for v in model.trainable_variables]
-        model.train_on_batch(images, targets)
-        for variable, old in zip(model.trainable_variables, before, strict=True):
-            assert np.abs(keras.ops.convert_to_numpy(variable) - old).max() > 0, variable.path
+    def test_every_weight_learns(self):
+        assert_every_weight_learns(self.without_dropout(), chests(2 * SIDE))
 
     def without_dropout(self) -> keras.Model:
-        return architecture.build(self.name, SIDE)
+        """For images twice as large; branches that are dropped at random would be still."""
+        return architecture.build(self.name, 2 * SIDE)
 
-    def test_mixed_bfloat16(self, network, images):
+    def test_mixed_bfloat16(self, network, images, outputs):
         """Half the precision, almost the same answer; the outputs stay float32."""
         keras.config.set_dtype_policy("mixed_bfloat16")
         try:
-            mixed = architecture.build(self.name, SIDE)
+            with undrawn_kernels():
+                mixed = architecture.build(self.name, SIDE)
         finally:
             keras.config.set_dtype_policy("float32")
         for ours, theirs in zip(mixed.weights, network.weights, strict=True):
             ours.assign(theirs)
-        outputs, exact = _run(mixed, images), _run(network, images)
-        for key, values in outputs.items():
+        for key, values in _run(mixed, images).items():
             assert values.dtype == np.float32
             # Rounding grows on its way through a random network; a wrong cast leaves nothing.
-            assert np.corrcoef(values.ravel(), exact[key].ravel())[0, 1] > 0.7
+            assert np.corrcoef(values.ravel(), outputs[key].ravel())[0, 1] > 0.7
 
     @pytest.mark.parametrize("dtype", ["float32", "float16"])
-    def test_weights_round_trip(self, network, again, tmp_path, dtype):
-        path = tmp_path / "weights.safetensors"
-        save_weights(network, path, dtype)
-        for variable in again.weights:
+    def test_weights_round_trip(self, network, larger, saved, tmp_path, dtype):
+        path = saved if dtype == "float32" else tmp_path / "weights.safetensors"
+        if dtype != "float32":
+            save_weights(network, path, dtype)
+        for variable in larger.weights:
             variable.assign(keras.ops.full_like(variable, 7))
-        load_weights(again, path)
-        for ours, theirs in zip(again.weights, network.weights, strict=True):
+        load_weights(larger, path)
+        for ours, theirs in zip(larger.weights, network.weights, strict=True):
             kept = keras.ops.convert_to_numpy(theirs).astype(dtype).astype(np.float32)
             assert np.array_equal(keras.ops.convert_to_numpy(ours), kept), ours.path
 
-    def test_another_networks_weights_are_refused(self, network, tmp_path):
-        path = tmp_path / "weights.safetensors"
-        save_weights(network, path)
+    def test_another_networks_weights_are_refused(self, saved):
         inputs = keras.Input((4,))
         other = keras.Model(inputs, keras.layers.Dense(1, name="other")(inputs), name="other")
         with pytest.raises(WeightsError, match="other/kernel"):
-            load_weights(other, path)
+            load_weights(other, saved)
 
-    def test_names_are_the_same_in_every_build(self, network, again):
+    def test_names_are_the_same_in_every_build(self, network, larger):
         """A checkpoint's keys are variable paths: they may not depend on what was built before."""
-        assert [v.path for v in again.weights] == [v.path for v in network.weights]
-        assert len({v.path for v in again.weights}) == len(again.weights)
+        assert [v.path for v in larger.weights] == [v.path for v in network.weights]
+        assert len({v.path for v in larger.weights}) == len(larger.weights)
 
-    def test_tensorflow_and_jax_agree(self, network, images, tmp_path):
-        pytest.importorskip("jax")
-        other = "jax" if keras.backend.backend() == "tensorflow" else "tensorflow"
-        save_weights(network, tmp_path / "weights.safetensors")
-        np.save(tmp_path / "images.npy", images)
-        _run_elsewhere(other, self.name, tmp_path)
-        outputs = _run(network, images)
-        with np.load(tmp_path / "outputs.npz") as theirs:
-            for key, values in outputs.items():
-                assert np.abs(values - theirs[key]).max() < CLOSE
+    @pytest.mark.slow
+    def test_tensorflow_and_jax_agree(self, outputs, saved, images, other_backend):
+        theirs = other_backend.call(computed, self.name, saved, images)
+        assert theirs.keys() == outputs.keys()
+        for key, values in outputs.items():
+            assert np.abs(values - theirs[key]).max() < CLOSE
+
+
+def computed(name: str, weights: Path, images: np.ndarray) -> dict[str, np.ndarray]:
+    """What the network `name` with weights from a file says of images, on any backend."""
+    with undrawn_kernels():
+        model = architecture.build(name, SIDE)
+    load_weights(model, weights)
+    # As a compiled graph: JAX takes longer when it goes from layer to layer.
+    return model.predict(images, verbose=0)
+
+
+@contextmanager
+def undrawn_kernels() -> Iterator[None]:
+    """Inside, networks are built whose weights come from elsewhere: to draw them takes as long as
+    all else, and on JAX, which compiles a program for each shape, much longer."""
+
+    def zeros(_: object, shape: tuple[int, ...], dtype: str | None = None, **__: object) -> object:
+        return keras.ops.convert_to_tensor(np.zeros(shape, dtype or "float32"))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(keras.initializers.VarianceScaling, "__call__", zeros)
+        yield
+
+
+def chests(side: int, count: int = COUNT) -> np.ndarray:
+    """`(count, side, side, 1)` drawn radiographs, float32 0-255."""
+    phantoms = [draw(side, i % 3, np.random.default_rng(i)).pixels for i in range(count)]
+    return np.stack(phantoms)[..., None].astype(np.float32)
+
+
+def assert_every_weight_learns(model: keras.Model, images: np.ndarray) -> None:
+    """One step moves every trainable variable, so no branch is cut off."""
+    keras.utils.set_random_seed(2)
+    loss = {"mask": IoUBinaryCrossentropy()}
+    targets = {"mask": _masks(model.output["mask"].shape[1])}
+    if "image" in model.output:
+        loss["image"] = "binary_crossentropy"
+        targets["image"] = np.arange(len(images))[:, None] % 2
+    # A graph of all its gradients would take ten times as long to make as one step does.
+    model.compile(keras.optimizers.SGD(0.1), loss=loss, jit_compile=False, run_eagerly=True)
+    before = [keras.ops.convert_to_numpy(v).copy() for v in model.trainable_variables]
+    model.train_on_batch(images, targets)
+    for variable, old in zip(model.trainable_variables, before, strict=True):
+        assert np.abs(keras.ops.convert_to_numpy(variable) - old).max() > 0, variable.path
+
+
+class LargeNetworkTester(NetworkTester):
+    """One of more than fifty layers: `test_pieces.py` trains what it is made of in seconds."""
+
+    @pytest.mark.long("the gradients of a hundred layers")
+    @pytest.mark.release
+    def test_every_weight_learns(self):
+        super().test_every_weight_learns()
 
 
 def _masks(side: int) -> np.ndarray:
@@ -191,20 +239,3 @@ def _settle(model: keras.Model, images: np.ndarray) -> None:
 def _run(model: keras.Model, images: np.ndarray) -> dict[str, np.ndarray]:
     outputs = model(images, training=False)
     return {key: keras.ops.convert_to_numpy(values) for key, values in outputs.items()}
-
-
-def _run_elsewhere(backend: str, name: str, folder: Path) -> None:
-    """Load the weights and run the network in a process with another backend."""
-    program = f"""
-import numpy as np, keras
-from pathlib import Path
-from lungbox import architecture
-from lungbox.weights.files import load_weights
-folder = Path({str(folder)!r})
-model = architecture.build({name!r}, {SIDE})
-load_weights(model, folder / "weights.safetensors")
-# As a compiled graph: JAX takes four times as long when it goes from layer to layer.
-np.savez(folder / "outputs.npz", **model.predict(np.load(folder / "images.npy"), verbose=0))
-"""
-    environment = {**os.environ, "KERAS_BACKEND": backend}
-    subprocess.run([sys.executable, "-c", program], check=True, env=environment)

@@ -1,4 +1,4 @@
-"""Whatever is wrong with labels is said, with file and line, and stops nothing."""
+"""Label issues are reported with file and line; the other labels are used."""
 
 import pickle
 
@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from lungbox import datasets
 from lungbox.boxes import geometry
 from lungbox.datasets import tables
-from lungbox.datasets.audit import BoxLabel, count, sound_boxes
+from lungbox.datasets.issues import BoxLabel, count, valid_boxes
 from tests.datasets import kaggle
 
 HEADER = "patientId,x,y,width,height,Target"
@@ -39,14 +39,14 @@ def load(written):
         found = {image.identity: image for image in loaded.images}
         assert found["0000e1f0-0"].boxes.shape == (0, 4)
         assert found["0002e1f0-2"].boxes.shape == (1, 4)  # nothing else is touched
-        return found.get(NAME), loaded.faults
+        return found.get(NAME), loaded.issues
 
     return load
 
 
-def test_sound_labels_have_no_fault(load):
-    image, faults = load(SOUND)
-    assert faults == ()
+def test_sound_labels_have_no_issue(load):
+    image, issues = load(SOUND)
+    assert issues == ()
     assert np.allclose(image.boxes * 16, [[100, 200, 400, 600]], atol=1e-3)
 
 
@@ -66,31 +66,31 @@ def test_sound_labels_have_no_fault(load):
     ],
 )
 def test_without_a_usable_box_an_image_is_uncertain(load, row, kind, what):
-    image, faults = load(row)
+    image, issues = load(row)
     assert len(image.boxes) == 0
     assert image.uncertain
     assert not image.target
-    fault = next(fault for fault in faults if fault.kind == kind)
-    assert fault.startswith(f"stage_2_train_labels.csv, line 2, {NAME}: ")
-    assert what in fault
+    issue = next(issue for issue in issues if issue.kind == kind)
+    assert issue.startswith(f"stage_2_train_labels.csv, line 2, {NAME}: ")
+    assert what in issue
     # Beside a box that is in order it is only left out.
-    image, faults = load(row, SOUND)
+    image, issues = load(row, SOUND)
     assert image.boxes.shape == (1, 4)
     assert not image.uncertain
-    assert kind in [fault.kind for fault in faults]
+    assert kind in [issue.kind for issue in issues]
 
 
 def test_over_the_edge_is_cut_off(load):
-    image, (fault,) = load(f"{NAME},-24,1000,124,100,1")
+    image, (issue,) = load(f"{NAME},-24,1000,124,100,1")
     assert np.allclose(image.boxes * 16, [[0, 1000, 100, 1024]], atol=1e-3)
-    assert fault.kind == "box over the edge"
+    assert issue.kind == "box over the edge"
 
 
 @pytest.mark.parametrize(
     ("rows", "kind"),
     [
-        ((SOUND, SOUND), "doubled row"),
-        ((SOUND, SOUND.replace("100", "100.0")), "doubled box"),
+        ((SOUND, SOUND), "duplicate row"),
+        ((SOUND, SOUND.replace("100", "100.0")), "duplicate box"),
         ((SOUND, f"{SOUND},1,2"), "unusable row"),
         ((SOUND, ",1,2,3,4,1"), "unusable row"),
         ((SOUND, f"{NAME},,,,,0"), "contradiction"),
@@ -98,17 +98,17 @@ def test_over_the_edge_is_cut_off(load):
     ],
 )
 def test_rows_too_many(load, rows, kind):
-    image, faults = load(*rows)
+    image, issues = load(*rows)
     assert image.boxes.shape == (1, 4)
-    fault = next(fault for fault in faults if fault.kind == kind)
-    assert fault.startswith("stage_2_train_labels.csv, line 3")
+    issue = next(issue for issue in issues if issue.kind == kind)
+    assert issue.startswith("stage_2_train_labels.csv, line 3")
 
 
 def test_a_file_without_label(load):
-    image, (fault,) = load()[0], load(classes=())[1]
+    image, (issue,) = load()[0], load(classes=())[1]
     assert image is None
-    assert fault.kind == "file without label"
-    assert f"{NAME}.dcm: has no label" in fault
+    assert issue.kind == "file without label"
+    assert f"{NAME}.dcm: has no label" in issue
 
 
 @pytest.mark.parametrize(
@@ -121,17 +121,18 @@ def test_a_file_without_label(load):
     ],
 )
 def test_classes(load, classes, kind, category):
-    image, faults = load(SOUND, classes=classes)
-    assert kind in [fault.kind for fault in faults]
-    assert "stage_2_detailed_class_info.csv" in faults[0]
+    image, issues = load(SOUND, classes=classes)
+    assert kind in [issue.kind for issue in issues]
+    assert "stage_2_detailed_class_info.csv" in issues[0]
     assert image.category == category
 
 
-def test_faults_are_counted_by_kind(load):
-    _, faults = load(SOUND, SOUND, SOUND, f"{SOUND},1")
-    assert count(faults) == [("doubled row", 2), ("unusable row", 1)]
-    again = pickle.loads(pickle.dumps(faults[0]))
-    assert (again, again.kind) == (faults[0], faults[0].kind)
+def test_issues_are_counted_by_kind(load):
+    _, issues = load(SOUND, SOUND, SOUND, f"{SOUND},1")
+    assert count(issues) == [("duplicate row", 2), ("unusable row", 1)]
+    again = pickle.loads(pickle.dumps(issues[0]))
+    assert (again, again.kind, again.line) == (issues[0], "duplicate row", 3)
+    assert issues[0].what == f"{NAME} is in line 2 already; left out"
 
 
 cells = st.one_of(
@@ -142,11 +143,12 @@ cells = st.one_of(
 @given(st.lists(st.tuples(cells, cells, cells, cells), max_size=6), st.integers(1, 1500))
 def test_what_is_left_is_sound(values, side):
     labels = [BoxLabel(f"row {n}", value) for n, value in enumerate(values)]
-    boxes, faults = sound_boxes(labels, (side, 1024))
+    boxes, names, issues = valid_boxes(labels, (side, 1024))
+    assert names == ("lung opacity",) * len(boxes)
     assert boxes.shape[1:] == (4,)
     assert (geometry.clip(boxes, (side, 1024)) == boxes).all()
     assert np.isfinite(boxes).all()
-    said = {fault.split(":")[0] for fault in faults if fault.kind != "box over the edge"}
+    said = {issue.split(":")[0] for issue in issues if issue.kind != "box over the edge"}
     assert len(boxes) + len(said) == len(values)  # none is lost without a word
 
 
@@ -154,6 +156,6 @@ def test_what_is_left_is_sound(values, side):
 def test_no_table_stops_with_anything_but_a_sentence(tmp_path_factory, content):
     path = tmp_path_factory.getbasetemp() / "any.csv"
     path.write_text("image_id,x\n" + content, encoding="utf-8", errors="replace")
-    faults = []
-    rows = tables.read_table(path, ("image_id", "x"), faults)
+    issues = []
+    rows = tables.read_rows(path, ("image_id", "x"), issues)
     assert all(row.get("image_id") for row in rows)

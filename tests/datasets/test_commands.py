@@ -4,11 +4,12 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from lungbox import cli_data, datasets
+from lungbox import datasets
+from lungbox.cli import data
 from tests.datasets import kaggle
 
 app = typer.Typer()
-for command in (cli_data.prepare, cli_data.folds, cli_data.audit):
+for command in (data.prepare, data.folds, data.audit):
     app.command()(command)
 
 
@@ -30,7 +31,7 @@ def test_prepare_reads_once_and_says_how_fast(folder):
     assert "all 26,684 of RSNA" in first.stdout
     assert "0.11 GB" in first.stdout
     again = run("prepare", "--data", folder, "--size", "64")
-    assert "all were there already" in again.stdout
+    assert "none had to be read" in again.stdout
     other = run("prepare", "--data", folder, "--size", "64", "--preparation", "nearest")
     assert "5 read in" in other.stdout
 
@@ -55,7 +56,7 @@ def test_folds_are_written_for_others(folder):
 
 
 def test_audit_lists_and_counts(folder):
-    assert run("audit", "--data", folder).stdout.endswith("\n0 faults\n")
+    assert run("audit", "--data", folder).stdout.endswith("\n0 issues\n")
     with (folder / "stage_2_train_labels.csv").open("a") as file:
         file.write("gone,,,,,0\n0001e1f0-1,5,5,0,9,1\n")
     result = run("audit", "--data", folder)

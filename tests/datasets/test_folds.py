@@ -131,7 +131,7 @@ def test_written_folds_are_used(tmp_path):
     assert first == f"0000e1f0-0,rsna,0000e1f0-0,Normal,{moved.images[0].fold}"
     again = datasets.load(rsna)
     assert folds_of(again) == folds_of(moved)
-    assert again.faults == ()
+    assert again.issues == ()
 
 
 def test_a_table_above_several_data_sets(tmp_path):
@@ -143,7 +143,7 @@ def test_a_table_above_several_data_sets(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("table", "fault"),
+    ("table", "issue"),
     [
         ("i0,0\n", "folds.csv: gives no fold to i1 of rsna"),
         ("i0,0\ni1,7\n", "folds.csv, line 3: fold 7 is none of 0-4"),
@@ -151,18 +151,18 @@ def test_a_table_above_several_data_sets(tmp_path):
         ("i0,0\ni1,1\ni1,2\n", "folds.csv, line 4: i1 has a fold already"),
     ],
 )
-def test_faults_of_a_table(tmp_path, table, fault):
+def test_issues_of_a_table(tmp_path, table, issue):
     (tmp_path / "folds.csv").write_text("image_id,fold\n" + table)
     dataset = Dataset((image(0, "p"), image(1, "q")))
     folded = assign(apply_folds(dataset, tmp_path / "folds.csv"))
-    assert any(found.startswith(fault) for found in folded.faults)
+    assert any(found.startswith(issue) for found in folded.issues)
     assert all(one.fold in range(5) for one in folded.images)
 
 
-def test_a_torn_patient_is_a_fault(tmp_path):
+def test_a_patient_in_two_folds_is_an_issue(tmp_path):
     rsna = kaggle.write_rsna(tmp_path / "rsna", 3)
     (rsna / "images.csv").write_text(
         "patientId,fold,group\n0000e1f0-0,0,p\n0001e1f0-1,1,p\n0002e1f0-2,1,q\n"
     )
-    (fault,) = datasets.load(rsna).faults
-    assert "patient p of rsna: its images are in folds 0, 1" in fault
+    (issue,) = datasets.load(rsna).issues
+    assert "patient p of rsna: its images are in folds 0, 1" in issue

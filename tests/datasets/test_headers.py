@@ -5,8 +5,8 @@ import pytest
 from pydicom import config
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ImplicitVRLittleEndian, JPEG2000Lossless
 
-from lungbox.radiograph import Facts, RadiographError, facts, size
-from lungbox.radiograph.facts import age, sex, view
+from lungbox.radiograph import HeaderMetadata, RadiographError, read_metadata, size
+from lungbox.radiograph.metadata import age, sex, view
 from tests import dicoms
 
 
@@ -36,14 +36,14 @@ def test_any_transfer_syntax(tmp_path, syntax):
     with config.disable_value_validation():
         ds.PatientAge = "61"
         path = dicoms.write(ds, tmp_path / "a.dcm", syntax)
-    assert facts(path) == Facts((96, 64), "AP", "F", 61, "someone")
+    assert read_metadata(path) == HeaderMetadata((96, 64), "AP", "F", 61, "someone")
     assert size(path) == (96, 64)
 
 
 def test_pixels_are_not_read(tmp_path):
     path = dicoms.write(dicoms.dataset(np.zeros((64, 64), np.uint8)), tmp_path / "a.dcm")
     path.write_bytes(path.read_bytes()[:-4000])
-    assert facts(path).size == (64, 64)
+    assert read_metadata(path).size == (64, 64)
 
 
 @pytest.mark.parametrize("change", [{"Rows": 0}, {"Rows": 60000, "Columns": 60000}, {"Rows": None}])
@@ -52,9 +52,9 @@ def test_what_has_no_size_is_refused(tmp_path, change):
     for name, value in change.items():
         setattr(ds, name, value)
     with pytest.raises(RadiographError, match=r"pixels|no Rows"):
-        facts(dicoms.write(ds, tmp_path / "a.dcm"))
+        read_metadata(dicoms.write(ds, tmp_path / "a.dcm"))
 
 
 def test_a_bomb_is_refused(tmp_path):
     with pytest.raises(RadiographError, match="larger than any radiograph"):
-        facts(dicoms.write_bomb(tmp_path / "a.dcm", 2**30))
+        read_metadata(dicoms.write_bomb(tmp_path / "a.dcm", 2**30))

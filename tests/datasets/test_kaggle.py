@@ -23,15 +23,15 @@ def rsna(tmp_path):
 @pytest.fixture
 def headers_read(monkeypatch):
     read = []
-    real = headers.facts
-    monkeypatch.setattr(headers, "facts", lambda path: read.append(path) or real(path))
+    real = headers.read_metadata
+    monkeypatch.setattr(headers, "read_metadata", lambda path: read.append(path) or real(path))
     return read
 
 
 class TestRsna:
     def test_boxes_are_those_drawn(self, rsna):
         loaded = datasets.load(rsna)
-        assert loaded.faults == ()
+        assert loaded.issues == ()
         assert len(loaded) == 10
         for number, image in enumerate(loaded.images):
             assert np.allclose(image.boxes, kaggle.phantom(number, 64).boxes, atol=1e-3)
@@ -66,8 +66,8 @@ class TestRsna:
         changed.write_bytes(changed.read_bytes()[:40])
         loaded = datasets.load(rsna)
         assert headers_read[10:] == [changed]
-        (fault,) = loaded.faults
-        assert changed.name in fault
+        (issue,) = loaded.issues
+        assert changed.name in issue
         assert len(loaded) == 9
 
     @pytest.mark.parametrize("content", ["", "{", "[1, 2]", '{"a": 3}'])
@@ -86,7 +86,7 @@ class TestRsna:
 class TestSiim:
     def test_boxes_classes_and_patients(self, tmp_path):
         loaded = datasets.load(kaggle.write_siim(tmp_path, 12))
-        assert [fault.kind for fault in loaded.faults] == ["box without target"] * 2
+        assert [issue.kind for issue in loaded.issues] == ["box without target"] * 2
         assert len(loaded) == 12
         for number, image in enumerate(loaded.images):
             expected = kaggle.phantom(number, 64).boxes + np.array([16, 0, 16, 0])
@@ -113,8 +113,8 @@ class TestSiim:
         (image,) = loaded.images
         assert image.uncertain
         assert not image.target
-        fault = next(fault for fault in loaded.faults if fault.kind == "box without numbers")
-        assert "train_image_level.csv, line 2, 000000000002" in fault
+        issue = next(issue for issue in loaded.issues if issue.kind == "box without numbers")
+        assert "train_image_level.csv, line 2, 000000000002" in issue
 
     def test_a_study_without_class_and_one_with_two(self, tmp_path):
         kaggle.write_siim(tmp_path, 8)
@@ -125,16 +125,17 @@ class TestSiim:
         assert [image.uncertain for image in loaded.images] == [
             not image.target for image in loaded.images
         ]
-        assert sum("the study has 2 classes" in fault for fault in loaded.faults) == 1
-        assert sum("is not in train_study_level.csv" in fault for fault in loaded.faults) == 6
+        assert sum("the study has 2 classes" in issue for issue in loaded.issues) == 1
+        assert sum("is not in train_study_level.csv" in issue for issue in loaded.issues) == 6
 
 
 class TestPlain:
     @pytest.fixture
     def folder(self, tmp_path):
-        for name in ("a.png", "deep/b.jpg", "deep/er/c.png", "one/d.png", "two/d.png"):
+        names = ("a.png", "deep/b.jpg", "deep/er/c.png", "one/d.png", "two/d.png")
+        for gray, name in enumerate(names):
             (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-            Image.new("L", (80, 40)).save(tmp_path / name)
+            Image.new("L", (80, 40), gray).save(tmp_path / name)
         return tmp_path
 
     def write(self, folder, *rows, more=""):
@@ -154,13 +155,13 @@ class TestPlain:
         }
         assert loaded.images[0].boxes.tolist() == [[10, 10, 30, 30], [50, 5, 60, 15]]
         assert not any(image.uncertain for image in loaded.images)
-        (fault,) = loaded.faults
-        assert "one/d.png: has no label" in fault
+        (issue,) = loaded.issues
+        assert "one/d.png: has no label" in issue
 
     def test_a_shared_name_needs_its_path(self, folder):
         loaded = self.write(folder, "a,,,,", "d,,,,")
         assert [image.identity for image in loaded.images] == ["a"]
-        assert "boxes.csv, d: several files have this name" in " ".join(loaded.faults)
+        assert "boxes.csv, d: several files have this name" in " ".join(loaded.issues)
 
     def test_optional_columns(self, folder):
         rows = ("a,1,1,9,9,Mass,p1,2", "b,,,,,Clear,p1,", "deep/er/c,,,,,,p2,9")
@@ -171,7 +172,40 @@ class TestPlain:
         ]  # fmt: skip
         assert a.fold == b.fold == 2  # b is of the same patient
         assert c.fold in range(5)
-        assert "fold 9 is none of 0-4" in " ".join(loaded.faults)
+        assert "fold 9 is none of 0-4" in " ".join(loaded.issues)
+
+    def test_each_box_has_its_class(self, folder):
+        rows = ("a,10,10,20,20,Nodule", "a,10,10,20,20,Mass", "a,50,5,10,10,", "b,,,,,Clear")
+        loaded = self.write(folder, *rows, more=",class")
+        a, b = loaded.images
+        assert (a.labels, a.category) == (("Nodule", "Mass", "lung opacity"), "Nodule")
+        assert a.boxes.tolist() == [[10, 10, 30, 30]] * 2 + [[50, 5, 60, 15]]
+        assert (b.labels, b.category) == ((), "Clear")
+        assert loaded.class_names == ("Mass", "Nodule", "lung opacity")
+        assert {issue.kind for issue in loaded.issues} == {"file without label"}
+
+    def test_without_classes_boxes_are_lung_opacities(self, folder):
+        loaded = self.write(folder, "a,10,10,20,20", "b,,,,")
+        assert loaded.images[0].labels == loaded.class_names == ("lung opacity",)
+
+    def test_the_same_image_in_two_folds_is_an_issue(self, folder):
+        copy = folder / "deep/copy.png"
+        copy.write_bytes((folder / "a.png").read_bytes())
+        loaded = self.write(folder, "a,,,,,0", "copy,,,,,3", "b,,,,,1", more=",fold")
+        (issue,) = [issue for issue in loaded.issues if issue.kind == "file in several folds"]
+        assert issue == (
+            f"{copy}: is in fold 3, and its copy {folder / 'a.png'} in fold 0; a score on one of "
+            "them is too good"
+        )
+        loaded = self.write(folder, "a,,,,,3", "copy,,,,,3", "b,,,,,1", more=",fold")
+        assert "file in several folds" not in {issue.kind for issue in loaded.issues}
+
+    def test_a_folder_behind_a_link_is_searched(self, folder, tmp_path_factory):
+        elsewhere = tmp_path_factory.mktemp("elsewhere")
+        Image.new("L", (30, 20), 7).save(elsewhere / "linked.png")
+        (folder / "link").symlink_to(elsewhere)
+        loaded = self.write(folder, "linked,1,2,3,4")
+        assert [image.size for image in loaded.images] == [(30, 20)]
 
     def test_a_box_that_cannot_be_used_makes_no_negative(self, folder):
         (image,) = self.write(folder, "a,10,10,0,20").images
@@ -195,4 +229,6 @@ def test_several_data_sets_in_one_folder(tmp_path):
     kaggle.write_siim(tmp_path / "two", 6)
     loaded = datasets.load(tmp_path)
     assert [image.source for image in loaded.images] == ["rsna"] * 3 + ["siim"] * 6
+    assert loaded.class_names == ("lung opacity",)
+    assert all(image.labels == ("lung opacity",) * len(image.boxes) for image in loaded.images)
     assert all(geometry.area(image.boxes).all() for image in loaded.images)

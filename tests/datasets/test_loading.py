@@ -1,14 +1,15 @@
-"""Labels joined to files: boxes in the file's own pixels, faults listed, never lost."""
+"""Labels joined to files: boxes in the file's own pixels, issues listed, never lost."""
 
 import shutil
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from lungbox import datasets
 from lungbox.boxes import geometry
-from lungbox.datasets import DatasetError
+from lungbox.datasets import Dataset, DatasetError, LabelledRadiograph
 from lungbox.datasets.phantom import draw, write_rsna
 
 
@@ -39,13 +40,13 @@ def test_folds(folder):
     assert [image.fold for image in chosen.images] == [0, 3, 0, 3]
 
 
-def test_a_label_without_image_and_a_broken_image_are_faults(folder):
+def test_a_label_without_image_and_a_broken_image_are_issues(folder):
     (folder / "rsna/images/phantom-0003.png").unlink()
     (folder / "rsna/images/phantom-0004.png").write_bytes(b"")
     loaded = datasets.load(folder)
     assert len(loaded) == 8
-    assert "phantom-0003: labelled, but there is no image" in loaded.faults[0]
-    assert "phantom-0004.png: the file is empty" in loaded.faults[1]
+    assert "phantom-0003: labelled, but there is no image" in loaded.issues[0]
+    assert "phantom-0004.png: the file is empty" in loaded.issues[1]
 
 
 @pytest.mark.parametrize(
@@ -89,6 +90,45 @@ def test_siim_boxes_are_scaled_from_the_originals_size(tmp_path):
     assert a.boxes.tolist() == [[64, 64, 192, 192]]
     assert [image.uncertain for image in (a, b, c)] == [False, False, True]
     assert not b.target
+
+
+def labelled(source="a", names=("Mass",), **changes):
+    facts = {"identity": "i", "path": Path("i.png"), "size": (96, 64), "target": True}
+    boxes = np.tile(np.array([[1, 2, 30, 40]], np.float32), (len(names), 1))
+    facts |= {"category": "", "patient": "p", "boxes": boxes, "labels": names, "source": source}
+    return LabelledRadiograph(**facts | changes)
+
+
+def test_classes_of_two_data_sets_are_merged_in_order():
+    one = Dataset((labelled(),), class_names=("Nodule", "Mass"))
+    other = Dataset((labelled("b"),), class_names=("Effusion", "Nodule"))
+    both = one + other
+    assert both.class_names == ("Nodule", "Mass", "Effusion")
+    assert both.sources == {"a", "b"}
+    assert both.folds([0]).class_names == both.of_source("a").class_names == both.class_names
+
+
+def test_a_box_without_label_and_a_label_without_box():
+    assert labelled(labels=()).labels == ("lung opacity",)
+    with pytest.raises(ValueError, match="i: 1 labels, 2 boxes"):
+        labelled(names=("x", "y"), labels=("x",))
+
+
+def test_the_challenge_is_the_data_set_with_a_mix():
+    images = (labelled("siim"), labelled("plain"), labelled("rsna"), labelled("unknown"))
+    found = datasets.challenge_images(Dataset(images))
+    assert [image.source for image in found.images] == ["rsna"]
+    assert sum(datasets.mix_of(found).values()) == pytest.approx(1)
+    others = Dataset(images[:2] + images[3:])
+    assert datasets.challenge_images(others).images == ()
+    assert datasets.mix_of(others) == {}
+
+
+def test_every_data_set_is_registered():
+    assert list(datasets.INFOS) == ["rsna", "siim", "plain", "unlabelled"]
+    for info in datasets.INFOS.values():
+        assert {*info.negatives.values(), *info.mix} <= set(info.categories)
+    assert datasets.info_of("mine").title == "mine"
 
 
 @pytest.mark.real

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lungbox import cli
-from lungbox.engines.precision import fastest
+from lungbox.cli import main
+from lungbox.engines.openvino import fastest
 from tests.conftest import ROOT
 
 ASKED = "inference.py examples --overlays --precision float32"
@@ -19,7 +19,7 @@ def overlays(examples, output, precision):
     """What a run in a precision leaves; how many boxes each radiograph got."""
     asked = [str(examples), "--overlays", "--precision", precision, "--output", str(output)]
     with pytest.raises(SystemExit) as ended:
-        cli.main(["predict", *asked])
+        main.main(["predict", *asked])
     assert not ended.value.code
     with (output / "images.csv").open(newline="") as file:
         rows = {row["patientId"]: int(row["boxes"]) for row in csv.DictReader(file)}

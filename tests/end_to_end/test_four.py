@@ -20,7 +20,7 @@ def run(*arguments):
     return done.stderr
 
 
-@pytest.mark.long
+@pytest.mark.long("trains networks of a hundred layers, converts them and runs them")
 @pytest.mark.parametrize("network", ["unet_densenet121", "aspp_resnet152"])
 def test_trained_entered_and_used(own_home, tmp_path, network):
     write_rsna(tmp_path / "data/rsna", count=15, size=64)

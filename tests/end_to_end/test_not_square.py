@@ -20,15 +20,16 @@ from lungbox.boxes.geometry import as_boxes
 from lungbox.constants import OPACITY
 from lungbox.datasets.types import Dataset
 from lungbox.engines import start
-from lungbox.evaluation.maps import predict_maps
-from lungbox.folder import gather
-from lungbox.folder_run import Request, run
-from lungbox.overlay import beside_truth
-from lungbox.pipeline import load, open_ensemble
+from lungbox.evaluation.predictions import predict_dataset
+from lungbox.inference.files import find_image_files
+from lungbox.inference.overlay import beside_truth
+from lungbox.inference.predictor import load, open_ensemble
+from lungbox.inference.run import PredictRequest, predict_folder
 from lungbox.submission import read_submission
-from lungbox.weights.fetch import sha256
-from lungbox.weights.files import save_weights
-from lungbox.weights.manifest import Ensemble, Weights, enter
+from lungbox.weights.entries import Ensemble, Weights
+from lungbox.weights.formats.safetensors import save_weights
+from lungbox.weights.manifest import register
+from lungbox.weights.store import sha256
 from tests import dicoms
 from tests.training.keys import labelled
 
@@ -82,13 +83,13 @@ def home(tmp_path_factory):
             sources=(f"file:{path}",),
         )
         point = {"min_area": 0.0, "shrink": 0.0}
-        enter(name, weights, Ensemble(members=(name,), **point))
+        register(name, weights, Ensemble(members=(name,), **point))
     both = ("sure", "unsure")
-    enter("both", weights, Ensemble(members=both, **point))
-    enter("mirrored", weights, Ensemble(members=both, flip=True, **point))
-    enter("shrunk", weights, Ensemble(members=both, min_area=0.06, shrink=0.05))
+    register("both", weights, Ensemble(members=both, **point))
+    register("mirrored", weights, Ensemble(members=both, flip=True, **point))
+    register("shrunk", weights, Ensemble(members=both, min_area=0.06, shrink=0.05))
     reference = {"rule": "argmax", "compatibility": "reference"}
-    enter("reference-rule", weights, Ensemble(members=both, **reference))
+    register("reference-rule", weights, Ensemble(members=both, **reference))
     yield folder
     patch.undo()
 
@@ -113,7 +114,7 @@ def of(identity: str):
 @pytest.mark.parametrize("ensemble", ["both", "mirrored"])
 def test_boxes_are_where_the_file_is_bright(home, files, engine, ensemble):
     detector = load(ensemble, engine=engine, batch_size=3, precision="float32")
-    sources, _ = gather(files)
+    sources, _ = find_image_files(files)
     assert len(sources) == 4
     for outcome in detector.predict_all(sources):
         size, box = of(outcome.source.identity)
@@ -186,11 +187,11 @@ def coloured(picture, colour):
 def results(home, files, tmp_path_factory):
     """What `predict --overlays --members --submission-size 1024` leaves."""
     out = tmp_path_factory.mktemp("results") / "out"
-    request = Request(
+    request = PredictRequest(
         images=files, ensemble="both", output=out, engine="openvino", precision="float32",
         ids=None, submission_size=1024, overlays=True, members=True, batch_size=2,
     )  # fmt: skip
-    run(request, Console(quiet=True))
+    predict_folder(request, Console(quiet=True))
     return out
 
 
@@ -260,10 +261,10 @@ def test_what_is_evaluated_has_the_same_boxes(home, files, tmp_path):
         labelled(number, size, [box], path=files / f"{name}.png")
         for number, (name, (size, box)) in enumerate(FILES.items())
     ]
-    job, point = open_ensemble("both", 2, precision="float32")
-    maps = predict_maps(Dataset(tuple(images)), start("openvino", job), tmp_path)
+    config, point, _ = open_ensemble("both", 2, precision="float32")
+    maps = predict_dataset(Dataset(tuple(images)), start("openvino", config), tmp_path)
     for row, image in enumerate(images):
-        boxes, _ = maps.boxes(row, point)
+        boxes, *_ = maps.boxes(row, point)
         assert boxes.tolist() == image.boxes.tolist()
 
 
@@ -271,7 +272,7 @@ def test_what_is_evaluated_has_the_same_boxes(home, files, tmp_path):
 def test_truth_and_findings_on_one_picture(home, files, name):
     (width, height), (_, _, x2, y2) = FILES[name]
     detector = load("both", engine="keras", precision="float32")
-    (source,) = (source for source in gather(files)[0] if source.identity == name)
+    (source,) = (source for source in find_image_files(files)[0] if source.identity == name)
     (outcome,) = detector.predict_all([source])
     truth = as_boxes([(20, height - 200, 140, height - 40)])
     picture = np.asarray(

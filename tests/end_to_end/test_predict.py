@@ -1,6 +1,10 @@
-"""`lungbox predict` as a user runs it: a process, a folder, and what is left behind."""
+"""`lungbox predict` as a user runs it: a folder, and what is left behind.
+
+Only what needs a process of its own has one: the scripts, signals, and limits on files.
+"""
 
 import csv
+import io
 import json
 import os
 import random
@@ -8,6 +12,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import numpy as np
@@ -15,11 +20,15 @@ import pytest
 from PIL import Image
 from pydicom.uid import JPEG2000Lossless, JPEGBaseline8Bit, RLELossless
 
+import lungbox
+from lungbox.cli import main
 from lungbox.datasets.phantom import draw
 from lungbox.submission import read_submission
 from tests import dicoms
 from tests.conftest import ROOT
 from tests.tiny import enter_tiny
+
+pytestmark = pytest.mark.usefixtures("small_networks")
 
 
 @pytest.fixture(scope="module")
@@ -29,13 +38,26 @@ def home(tmp_path_factory):
     patch = pytest.MonkeyPatch()
     patch.setenv("LUNGBOX_HOME", str(folder))
     enter_tiny(folder)
+    enter_tiny(folder, "slow", network="unet_lite0")
+    for name in ("tiny", "slow"):
+        lungbox.load(name)  # Processes read the converted networks, and need not know how to build.
     yield folder
     patch.undo()
 
 
-def predict(*arguments: object) -> subprocess.CompletedProcess:
-    command = [sys.executable, "inference.py", *map(str, arguments), "--ensemble", "tiny"]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+def predict(*arguments: object, ensemble: str = "tiny") -> subprocess.CompletedProcess:
+    """Run the command in this process."""
+    command = ["predict", *map(str, arguments), "--ensemble", ensemble]
+    printed, said = io.StringIO(), io.StringIO()
+    with redirect_stdout(printed), redirect_stderr(said), pytest.raises(SystemExit) as ended:
+        main.main(command)
+    code = int(ended.value.code or 0)
+    return subprocess.CompletedProcess(command, code, printed.getvalue(), said.getvalue())
+
+
+def script(*arguments: object, ensemble: str = "tiny") -> list[str]:
+    """The command of a process of its own."""
+    return [sys.executable, "inference.py", *map(str, arguments), "--ensemble", ensemble]
 
 
 def table(path: Path) -> list[dict[str, str]]:
@@ -55,7 +77,8 @@ def fill(folder: Path, count: int = 5, size: int = 96) -> None:
 
 def test_everything_a_run_leaves(home, tmp_path):
     fill(tmp_path / "in")
-    done = predict(tmp_path / "in", "--output", tmp_path / "out", "--overlays")
+    command = script(tmp_path / "in", "--output", tmp_path / "out", "--overlays")
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "5 radiographs read" in done.stderr
     assert "Not a medical device" in done.stderr
@@ -211,7 +234,7 @@ def test_keras_and_openvino_give_the_same_boxes(home, tmp_path):
 def test_a_stopped_run_continues(home, tmp_path):
     fill(tmp_path / "in", count=160, size=64)
     arguments = [tmp_path / "in", "--output", tmp_path / "out", "--batch-size", 1]
-    command = [sys.executable, "inference.py", *map(str, arguments), "--ensemble", "tiny"]
+    command = script(*arguments, ensemble="slow")
     journal = tmp_path / "out/.journal.jsonl"
     process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE)
     while process.poll() is None and not (journal.exists() and journal.stat().st_size > 4000):
@@ -225,7 +248,7 @@ def test_a_stopped_run_continues(home, tmp_path):
         file.write('{"path": "half a li')
     # A file that has changed since is read again.
     Image.fromarray(chest(7, 80)).save(tmp_path / "in/chest-00.png")
-    done = predict(*arguments)
+    done = predict(*arguments, ensemble="slow")
     assert done.returncode == 0, done.stderr
     # All that were finished but the one that has changed.
     assert f"Continuing: {finished - 1} of 160 are done." in done.stderr
@@ -235,7 +258,8 @@ def test_a_stopped_run_continues(home, tmp_path):
     assert images[0]["width"] == "80"
     # What stood in the journal was taken from there and not predicted again.
     assert sum(row["flag"] == MARK for row in images) == finished - 1
-    undisturbed = predict(tmp_path / "in", "--output", tmp_path / "again", "--batch-size", 1)
+    arguments[2] = tmp_path / "again"
+    undisturbed = predict(*arguments, ensemble="slow")
     assert undisturbed.returncode == 0
     for name in ("submission.csv", "images.csv", "predictions.jsonl"):
         text = (tmp_path / "out" / name).read_text().replace(MARK, "")
@@ -247,7 +271,7 @@ def test_a_run_that_is_told_to_stop(home, tmp_path, sent, code):
     """It says how to go on, and nothing of it is left running or half written."""
     fill(tmp_path / "in", count=100, size=64)
     arguments = [tmp_path / "in", "--output", tmp_path / "out", "--batch-size", 1, "--overlays"]
-    command = [sys.executable, "inference.py", *map(str, arguments), "--ensemble", "tiny"]
+    command = script(*arguments, ensemble="slow")
     journal = tmp_path / "out/.journal.jsonl"
     with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
         while process.poll() is None and not (journal.exists() and journal.stat().st_size > 4000):
@@ -335,11 +359,11 @@ def test_something_else_stands_where_results_go(home, tmp_path, place):
 def limited(bytes_a_file: int, *arguments: object) -> subprocess.CompletedProcess:
     """`predict`, where no file can become larger: as on a full disk, a write to it fails."""
     program = (
-        "import resource, sys; from lungbox.cli import main\n"
+        "import resource, sys; from lungbox.cli.main import main\n"
         f"resource.setrlimit(resource.RLIMIT_FSIZE, ({bytes_a_file}, {bytes_a_file}))\n"
         "main(sys.argv[1:])"
     )
-    asked = ["predict", *map(str, arguments), "--ensemble", "tiny"]
+    asked = ["predict", *map(str, arguments), "--ensemble", "slow"]
     command = [sys.executable, "-c", program, *asked]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 
@@ -348,7 +372,7 @@ def test_pictures_that_cannot_be_written(home, tmp_path):
     """The results are there, the exit code says that not all is, and each picture is named."""
     fill(tmp_path / "in", count=3)
     arguments = [tmp_path / "in", "--output", tmp_path / "out", "--overlays", "--batch-size", 1]
-    assert predict(*arguments).returncode == 0  # converts the network, which is a large file
+    assert predict(*arguments, ensemble="slow").returncode == 0
     sizes = [path.stat().st_size for path in (tmp_path / "out/overlays").iterdir()]
     done = limited(min(sizes) - 1, *arguments)
     assert done.returncode == 3
@@ -364,7 +388,7 @@ def test_pictures_that_cannot_be_written(home, tmp_path):
 def test_results_that_cannot_be_written(home, tmp_path):
     fill(tmp_path / "in", count=1)
     arguments = [tmp_path / "in", "--output", tmp_path / "out", "--batch-size", 1]
-    assert predict(*arguments).returncode == 0
+    assert predict(*arguments, ensemble="slow").returncode == 0
     before = (tmp_path / "out/predictions.jsonl").read_bytes()
     for size, name in ((10, ".journal.jsonl"), (1000, "run.json")):
         done = limited(size, *arguments)
@@ -389,9 +413,20 @@ def test_flagged_files_are_read(home, tmp_path):
     (tmp_path / "in").mkdir()
     ds = dicoms.dataset(chest(1))
     ds.ViewPosition = "LL"
+    secrets = [
+        "Anna-4711",
+        "Acc-0815",
+        "Study-12",
+        str(ds.StudyInstanceUID),
+        str(ds.SOPInstanceUID),
+    ]
+    ds.PatientID, ds.AccessionNumber, ds.StudyID = secrets[:3]
     dicoms.write(ds, tmp_path / "in/lateral.dcm")
     done = predict(tmp_path / "in", "--output", tmp_path / "out")
     assert done.returncode == 0
+    written = [path.read_text() for path in (tmp_path / "out").glob("*.*")]
+    assert any('"flag": "view LL"' in text for text in written)
+    assert not [secret for secret in secrets if secret in "".join(written) + done.stderr]
     assert "may not be frontal chest radiographs" in done.stderr
     assert table(tmp_path / "out/images.csv")[0]["flag"] == "view LL"
 
@@ -405,12 +440,9 @@ def test_flagged_files_are_read(home, tmp_path):
         ([".", "--batch-size", "0"], "batch-size"),
     ],
 )
-def test_wrong_use(home, tmp_path, arguments, sentence):
-    command = [sys.executable, str(ROOT / "inference.py"), *arguments, "--ensemble", "tiny"]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(
-        command, cwd=tmp_path, capture_output=True, text=True, env=environment, check=False
-    )
+def test_wrong_use(home, tmp_path, monkeypatch, arguments, sentence):
+    monkeypatch.chdir(tmp_path)
+    done = predict(*arguments)
     assert done.returncode == 2
     assert sentence in done.stderr
     assert "Traceback" not in done.stderr
@@ -418,24 +450,13 @@ def test_wrong_use(home, tmp_path, arguments, sentence):
 
 def test_an_unknown_ensemble(home, tmp_path):
     fill(tmp_path / "in", count=1)
-    command = [
-        sys.executable,
-        "-m",
-        "lungbox",
-        "predict",
-        str(tmp_path / "in"),
-        "--ensemble",
-        "tinny",
-    ]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    done = predict(tmp_path / "in", ensemble="tinny")
     assert done.returncode == 2
     assert "no ensemble is called tinny; did you mean tiny?" in done.stderr
 
 
 def test_three_lines_of_python(home, tmp_path):
     fill(tmp_path / "in", count=1)
-    import lungbox
-
     detector = lungbox.load("tiny")
     findings = detector.predict(tmp_path / "in/chest-00.png")
     assert findings.identity == "chest-00"

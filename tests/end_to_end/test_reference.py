@@ -21,7 +21,7 @@ from skimage.transform import resize
 from lungbox import architecture
 from lungbox.boxes.geometry import to_xywh
 from lungbox.submission import read_submission
-from lungbox.weights.keras2 import load_keras2
+from lungbox.weights.formats.keras2 import load_keras2
 from tests import dicoms, reference
 from tests.conftest import ROOT
 
@@ -74,7 +74,7 @@ def lungbox(*arguments):
     return done.stderr
 
 
-def averaged(files, images):
+def moving_average_weights(files, images):
     """The mean of the four networks' outputs, `(N, 128, 128, 2)`."""
     total = 0.0
     for name, file in files.items():
@@ -111,12 +111,14 @@ def boxes_by_hand(mask):
 
 
 @pytest.mark.real
-@pytest.mark.long
+@pytest.mark.long("four large networks on two engines")
+@pytest.mark.release
+@pytest.mark.slow
 def test_forty_real_radiographs(files, radiographs, own_home, tmp_path):
     for name, file in files.items():
         lungbox("weights", "add", "reference_" + name.removesuffix("_reference"), file)
     paths = sorted(radiographs.iterdir())
-    masks = averaged(files, np.stack([gray(path) for path in paths]))
+    masks = moving_average_weights(files, np.stack([gray(path) for path in paths]))
     expected = {path.stem: boxes_by_hand(mask) for path, mask in zip(paths, masks, strict=True)}
     varied = {str(boxes) for boxes in expected.values()}
     assert len(varied) > COUNT / 2

@@ -6,14 +6,14 @@ import sys
 
 import pytest
 
-from lungbox.folder import gather
+from lungbox.inference.files import find_image_files
 from tests.conftest import ROOT
 
 # A run that says at its end what has been imported, and its peak of memory in megabytes.
 _CODE = r"""
 import json, re, sys
 from pathlib import Path
-from lungbox import cli
+from lungbox.cli import main as cli
 try:
     cli.main(sys.argv[1:])
 except SystemExit as ended:
@@ -40,7 +40,7 @@ def predict(images, output) -> dict:
 @pytest.fixture
 def times(examples, tmp_path):
     """Folders of the examples, each as often as asked."""
-    files = [source.path for source in gather(examples)[0]]
+    files = [source.path for source in find_image_files(examples)[0]]
 
     def made(count):
         folder = tmp_path / f"{count}-times"
@@ -53,6 +53,7 @@ def times(examples, tmp_path):
     return made
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="it is read from /proc")
 def test_no_framework_and_no_more_memory_for_ten_times_as_many(times, tmp_path):
     few, many = times(5), times(50)

@@ -1,5 +1,6 @@
 """Engines give the same answers, whatever the batch."""
 
+import ctypes
 import os
 import subprocess
 import sys
@@ -9,10 +10,12 @@ import numpy as np
 import pytest
 
 from lungbox.datasets.phantom import draw
-from lungbox.engines import EngineError, Job, Member, ask, start
+from lungbox.engines import EngineConfig, EngineError, Member, predict_with_tta, start
 from lungbox.radiograph import resize_area
 from tests.conftest import ROOT
 from tests.tiny import SIDE, save_tiny, weights_of
+
+pytestmark = pytest.mark.usefixtures("small_networks")
 
 
 @pytest.fixture(scope="module")
@@ -32,11 +35,11 @@ def images():
 
 @pytest.fixture(scope="module", params=["keras", "openvino"])
 def engine(request, members):
-    return start(request.param, Job("two", members, batch_size=4))
+    return start(request.param, EngineConfig("two", members, batch_size=4))
 
 
 def test_shapes_and_types(engine, images):
-    masks, scores, _ = engine.predict(images)
+    masks, scores, *_ = engine.predict(images)
     assert masks.shape == (3, SIDE // 4, SIDE // 4, 2)
     assert scores.shape == (3,)
     assert masks.dtype == scores.dtype == np.float32
@@ -44,15 +47,15 @@ def test_shapes_and_types(engine, images):
 
 
 def test_an_image_has_the_same_answer_in_any_company(engine, images):
-    masks, scores, _ = engine.predict(images)
+    masks, scores, *_ = engine.predict(images)
     for row in range(3):
-        alone, score, _ = engine.predict(images[row : row + 1])
+        alone, score, *_ = engine.predict(images[row : row + 1])
         assert np.abs(alone[0] - masks[row]).max() < 1e-6
         assert abs(score[0] - scores[row]) < 1e-6
 
 
 def test_results_are_not_overwritten_by_the_next_batch(engine, images):
-    masks, _, _ = engine.predict(images[:1])
+    masks, *_ = engine.predict(images[:1])
     kept = masks.copy()
     engine.predict(images[1:])
     assert np.array_equal(masks, kept)
@@ -63,9 +66,11 @@ def test_openvino_and_keras_agree(members, images, side):
     """Also where a member reads images of another size, a half or two thirds of the largest."""
     first, second = members
     other_size = second.weights.model_copy(update={"image_size": side})
-    job = Job("two", (first, replace(second, weights=other_size)), batch_size=4)
-    images = np.stack([resize_area(image, job.image_size, job.image_size) for image in images])
-    one, other = (start(name, job).predict(images) for name in ("keras", "openvino"))
+    config = EngineConfig("two", (first, replace(second, weights=other_size)), batch_size=4)
+    images = np.stack(
+        [resize_area(image, config.image_size, config.image_size) for image in images]
+    )
+    one, other = (start(name, config).predict(images) for name in ("keras", "openvino"))
     for first, second in ((one.masks, other.masks), (one.scores, other.scores)):
         assert np.abs(first - second).max() < 1e-5
 
@@ -73,10 +78,14 @@ def test_openvino_and_keras_agree(members, images, side):
 def test_openvino_tells_nobody(tmp_path):
     """By itself it reports every import to Intel, through Google Analytics, and leaves an identity
     in the user's home folder."""
-    code = "import lungbox.quantise.network, sys; print(sys.modules['openvino_telemetry'])"
+    program = "import lungbox.quantization.model, sys; print(sys.modules['openvino_telemetry'])"
     environment = os.environ | {"HOME": str(tmp_path), "CI": "", "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
-        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+        [sys.executable, "-c", program],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
     )
     assert done.stdout == "None\n"
     assert not list(tmp_path.iterdir())
@@ -84,10 +93,12 @@ def test_openvino_tells_nobody(tmp_path):
 
 @pytest.mark.parametrize("name", ["keras", "openvino"])
 def test_the_members_own_masks(members, images, name):
-    together = start(name, Job("two", members, batch_size=4, keep_members=True)).predict(images)
+    together = start(name, EngineConfig("two", members, batch_size=4, keep_members=True)).predict(
+        images
+    )
     assert together.members.shape == (3, 2, SIDE // 4, SIDE // 4, 2)
     for row, member in enumerate(members):
-        alone = start(name, Job("one", (replace(member, share=1.0),), batch_size=4))
+        alone = start(name, EngineConfig("one", (replace(member, weight=1.0),), batch_size=4))
         masks = alone.predict(images).masks
         assert np.abs(masks - together.members[:, row]).max() < 1e-5
     mean = 0.75 * together.members[:, 0] + 0.25 * together.members[:, 1]
@@ -95,42 +106,42 @@ def test_the_members_own_masks(members, images, name):
 
 
 def test_mirrored_radiographs_are_averaged_in(members, images):
-    job = Job("two", members, batch_size=4, keep_members=True)
-    engine = start("keras", job)
+    config = EngineConfig("two", members, batch_size=4, keep_members=True)
+    engine = start("keras", config)
     plain, mirrored = engine.predict(images), engine.predict(images[:, :, ::-1])
-    both = ask(start("keras", replace(job, flip=True)), images)
+    both = predict_with_tta(start("keras", replace(config, flip=True)), images)
     assert np.abs(both.masks - (plain.masks + mirrored.masks[:, :, ::-1]) / 2).max() < 1e-6
     assert np.abs(both.scores - (plain.scores + mirrored.scores) / 2).max() < 1e-6
     assert np.abs(both.members - (plain.members + mirrored.members[..., ::-1, :]) / 2).max() < 1e-6
-    again = ask(start("keras", replace(job, flip=True)), images[:, :, ::-1])
+    again = predict_with_tta(start("keras", replace(config, flip=True)), images[:, :, ::-1])
     assert np.abs(again.masks[:, :, ::-1] - both.masks).max() < 1e-5
 
 
 def test_a_network_is_converted_once(members, images, tmp_path, monkeypatch):
     monkeypatch.setenv("LUNGBOX_CACHE", str(tmp_path))
-    job = Job("one", members[:1], batch_size=1)
-    expected = start("openvino", job).predict(images[:1])[0]
+    config = EngineConfig("one", members[:1], batch_size=1)
+    expected = start("openvino", config).predict(images[:1])[0]
     (converted,) = (tmp_path / "openvino").iterdir()
 
     def never(*_: object) -> None:
         raise AssertionError("converted again")
 
     monkeypatch.setattr("lungbox.engines.openvino._convert", never)
-    assert np.array_equal(start("openvino", job).predict(images[:1])[0], expected)
+    assert np.array_equal(start("openvino", config).predict(images[:1])[0], expected)
     assert [path.name for path in (tmp_path / "openvino").iterdir()] == [converted.name]
 
 
 def test_others_who_share_the_cache_can_read_it(members, images, tmp_path, monkeypatch):
     monkeypatch.setenv("LUNGBOX_CACHE", str(tmp_path))
-    job = Job("tiny", members, 4)
-    start("openvino", job)
+    config = EngineConfig("tiny", members, 4)
+    start("openvino", config)
     (folder,) = (tmp_path / "openvino").iterdir()
     beside = tmp_path / "beside"
     beside.mkdir()
     assert folder.stat().st_mode == beside.stat().st_mode
     # What is left of it is no reason to stop.
     (folder / "network.xml").unlink()
-    assert start("openvino", job).predict(images[:1]).scores.shape == (1,)
+    assert start("openvino", config).predict(images[:1]).scores.shape == (1,)
 
 
 def test_auto_hands_on_what_openvino_says(members, monkeypatch):
@@ -139,19 +150,28 @@ def test_auto_hands_on_what_openvino_says(members, monkeypatch):
 
     monkeypatch.setattr("lungbox.engines.openvino.OpenVinoEngine", full)
     with pytest.raises(EngineError, match="smaller --batch-size"):
-        start("auto", Job("tiny", members, 4))
+        start("auto", EngineConfig("tiny", members, 4))
 
 
 def test_what_no_engine_can_do(members):
     with pytest.raises(EngineError, match="there is no engine foo"):
-        start("foo", Job("one", members[:1], batch_size=1))
+        start("foo", EngineConfig("one", members[:1], batch_size=1))
     with pytest.raises(EngineError, match="at least one image"):
-        start("auto", Job("one", members[:1], batch_size=0))
+        start("auto", EngineConfig("one", members[:1], batch_size=0))
 
 
 def test_without_openvino(members, monkeypatch):
     monkeypatch.setattr("lungbox.engines.find_spec", lambda name: None)
-    job = Job("one", members[:1], batch_size=1)
-    assert start("auto", job).name == "keras"
+    config = EngineConfig("one", members[:1], batch_size=1)
+    assert start("auto", config).name == "keras"
     with pytest.raises(EngineError, match="pip install openvino"):
-        start("openvino", job)
+        start("openvino", config)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="OpenVINO sets a signal stack on Linux only")
+def test_signals_are_handled_on_the_threads_own_stack(members):
+    """Ctrl-C under OpenVINO ended in a segmentation fault where AMX units were in use."""
+    start("openvino", EngineConfig("two", members, batch_size=4))
+    stack = (ctypes.c_void_p * 3)()  # pointer, flags, size
+    assert ctypes.CDLL(None).sigaltstack(None, stack) == 0
+    assert (stack[0], stack[1]) == (None, 2)

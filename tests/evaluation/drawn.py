@@ -7,8 +7,8 @@ import numpy as np
 from lungbox.boxes import geometry
 from lungbox.constants import RSNA_CLASSES
 from lungbox.datasets.types import Dataset, LabelledRadiograph
-from lungbox.evaluation.maps import Maps
-from lungbox.evaluation.operating_point import PARTS, Grid, patient_parts
+from lungbox.evaluation.operating_point import PARTS, SearchGrid, patient_parts
+from lungbox.evaluation.predictions import DatasetPredictions
 
 SIDE = 32
 
@@ -45,12 +45,12 @@ def drawn_maps(count=90, seed=4):
     """Every third image is positive; two images a patient."""
     random = np.random.default_rng(seed)
     images, opacity, scores = zip(*(case(number, random) for number in range(count)), strict=True)
-    return Maps(Dataset(images), np.stack(opacity), np.array(scores))
+    return DatasetPredictions(Dataset(images), np.stack(opacity), np.array(scores))
 
 
 # For `divided_maps`: regions are found at either threshold, and nothing else can be chosen.
 LOW, HIGH = 0.3, 0.6
-DIVIDED = Grid(thresholds=(LOW, HIGH), min_areas=(0.001,), shrinks=(0.0,), gates=4)
+DIVIDED = SearchGrid(thresholds=(LOW, HIGH), min_areas=(0.001,), shrinks=(0.0,), gates=4)
 # What patients who need the low threshold have at best, and those who need the high one.
 LOW_GAIN, HIGH_GAIN = 6 / 8, 1.0
 
@@ -80,7 +80,7 @@ def divided_maps(seed=2024):
                 opacity[row] = 0.4
                 opacity[row, y1:y2, x1:x2] = 0.9
     levels = np.round(opacity * 255).astype(np.uint8)
-    return Maps(Dataset(images), levels, np.full(len(images), 0.5, np.float32))
+    return DatasetPredictions(Dataset(images), levels, np.full(len(images), 0.5, np.float32))
 
 
 def _of_patient(number, random):

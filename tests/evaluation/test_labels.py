@@ -1,10 +1,11 @@
-"""Label files: told apart by their columns, and every fault named with its line."""
+"""Label files: told apart by their columns, and every error named with its line."""
 
 import gzip
 
 import pytest
 
-from lungbox.evaluation.labels import LabelsError, read_column, read_labels
+from lungbox.datasets import rsna
+from lungbox.evaluation.labels import LabelsError, read_labels, values_by_image
 
 RSNA = "patientId,x,y,width,height,Target\n"
 VINBIGDATA = "image_id,class_name,class_id,rad_id,x_min,y_min,x_max,y_max\n"
@@ -42,24 +43,24 @@ def test_vinbigdata_takes_every_readers_box_and_one_no_finding(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("content", "fault"),
+    ("content", "error"),
     [
         ("a,b\n1,2\n", "line 1: has neither RSNA's columns"),
         ("", "line 1: has neither RSNA's columns"),
         (RSNA, "labels no image"),
-        (RSNA + "a,1,2,3,4,2\n", "line 2: the target is '2', neither 0 nor 1"),
-        (RSNA + "b,,,,,0\na,1,,3,4,1\n", "line 3: '' stands where a number should be"),
-        (RSNA + "a,1,2,0,4,1\n", "line 2: a box has no width or height"),
-        (RSNA + "a,1,2,nan,4,1\n", "line 2: 'nan' is not a finite number"),
-        (RSNA + "a,1\n", "line 2: the target is ''"),
+        (RSNA + "a,1,2,3,4,2\n", "line 2: its Target is 2, neither 0 nor 1"),
+        (RSNA + "b,,,,,0\na,1,,3,4,1\n", "line 3: its box is 1, nothing, 3, 4, not four numbers"),
+        (RSNA + "a,1,2,0,4,1\n", "line 2: its box is 0 x 4 pixels"),
+        (RSNA + "a,1,2,nan,4,1\n", "line 2: its box is 1, 2, nan, 4, not four numbers"),
+        (RSNA + "a,1\n", "line 2: its Target is blank"),
         (VINBIGDATA + "a,X,15,R1,1,2,3,4\n", "line 2: '15' is no class, 0 to 14"),
-        (VINBIGDATA + "a,ILD,5,R1,3,2,1,4\n", "line 2: a box has no width or height"),
+        (VINBIGDATA + "a,ILD,5,R1,3,2,1,4\n", "line 2: its box is -2 x 2 pixels"),
     ],
 )
-def test_faults_are_named(tmp_path, content, fault):
+def test_errors_are_named(tmp_path, content, error):
     with pytest.raises(LabelsError) as caught:
         read_labels(write(tmp_path / "l.csv", content))
-    assert fault in str(caught.value)
+    assert error in str(caught.value)
 
 
 def test_a_missing_file(tmp_path):
@@ -69,11 +70,44 @@ def test_a_missing_file(tmp_path):
 
 def test_a_column_for_each_image(tmp_path):
     path = write(tmp_path / "c.csv", "patientId,class\nb,Normal\na,Lung Opacity\na,Lung Opacity\n")
-    assert read_column(path, "class", ["a", "b"]) == ["Lung Opacity", "Normal"]
+    assert values_by_image(path, "class", ["a", "b"]) == ["Lung Opacity", "Normal"]
     with pytest.raises(LabelsError, match="has no class for c"):
-        read_column(path, "class", ["a", "c"])
+        values_by_image(path, "class", ["a", "c"])
     with pytest.raises(LabelsError, match="has no column group"):
-        read_column(path, "group", ["a"])
+        values_by_image(path, "group", ["a"])
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ("a,1,2,3,4,1\n", "line 3: a is in line 2 already"),
+        ("a,1.0,2,3,4,1\n", "line 3: the same box is there twice"),
+        ("a,,,,,0\n", "line 3: Target both 0 and 1"),
+        ("b,1,2,3,4,0\n", "line 3: Target 0, but a box"),
+        ("b,,,,,1\n", "line 3: Target 1, but no box"),
+        (",,,,,0\n", "line 3: has no patientId"),
+        ("b,,,,,0,7\n", "line 3: has 7 cells where the header has 6"),
+    ],
+)
+def test_scoring_refuses_what_training_leaves_out(tmp_path, row, message):
+    path = write(tmp_path / "l.csv", RSNA + "a,1,2,3,4,1\n" + row)
+    with pytest.raises(LabelsError) as caught:
+        read_labels(path)
+    assert str(caught.value) == f"{path}, {message}"
+    assert rsna.read_labels(path, [])["a"].boxes[0].values == ("1", "2", "3", "4")
+
+
+def test_numbers_are_read_as_training_reads_them(tmp_path):
+    rows = "a, 900 ,2,300,4,1.0\nb,,,,, 0\n"
+    found = read_labels(write(tmp_path / "l.csv", RSNA + rows))
+    # Beyond the image's edge, too: the challenge's metric takes boxes as they are labelled.
+    assert [boxes.tolist() for boxes in found.boxes] == [[[900, 2, 1200, 6]], []]
+
+
+def test_labels_that_a_spreadsheet_has_saved(tmp_path):
+    text = (RSNA + "Müller,1,2,3,4,1\n").replace(",", ";")
+    (tmp_path / "l.csv").write_bytes(text.encode("cp1252"))
+    assert read_labels(tmp_path / "l.csv").ids == ("Müller",)
 
 
 @pytest.mark.real

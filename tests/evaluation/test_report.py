@@ -5,16 +5,21 @@ import io
 import re
 from html.parser import HTMLParser
 
+import numpy as np
 import pytest
 from PIL import Image
 
-from lungbox import cli
-from lungbox.datasets.phantom import write_rsna
-from lungbox.evaluation import assess, operating_point
-from lungbox.evaluation.operating_point import Grid
-from lungbox.paths import cache_folder
-from lungbox.weights.manifest import Ensemble, enter, load_manifest
+from lungbox.boxes import geometry
+from lungbox.cli import main
+from lungbox.common.paths import cache_folder
+from lungbox.datasets.phantom import draw, write_rsna
+from lungbox.evaluation import evaluator, operating_point
+from lungbox.evaluation.operating_point import SearchGrid
+from lungbox.weights.entries import Ensemble
+from lungbox.weights.manifest import load_manifest, register
 from tests.tiny import enter_tiny
+
+pytestmark = pytest.mark.usefixtures("small_networks")
 
 
 class Page(HTMLParser):
@@ -42,7 +47,7 @@ class Page(HTMLParser):
 
 def run(capfd, *arguments):
     with pytest.raises(SystemExit) as ended:
-        cli.main([*map(str, arguments)])
+        main.main([*map(str, arguments)])
     said = capfd.readouterr()
     return int(ended.value.code or 0), said.out, said.err
 
@@ -55,8 +60,8 @@ def data(tmp_path):
 
 @pytest.fixture(autouse=True)
 def tiny(own_home, tmp_path, monkeypatch):
-    grid = Grid(thresholds=(0.4, 0.6), min_areas=(0.001,), shrinks=(0.05,), gates=5)
-    monkeypatch.setattr(assess, "Grid", lambda: grid)
+    grid = SearchGrid(thresholds=(0.4, 0.6), min_areas=(0.001,), shrinks=(0.05,), gates=5)
+    monkeypatch.setattr(evaluator, "SearchGrid", lambda: grid)
     monkeypatch.setattr(operating_point, "RESAMPLES", 20)
     return enter_tiny(tmp_path)
 
@@ -78,6 +83,34 @@ def test_two_ensembles_side_by_side(capfd, data, tmp_path):
         line.strip("| ").split(" | ")[3] for line in itself.splitlines() if line.startswith("| ")
     ]
     assert set(differences[2:]) <= {"0.000 (0.000 to 0.000)", "–"}
+
+
+def test_other_data_sets_of_the_fold_follow(capfd, data, tmp_path):
+    """Those of a folder of one's own, too, at the point that is chosen on the challenge's."""
+    own = data / "own"
+    own.mkdir()
+    rows = ["image_id,x,y,width,height,class,fold"]
+    for number in range(6):
+        drawn = draw(96, number % 3, np.random.default_rng((8, number)))
+        Image.fromarray(drawn.pixels[:80]).save(own / f"{number}.png")
+        boxes = geometry.to_xywh(drawn.boxes).tolist()
+        rows += [f"{number},{x},{y},{w},{h},Mass,0" for x, y, w, h in boxes] or [f"{number},,,,,,0"]
+    (own / "boxes.csv").write_text("\n".join(rows) + "\n")
+    both = tmp_path / "both"
+    both.mkdir()
+    (both / "rsna").symlink_to(data)
+    (both / "own").symlink_to(own)
+    _, alone, _ = run(capfd, "evaluate", "--data", data, "--ensemble", "tiny")
+    code, out, err = run(capfd, "evaluate", "--data", both, "--ensemble", "tiny")
+    assert code == 0, err
+    headings = [line for line in out.splitlines() if line.startswith("## ")]
+    assert headings[:2] == ["## RSNA, 12 images", "## plain, 6 images"]
+    assert out.split("## plain, 6")[0] == alone.split("## At the")[0]
+    figures = out.split("## plain, 6")[1].split("## At the")[0]
+    assert "| image AUC against negative | " in figures
+    assert "| recall of images (any box on a positive) | " in figures
+    assert "normal" not in figures
+    assert "challenge's mix" not in figures
 
 
 def test_the_page_says_what_evaluate_says_and_needs_nothing_else(capfd, data, tmp_path):
@@ -151,19 +184,19 @@ def test_a_fold_that_was_seen_is_refused_and_leaves_no_page(capfd, data, tmp_pat
 
 def test_weights_of_unknown_training_are_not_scored(capfd, data, tiny):
     weights = load_manifest().weights["tiny"].model_copy(update={"folds": None, "sha256": ""})
-    enter("stranger", weights, Ensemble(members=("stranger",)))
+    register("stranger", weights, Ensemble(members=("stranger",)))
     code, _, err = run(capfd, "evaluate", "--data", data, "--ensemble", "stranger")
     assert code == 2
     assert "it is not known which folds stranger was trained on" in err
     # The same file under another name is known by its hash.
     twin = load_manifest().weights["tiny"].model_copy(update={"folds": None})
-    enter("twin", twin, Ensemble(members=("twin",)))
-    assert load_manifest().seen_by("twin") == {1, 2, 3, 4}
+    register("twin", twin, Ensemble(members=("twin",)))
+    assert load_manifest().training_folds("twin") == {1, 2, 3, 4}
 
 
 def test_a_fold_by_whose_score_a_run_was_stopped_is_seen(capfd, data, tiny):
     weights = load_manifest().weights["tiny"].model_copy(update={"selected_on": 0})
-    enter("stopped", weights, Ensemble(members=("stopped",)))
+    register("stopped", weights, Ensemble(members=("stopped",)))
     code, _, err = run(capfd, "evaluate", "--data", data, "--ensemble", "stopped")
     assert code == 2
     assert "chosen by its score" in err
@@ -211,4 +244,4 @@ def test_without_a_class_there_is_no_mix(capfd, data):
     assert "| RSNA metric, challenge's mix | – |" in out
     code, _, err = run(capfd, "tune", "--data", data, "--ensemble", "tiny")
     assert code == 2
-    assert "lacks one of RSNA's three classes" in err
+    assert "lacks one of RSNA's classes" in err

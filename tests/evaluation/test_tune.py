@@ -7,21 +7,24 @@ import pytest
 from rich.console import Console
 
 import lungbox
-from lungbox import cli
 from lungbox.boxes import OperatingPoint
+from lungbox.cli import main
 from lungbox.datasets.phantom import write_rsna
 from lungbox.evaluation import operating_point, tune
-from lungbox.evaluation.assess import Subject
-from lungbox.evaluation.operating_point import Grid
-from lungbox.evaluation.tune import Choice, pick
+from lungbox.evaluation.estimates import MetricEstimate
+from lungbox.evaluation.evaluator import EvaluationConfig
+from lungbox.evaluation.operating_point import SearchGrid
+from lungbox.evaluation.tune import TuningCandidate, best_candidate
 from lungbox.metrics.bootstrap import Draws
 from lungbox.weights.manifest import load_manifest
 from tests.tiny import enter_tiny
 
+pytestmark = pytest.mark.usefixtures("small_networks")
+
 
 def tuned(capfd, *arguments):
     with pytest.raises(SystemExit) as ended:
-        cli.main(["tune", *map(str, arguments)])
+        main.main(["tune", *map(str, arguments)])
     said = capfd.readouterr()
     return int(ended.value.code or 0), said.out + said.err
 
@@ -35,9 +38,9 @@ def data(tmp_path):
 @pytest.fixture(autouse=True)
 def _small(own_home, tmp_path, monkeypatch):
     enter_tiny(tmp_path)
-    grid = Grid(thresholds=(0.4, 0.6), min_areas=(0.001,), shrinks=(0.05,), gates=5)
-    monkeypatch.setattr(tune, "Grid", lambda: grid)
-    monkeypatch.setattr(tune, "WIDE", replace(grid, splits=(False, True), extents=("all", "mass")))
+    grid = SearchGrid(thresholds=(0.4, 0.6), min_areas=(0.001,), shrinks=(0.05,), gates=5)
+    monkeypatch.setattr(tune, "SearchGrid", lambda: grid)
+    monkeypatch.setattr(tune, "WIDE_GRID", replace(grid, max_one_box_per_lung=(False, True)))
     monkeypatch.setattr(operating_point, "RESAMPLES", 20)
 
 
@@ -87,27 +90,34 @@ def test_more_must_be_worth_its_price():
     draws = Draws.over(np.arange(4))
 
     def choice(name, value):
-        worth = draws.ratio(np.full(4, value), np.ones(4))
-        return Choice(name, OperatingPoint(), False, worth)
+        estimate = MetricEstimate.of(name, draws.ratio(np.full(4, value), np.ones(4)), 4)
+        return TuningCandidate(name, OperatingPoint(), False, estimate)
 
     now = choice("now", 0.9)  # chosen on the same patients: no rival
     plain, little, much = choice("plain", 0.5), choice("little", 0.505), choice("much", 0.52)
-    assert pick([now, plain, little]).name == "plain"
-    assert pick([now, plain, little, much]).name == "much"
-    assert pick([now, plain, much, little]).name == "much"
+    assert best_candidate([now, plain, little]).name == "plain"
+    assert best_candidate([now, plain, little, much]).name == "much"
+    assert best_candidate([now, plain, much, little]).name == "much"
 
 
 @pytest.fixture
 def searched(monkeypatch):
     """Makes a search end with these: what the ensemble has, and one choice, read mirrored."""
     draws = Draws.over(np.arange(4))
-    monkeypatch.setattr(tune, "_both_maps", lambda *_: None)
+    monkeypatch.setattr(tune, "_both_predictions", lambda *_: None)
 
     def ends(now, found):
-        point = OperatingPoint("threshold", 0.35, 0.0075, 0.0625, gate=0.4, split=True)
+        point = OperatingPoint(
+            "threshold", 0.35, 0.0075, 0.0625, gate=0.4, max_one_box_per_lung=True
+        )
         values = (("as it is", OperatingPoint(), False, now), ("search", point, True, found))
-        choices = [Choice(*facts, draws.ratio(np.full(4, v), np.ones(4))) for *facts, v in values]
-        monkeypatch.setattr(tune, "_choices", lambda *_: choices)
+        choices = [
+            TuningCandidate(
+                *facts, MetricEstimate.of("", draws.ratio(np.full(4, v), np.ones(4)), 4)
+            )
+            for *facts, v in values
+        ]
+        monkeypatch.setattr(tune, "_candidates", lambda *_: choices)
         return choices[1]
 
     return ends
@@ -120,7 +130,7 @@ def entered(name):
 
 def test_what_is_chosen_is_entered_whole(searched):
     choice = searched(now=0.5, found=0.6)
-    tune.run(Subject(None, 0, "tiny"), None, Console(quiet=True))
+    tune.tune(EvaluationConfig(None, 0, "tiny"), None, Console(quiet=True))
     assert entered("tiny") == (choice.point, True, ("tiny",))
     assert "0.600 (0.600 to 0.600)" in load_manifest().ensemble("tiny").note
 
@@ -128,8 +138,8 @@ def test_what_is_chosen_is_entered_whole(searched):
 def test_what_is_worse_is_entered_only_under_a_name_of_its_own(searched):
     choice = searched(now=0.6, found=0.5)
     before = entered("tiny")
-    tune.run(Subject(None, 0, "tiny"), None, Console(quiet=True))
+    tune.tune(EvaluationConfig(None, 0, "tiny"), None, Console(quiet=True))
     assert entered("tiny") == before
-    tune.run(Subject(None, 0, "tiny"), "worse", Console(quiet=True))
+    tune.tune(EvaluationConfig(None, 0, "tiny"), "worse", Console(quiet=True))
     assert entered("tiny") == before
     assert entered("worse") == (choice.point, True, ("tiny",))

@@ -26,15 +26,15 @@ def plain_score(truth, predicted, scores):
     precisions = []
     for threshold in (0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75):
         free = list(truth)
-        hits = 0
+        match_predictions = 0
         for _, box in sorted(zip(scores, predicted, strict=True), key=lambda pair: -pair[0]):
             if not free:
                 break
             best = max(free, key=lambda other: plain_iou(box, other))
             if plain_iou(box, best) >= threshold:
                 free.remove(best)
-                hits += 1
-        precisions.append(hits / (len(truth) + len(predicted) - hits))
+                match_predictions += 1
+        precisions.append(match_predictions / (len(truth) + len(predicted) - match_predictions))
     return sum(precisions) / len(precisions)
 
 
@@ -43,7 +43,7 @@ CORNER = st.sampled_from([0, 10, 12, 15])
 BOX = st.tuples(CORNER, CORNER, st.sampled_from([20, 24, 30]), st.sampled_from([20, 24, 30]))
 
 
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=10 * settings().max_examples)
 @given(st.lists(BOX, max_size=4, unique=True), st.lists(BOX, max_size=4), st.data())
 def test_equals_the_definition(truth, predicted, data):
     # Distinct confidences: between equal ones the definition leaves the order open.
@@ -60,7 +60,7 @@ CASE = st.tuples(
 )
 
 
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=10 * settings().max_examples)
 @given(st.lists(CASE, min_size=1, max_size=5))
 def test_a_set_equals_the_definition_image_by_image(cases):
     """Equal confidences too, which keep the order they are given in."""

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from lungbox.boxes import OperatingPoint, regions
+from lungbox.boxes import OperatingPoint, RawPrediction, decide
 from lungbox.constants import REFERENCE_MIN_BOX_AREA, RSNA_SIZE
 from lungbox.evaluation.labels import read_labels
 from lungbox.metrics import rsna_image_scores, rsna_score
-from lungbox.training.masks import paint
+from lungbox.training.targets import rasterize
 
 SIDE = 128
 SIZE = (RSNA_SIZE, RSNA_SIZE)
@@ -16,9 +16,10 @@ SIZE = (RSNA_SIZE, RSNA_SIZE)
 def perfect(boxes, min_area):
     """Boxes painted with their edges rounded to pixels of the mask, and found again."""
     pixel = RSNA_SIZE / SIDE
-    opacity = paint(np.round(boxes / pixel) * pixel, SIZE, SIDE).astype(np.float32) / 255
+    opacity = rasterize(np.round(boxes / pixel) * pixel, SIZE, SIDE).astype(np.float32) / 255
     point = OperatingPoint("argmax", min_area=min_area, shrink=0)
-    return regions(np.stack([1 - opacity, opacity], axis=-1), SIZE, 1.0, point)
+    mask = np.stack([1 - opacity, opacity], axis=-1)
+    return decide(RawPrediction(1.0, mask), SIZE, point)[:2]
 
 
 @pytest.mark.real

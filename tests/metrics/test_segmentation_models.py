@@ -11,7 +11,7 @@ import keras
 import numpy as np
 import pytest
 
-from lungbox.metrics.losses import MeanIoU, soft_iou
+from lungbox.metrics import MeanIoU, soft_iou
 
 pytest.importorskip("tf_keras")
 

@@ -115,7 +115,8 @@ def test_without_vinbigdata_the_rest_is_shown(tmp_path):
     assert "0% are in its lower half" in done.said
 
 
-@pytest.mark.slow
+@pytest.mark.long("two sessions with six processes each train, convert and run EfficientNet-Lite0")
+@pytest.mark.release
 def test_from_the_competition_to_a_submission(competition, tmp_path):
     """In two sessions, the first of which is stopped in its training."""
     inputs, earlier = tmp_path / "input", tmp_path / "input/earlier-session"
@@ -144,7 +145,7 @@ def test_from_the_competition_to_a_submission(competition, tmp_path):
     # The first epoch is the first session's, to the second it took.
     assert after.iloc[0].equals(before.iloc[0])
     assert (folder / "working/folds.csv").read_bytes() == (earlier / "folds.csv").read_bytes()
-    assert "Entered: python -m lungbox predict" in second.said or "which stays" in second.said
+    assert "Registered: python -m lungbox predict" in second.said or "which stays" in second.said
     assert second.figures == 1
     assert second.said.count("images of 32 x 32 pixels") == 1
 

@@ -76,7 +76,7 @@ def test_the_short_way_of_eight_bits_is_the_long_one(
     path = dicoms.write(ds, tmp_path / "a.dcm", syntax)
     short = read(path).pixels
     monkeypatch.setattr(grayscale, "look_up", lambda table, of, low: table[of.astype(int) - low])
-    monkeypatch.setattr(dicom, "_gray_jpeg", lambda *_: None)
+    monkeypatch.setattr(dicom, "_decode_gray_jpeg", lambda *_: None)
     assert np.array_equal(short, read(path).pixels)
 
 
@@ -257,6 +257,30 @@ def test_palette_colour(tmp_path):
     assert np.array_equal(read(dicoms.write(ds, tmp_path / "palette.dcm")).pixels, CHEST)
 
 
+@pytest.mark.parametrize("largest", [255, 65535])
+def test_a_palette_of_8_bit_colours_in_16_bit_entries(tmp_path, largest):
+    """They are not 256 times darker than they look elsewhere."""
+    ds = dicoms.dataset(CHEST)
+    ds.PhotometricInterpretation = "PALETTE COLOR"
+    for colour, share in (("Red", 1.0), ("Green", 0.5), ("Blue", 0.0)):
+        setattr(ds, f"{colour}PaletteColorLookupTableDescriptor", [256, 0, 16])
+        table = np.round(np.linspace(0, share * largest, 256)).astype("<u2").tobytes()
+        setattr(ds, f"{colour}PaletteColorLookupTableData", table)
+    pixels = read(dicoms.write(ds, tmp_path / "palette.dcm")).pixels
+    assert np.abs(pixels - CHEST * (0.299 + 0.587 / 2)).max() <= 1
+
+
+def test_a_palette_of_8_bit_entries(tmp_path):
+    ds = dicoms.dataset(CHEST)
+    ds.PhotometricInterpretation = "PALETTE COLOR"
+    for colour in ("Red", "Green", "Blue"):
+        setattr(ds, f"{colour}PaletteColorLookupTableDescriptor", [256, 0, 8])
+        table = np.arange(256, dtype=np.uint8) // 2
+        setattr(ds, f"{colour}PaletteColorLookupTableData", table.tobytes())
+    pixels = read(dicoms.write(ds, tmp_path / "palette.dcm")).pixels
+    assert np.array_equal(pixels, CHEST // 2)
+
+
 @pytest.mark.parametrize("syntax", [*dicoms.LOSSLESS], ids=lambda uid: uid.keyword)
 def test_a_file_without_preamble(tmp_path, syntax):
     path = dicoms.write(dicoms.dataset(CHEST, syntax=syntax), tmp_path / "bare", syntax)
@@ -332,6 +356,16 @@ def test_an_image_larger_than_its_header_is_refused_behind_rubbish(tmp_path, rub
         read(path)
 
 
+def test_a_preview_inside_a_jpeg_is_no_scan(tmp_path, monkeypatch):
+    """Its own start of scan stands in a segment, as it does in many Exif segments."""
+    path = dicoms.write(dicoms.dataset(CHEST), tmp_path / "a.dcm", JPEGBaseline8Bit)
+    expected = read(path).pixels
+    preview = b"\xff\xe1\x00\x0c" + b"\xff\xd8\xff\xda\x00\x02..\xff\xd9"
+    dicoms.damage_image(path, lambda image: image[:2] + preview + image[2:])
+    monkeypatch.setattr(dicom, "decode_in_subprocess", None)
+    assert np.array_equal(read(path).pixels, expected)
+
+
 def _without_rubbish(folder):
     path = dicoms.write(dicoms.dataset(CHEST), folder / "clean.dcm", JPEGBaseline8Bit)
     return read(path).pixels
@@ -342,6 +376,18 @@ def test_no_image(tmp_path):
     del ds.PixelData
     with pytest.raises(RadiographError, match="without an image"):
         read(dicoms.write(ds, tmp_path / "report.dcm"))
+
+
+def test_no_image_but_a_sequence_that_is_not_in_use(tmp_path):
+    """Which is not a file that was cut off."""
+    ds = dicoms.dataset(CHEST)
+    item = Dataset()
+    item.TextValue = "finding"
+    for element in list(ds):
+        del ds[element.tag]
+    ds.ContentSequence = Sequence([item])
+    with pytest.raises(RadiographError, match=r"without an image \(no pixel data\)"):
+        read(dicoms.write(ds, tmp_path / "sequence.dcm"))
 
 
 def _lut(entries: np.ndarray, bits: int) -> Dataset:

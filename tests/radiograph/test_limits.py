@@ -11,9 +11,9 @@ from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRBigEndian, JPEGBaseline8Bit
 
 from lungbox.constants import MAX_REASON
-from lungbox.radiograph import RadiographError, facts, read, resize_area, size
-from lungbox.radiograph.codestream import check_scans
-from lungbox.radiograph.types import one_line
+from lungbox.radiograph import RadiographError, read, read_metadata, resize_area, size
+from lungbox.radiograph.codecs.codestream import check_scans
+from lungbox.radiograph.types import single_line
 from tests import bombs, dicoms
 from tests.measured import Reader, peak_of
 
@@ -75,7 +75,7 @@ def test_what_is_said_of_them(tmp_path, make, complaint):
 )
 def test_every_way_to_look_at_a_file_refuses_it(tmp_path, make):
     make(tmp_path / "file")
-    for look in (read, size, facts):
+    for look in (read, size, read_metadata):
         with pytest.raises(RadiographError):
             look(tmp_path / "file")
 
@@ -243,6 +243,6 @@ def test_too_little_memory_is_a_reason(tmp_path, monkeypatch):
 
 
 def test_text_for_a_cell():
-    assert one_line("a\r\n\tb\x1b[0m\x00  c", 20) == "a b [0m c"
-    assert one_line("x" * 10_000_000, 50) == "x" * 47 + "..."
-    assert one_line("x" * 50, 50) == "x" * 50
+    assert single_line("a\r\n\tb\x1b[0m\x00  c", 20) == "a b [0m c"
+    assert single_line("x" * 10_000_000, 50) == "x" * 47 + "..."
+    assert single_line("x" * 50, 50) == "x" * 50

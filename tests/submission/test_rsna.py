@@ -1,4 +1,4 @@
-"""RSNA's submissions: what is written is read back, and every fault is named with its line."""
+"""RSNA's submissions: what is written is read back, and every error is named with its line."""
 
 import gzip
 
@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 
 from lungbox.boxes import geometry
-from lungbox.findings import Findings, opacities
+from lungbox.findings import Findings
 from lungbox.submission import (
     StringError,
     SubmissionError,
@@ -41,7 +41,7 @@ def test_the_challenges_own_format():
         0.9,
         geometry.as_boxes([(100, 200, 300, 500), (600, 10, 700, 30)]),
         np.array([0.5, 0.25], np.float32),
-        opacities(2),
+        ("lung opacity",) * 2,
     )
     expected = "0.5000 100.00 200.00 200.00 300.00 0.2500 600.00 10.00 100.00 20.00"
     assert prediction_string(found) == expected
@@ -54,7 +54,7 @@ def test_ids_decide_the_rows():
 
 
 @pytest.mark.parametrize(
-    ("content", "fault"),
+    ("content", "error"),
     [
         ("patientId\nx\n", "no column PredictionString"),
         ("patientId,PredictionString\nx,0.5 1 2 3\n", "line 2: 4 numbers"),
@@ -63,7 +63,7 @@ def test_ids_decide_the_rows():
         ("patientId,PredictionString\nx,0.5 1 2 3 4a\n", "line 2: '4a' is not a number"),
         ("patientId,PredictionString\nx,0.5 1 2 0 4\n", "line 2: a box has no width"),
         ("patientId,PredictionString\nx,1.5 1 2 3 4\n", "line 2: a confidence"),
-        ("patientId,PredictionString\nx,\nx,\n", "line 3: x stands there a second time"),
+        ("patientId,PredictionString\nx,\nx,\n", "line 3: x is there a second time"),
         ("patientId,PredictionString\nx,0.50.9 1 2 3 4\n", "line 2: '0.50.9' is not a number; two"),
         ("patientId,PredictionString\nx,0.5 1 2 3 4_0\n", "line 2: '4_0' is not a number"),
         ("patientId,PredictionString\nx,0.5 1 2 3 ٣\n", "line 2: '٣' is not a number"),
@@ -75,13 +75,13 @@ def test_ids_decide_the_rows():
         ("patientId,PredictionString\n,\n", "line 2: names no image"),
     ],
 )
-def test_faults_are_named(tmp_path, content, fault):
+def test_errors_are_named(tmp_path, content, error):
     path = tmp_path / "submission.csv"
     path.write_text(content)
     with pytest.raises(SubmissionError) as caught:
         read_submission(path, size=(1024, 1024))
-    assert fault in str(caught.value)
-    assert len(caught.value.faults) == 1
+    assert error in str(caught.value)
+    assert len(caught.value.errors) == 1
 
 
 def test_ids_of_a_sample(tmp_path):
@@ -120,10 +120,10 @@ def test_a_gzipped_file(tmp_path):
     assert read_submission(path)["x"].boxes.tolist() == [[1, 2, 4, 6]]
 
 
-def test_every_fault_of_a_string_is_named():
+def test_every_error_of_a_string_is_named():
     with pytest.raises(StringError) as caught:
         parse("1.5 0 0 10 10 0.5 0 0 0 10 -1 2000 0 10 10", (1024, 1024))
-    assert caught.value.faults == (
+    assert caught.value.errors == (
         "a confidence is not between 0 and 1: 1.5 of box 1",
         "a confidence is not between 0 and 1: -1 of box 3",
         "a box has no width or height: 0 x 10 of box 2",
@@ -131,33 +131,33 @@ def test_every_fault_of_a_string_is_named():
     )
 
 
-def test_every_fault_of_a_file_is_named(tmp_path):
+def test_every_error_of_a_file_is_named(tmp_path):
     path = tmp_path / "submission.csv"
     path.write_text("patientId,PredictionString\na,1 2\nz,\na,\nb,inf 0 0 1 1\n")
     with pytest.raises(SubmissionError) as caught:
         read_submission(path, ids=["a", "b", "c", "d"])
     assert str(caught.value).splitlines() == [
-        f"{path}: 6 faults",
+        f"{path}: 6 errors",
         "  line 2: 2 numbers, not 5 for each box (confidence x y width height)",
         "  line 3: names z, which is not among the images",
-        "  line 4: a stands there a second time",
+        "  line 4: a is there a second time",
         "  line 5: 'inf' is not a finite number",
         "  no row for c",
         "  no row for d",
     ]
 
 
-def test_twenty_faults_are_printed(tmp_path):
+def test_twenty_errors_are_printed(tmp_path):
     path = tmp_path / "submission.csv"
     path.write_text("patientId,PredictionString\n" + "".join(f"i{n},0.5\n" for n in range(33)))
     with pytest.raises(SubmissionError) as caught:
         read_submission(path)
     lines = str(caught.value).splitlines()
-    assert lines[0].endswith("33 faults")
+    assert lines[0].endswith("33 errors")
     assert lines[1].startswith("  line 2: ")
     assert lines[20].startswith("  line 21: ")
     assert lines[21:] == ["  and 13 more"]
-    assert len(caught.value.faults) == 33
+    assert len(caught.value.errors) == 33
 
 
 def test_a_small_box_stays_a_box():
@@ -167,7 +167,7 @@ def test_a_small_box_stays_a_box():
         0.9,
         geometry.as_boxes([(1.001, 2, 1.004, 3)]),
         np.array([0.5], np.float32),
-        opacities(1),
+        ("lung opacity",) * 1,
     )
     assert len(parse(prediction_string(found)).boxes) == 1
 
@@ -184,8 +184,8 @@ def test_an_empty_file_has_no_columns(tmp_path, read):
 def test_only_the_box_outside_is_named(wrong):
     with pytest.raises(StringError) as caught:
         parse(f"0.5 1 1 2 2 0.5 {wrong} 0.5 3 3 4 4", (100, 100))
-    assert len(caught.value.faults) == 1
-    assert caught.value.faults[0].startswith("box 2 is outside the image of 100 x 100: ")
+    assert len(caught.value.errors) == 1
+    assert caught.value.errors[0].startswith("box 2 is outside the image of 100 x 100: ")
 
 
 def test_rows_are_rescaled_and_empty_for_images_without_findings():
@@ -198,13 +198,13 @@ def test_rows_are_rescaled_and_empty_for_images_without_findings():
     assert list(rows(found)) == [("a", "0.7500 10.00 20.00 20.00 40.00")]
 
 
-def test_faults_of_a_sample_are_named_with_file_and_line(tmp_path):
+def test_errors_of_a_sample_are_named_with_file_and_line(tmp_path):
     path = tmp_path / "sample.csv"
     path.write_text('patientId\na\nb,x\nb\na\na\n""\n')
     with pytest.raises(SubmissionError) as caught:
         read_ids(path)
     assert str(path) in str(caught.value)
-    assert [str(fault) for fault in caught.value.faults] == [
+    assert [str(error) for error in caught.value.errors] == [
         "line 3: 2 cells, not the 1 of the first line",
         "line 5: names a twice, first on line 2",
         "line 6: names a twice, first on line 2",

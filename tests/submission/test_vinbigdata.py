@@ -1,4 +1,4 @@
-"""VinBigData's submissions: what is written is read back, and every fault is named."""
+"""VinBigData's submissions: what is written is read back, and every error is named."""
 
 import numpy as np
 import pytest
@@ -70,9 +70,9 @@ def test_a_class_that_is_not_theirs():
 
 
 @pytest.mark.parametrize(
-    ("string", "fault"),
+    ("string", "error"),
     [
-        ("", "nothing stands there; where nothing was found, write 14 1 0 0 1 1"),
+        ("", "is empty; where nothing was found, write 14 1 0 0 1 1"),
         ("3 0.5 0 0 10", "5 numbers, not 6 for each box (class confidence x1 y1 x2 y2)"),
         ("3 0.50.9 0 0 10 10", "'0.50.9' is not a number; two may be joined"),
         ("14 1 0 0 1 13 0.5 0 0 10 10", "11 numbers"),
@@ -87,13 +87,13 @@ def test_a_class_that_is_not_theirs():
         ("3 0.5 0 0 nan 10", "'nan' is not a finite number"),
     ],
 )
-def test_faults_are_named(string, fault):
+def test_errors_are_named(string, error):
     with pytest.raises(StringError) as caught:
         parse(string, (100, 100))
-    assert any(fault in text for text in caught.value.faults)
+    assert any(error in text for text in caught.value.errors)
 
 
-def test_every_fault_of_a_file_is_named(tmp_path):
+def test_every_error_of_a_file_is_named(tmp_path):
     path = tmp_path / "submission.csv"
     path.write_text(
         "image_id,PredictionString\n"
@@ -104,10 +104,10 @@ def test_every_fault_of_a_file_is_named(tmp_path):
     )
     with pytest.raises(SubmissionError) as caught:
         read_submission(path, ids=["a", "b", "c"], sizes={"a": (40, 40)})
-    assert [(fault.line, fault.text.split()[0]) for fault in caught.value.faults] == [
+    assert [(error.line, error.text.split()[0]) for error in caught.value.errors] == [
         (2, "a"),
         (2, "box"),
-        (3, "nothing"),
+        (3, "is"),
         (4, "b"),
         (5, "names"),
         (None, "no"),

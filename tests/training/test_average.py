@@ -5,78 +5,49 @@ import numpy as np
 import pytest
 
 from lungbox.architecture.ensemble import average
-from lungbox.datasets.phantom import write_rsna
-from lungbox.evaluation.maps import levels
+from lungbox.evaluation.predictions import to_uint8
 from lungbox.radiograph import resize_area
-from lungbox.training import fit
-from lungbox.training.fit import Validation
-from lungbox.training.job import Job, Progress
-from lungbox.training.validation import Score
-from lungbox.weights.files import load_weights
+from lungbox.training.validation import Score, ValidationScorer
+from lungbox.weights.formats.safetensors import load_weights
 from tests.training.keys import cache_of, labelled, scoring_of, trainee_of
+from tests.training.runs import train, written
 
 pytestmark = pytest.mark.usefixtures("small_networks")
 
-RECIPE = """
-name = "average"
-architecture = "two_convolutions"
-encoder_weights = "none"
-batch_size = 2
-[data]
-samples_per_epoch = 6
-[augmentation]
-enabled = false
-[optimizer]
-learning_rate = 0.05
-warmup = 0
-ema = 0.25
-[validation]
-fold = 0
-every = 1
-[[stages]]
-epochs = 3
-image_size = 32
-"""
+CHANGES = (
+    "stages=[{ epochs = 3, image_size = 32 }]",
+    "optimizer={ learning_rate = 0.05, warmup = 0, ema = 0.25 }",
+)
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("average")
-    write_rsna(folder / "data", count=15, size=64)
-    (folder / "recipe.toml").write_text(RECIPE)
-    return folder
+    return written(tmp_path_factory.mktemp("average"), count=15)
 
 
 def values(variables):
     return [np.array(variable) for variable in variables]
 
 
-class Watched(Progress):
-    """Keeps the weights after every step, and those that are scored."""
+class Watched(keras.callbacks.Callback):
+    """Keeps the weights before each epoch, after each step, and those that are scored."""
 
     def __init__(self, monkeypatch, scores):
+        super().__init__()
         self.steps, self.scored, self.begun = [], [], []
-        built, epoch = fit.build_trainee, fit._train_epoch
-
-        def build(*arguments):
-            self.trainee = built(*arguments)
-            return self.trainee
-
-        def train(*arguments):
-            self.begun.append(values(self.trainee.whole.trainable_variables))
-            return epoch(*arguments)
 
         def score(validation):
-            # What the scored network has at this moment, through its own layers.
+            # The weights of the scored network at this moment, through its own layers.
             self.scored.append(values(validation._model.trainable_variables))
             return Score(scores[len(self.scored) - 1], 0.5)
 
-        monkeypatch.setattr(fit, "build_trainee", build)
-        monkeypatch.setattr(fit, "_train_epoch", train)
-        monkeypatch.setattr(Validation, "score", score)
+        monkeypatch.setattr(ValidationScorer, "score", score)
 
-    def step(self, loss):
-        self.steps.append(values(self.trainee.whole.trainable_variables))
+    def on_epoch_begin(self, epoch, logs=None):
+        self.begun.append(values(self.model.trainable_variables))
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.steps.append(values(self.model.trainable_variables))
 
     def averages(self):
         """After each step; its momentum rises from 0, at the first, to 0.25, at the fourth."""
@@ -97,8 +68,8 @@ def test_the_average_is_scored_and_kept_and_training_goes_on_without(
 ):
     """With patience, the average after the second epoch is kept, which scored highest."""
     watched = Watched(monkeypatch, scores=[0.1, 0.5, 0.2])
-    where = (folder / "recipe.toml", folder / "data", folder / f"run-{patience}", folder / "cache")
-    path = fit.train(Job(*where, [f"validation.patience={patience}"]), watched)
+    scoring = f"validation={{ fold = 0, every = 1, patience = {patience} }}"
+    path = train(folder, f"run-{patience}", *CHANGES, scoring, callbacks=[watched])
     assert len(watched.steps) == 9
     means = list(watched.averages())
     for epoch in range(3):
@@ -106,10 +77,25 @@ def test_the_average_is_scored_and_kept_and_training_goes_on_without(
         assert not equal(watched.scored[epoch], watched.steps[3 * epoch + 2])
     for epoch in (1, 2):
         assert equal(watched.begun[epoch], watched.steps[3 * epoch - 1])
-    kept = trainee_of().kept
+    kept = trainee_of().inference_model
     load_weights(kept, path)
     assert equal(values(kept.trainable_variables), means[3 * best - 1])
     assert not equal(values(kept.trainable_variables), watched.steps[3 * best - 1])
+
+
+def test_the_next_stage_begins_with_the_weights_and_not_their_average(folder, monkeypatch):
+    """At the end of each stage `fit` takes the average, after the state was saved."""
+    watched = Watched(monkeypatch, scores=[])
+    stages = "stages=[{ epochs = 1, image_size = 32 }, { epochs = 1, image_size = 64 }]"
+    path = train(folder, "stages", stages, CHANGES[1], callbacks=[watched])
+    assert [len(watched.steps), len(watched.begun)] == [6, 2]
+    means = list(watched.averages())
+    assert equal(watched.begun[1], watched.steps[2])
+    assert not equal(watched.begun[1], means[2])
+    kept = trainee_of().inference_model
+    load_weights(kept, path)
+    assert equal(values(kept.trainable_variables), means[5])
+    assert not equal(values(kept.trainable_variables), watched.steps[5])
 
 
 def test_validation_shows_the_network_every_image_at_its_size():
@@ -118,12 +104,12 @@ def test_validation_shows_the_network_every_image_at_its_size():
     keras.utils.set_random_seed(3)
     cache = cache_of(*(labelled(n) for n in range(7)), side=64)
     cache._pixels[:] = np.random.default_rng(0).integers(0, 256, cache._pixels.shape)
-    model = trainee_of().kept
-    found = scoring_of(model, cache, 3)._maps()
+    model = trainee_of().inference_model
+    _, found = scoring_of(model, cache, 3)._evaluate()
     images = np.stack([resize_area(image, 32, 32) for image in cache.images(slice(None))])
     outputs = average([(model, 1.0)])(images[..., None].astype(np.float32), training=False)
     assert found.dataset == cache.dataset
-    expected = levels(keras.ops.convert_to_numpy(outputs["mask"]))
+    expected = to_uint8(keras.ops.convert_to_numpy(outputs["mask"]))
     assert np.abs(found.opacity.astype(int) - expected).max() <= 1
     assert len(np.unique(found.opacity)) > 50
     scores = keras.ops.convert_to_numpy(outputs["image"])[:, 0]

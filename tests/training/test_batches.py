@@ -11,9 +11,10 @@ from lungbox.datasets.cache import prepare_all
 from lungbox.datasets.phantom import write_rsna
 from lungbox.datasets.types import Dataset
 from lungbox.training.batches import Batches, draw_weights
+from lungbox.training.distillation import Teacher
 from lungbox.training.recipe import Recipe
 from lungbox.training.sections import Augmentation, Data, Stage
-from lungbox.training.teacher import Teacher
+from tests.training.keys import outputs_of
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +38,8 @@ STAGE = Stage(epochs=1, image_size=64)
 
 
 def batches(cache, epoch=0, size=64, **data):
-    return Batches(cache, recipe(**data), Stage(epochs=1, image_size=size), epoch, stride=4)
+    stage = Stage(epochs=1, image_size=size)
+    return Batches(cache, recipe(**data), stage, outputs_of(size // 4), epoch)
 
 
 def test_shapes(cache):
@@ -67,9 +69,20 @@ def test_a_batch_does_not_depend_on_what_was_asked_before(cache):
     assert not np.array_equal(batches(cache, epoch=4)[5][0], again[5][0])
 
 
+def test_the_epoch_may_be_set_later(cache):
+    """As a run does it, with one dataset for all epochs."""
+    changed = batches(cache, epoch=1)
+    before = [changed[step][0] for step in range(3)]
+    changed.epoch = 4
+    again = batches(cache, epoch=4)
+    for step in range(3):
+        assert np.array_equal(changed[step][0], again[step][0])
+        assert not np.array_equal(changed[step][0], before[step])
+
+
 def test_every_image_is_drawn_its_share(cache):
     """Systematic drawing: 400 of 15 images is 26 or 27 of each, never 20 and 33."""
-    drawn = Counter(batches(cache)._order.tolist())
+    drawn = Counter(batches(cache).rows.tolist())
     assert set(drawn.values()) <= {26, 27}
     assert len(drawn) == 15
 
@@ -111,7 +124,7 @@ def test_a_fixed_order_takes_every_image_once_and_leaves_it_as_it_is(cache):
         augmentation={"enabled": False},
         stages=[{"epochs": 1, "image_size": 64}],
     )
-    first, later = (Batches(cache, fixed, STAGE, epoch, stride=1) for epoch in (0, 5))
+    first, later = (Batches(cache, fixed, STAGE, outputs_of(64), epoch) for epoch in (0, 5))
     epochs = [[epoch[step] for step in range(len(epoch))] for epoch in (first, later)]
     for (a, one, _), (b, other, _) in zip(*epochs, strict=True):
         assert np.array_equal(a, b)
@@ -126,7 +139,7 @@ def test_a_fixed_order_takes_every_image_once_and_leaves_it_as_it_is(cache):
 
 
 def test_edges_lie_inside_the_masks_they_belong_to(cache):
-    epoch = Batches(cache, recipe(), STAGE, 0, stride=1, heads=("mask", "edges"))
+    epoch = Batches(cache, recipe(), STAGE, outputs_of(64, ("mask", "edges")))
     _, targets = epoch[0]
     assert set(targets) == {"mask", "edges"}
     opacity, edges = targets["mask"][..., 1], targets["edges"]
@@ -147,8 +160,8 @@ def test_a_teacher_is_mixed_in_and_stands_alone_without_labels(cache):
     settings = recipe().model_copy(update={"augmentation": Augmentation(enabled=False)})
     for dataset, alone in ((cache.dataset, False), (unlabelled, True)):
         given = replace(cache, dataset=dataset)
-        taught = Batches(given, settings, STAGE, 0, stride=1, teacher=teacher)
-        plain = Batches(cache, settings, STAGE, 0, stride=1)
+        taught = Batches(given, settings, STAGE, outputs_of(64), teacher=teacher)
+        plain = Batches(cache, settings, STAGE, outputs_of(64))
         for step in range(5):
             _, ours = taught[step]
             _, readers = plain[step]

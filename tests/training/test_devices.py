@@ -4,11 +4,17 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
+import keras
 import pytest
 
-from lungbox.datasets.phantom import write_rsna
+from lungbox.errors import LungboxError
+from lungbox.training import loop
+from lungbox.training.devices import distributed
 from tests.conftest import ROOT
+from tests.small import registered
+from tests.training.runs import Recorder, config_of, written
 
 # Dropout and augmentation off: all that is left is how the batch is shared.
 RECIPE = """
@@ -28,53 +34,64 @@ epochs = 3
 image_size = 32
 """
 
-RUN = """
-import json, os, sys
-from pathlib import Path
-backend, devices, folder = sys.argv[1:]
-if backend == "tensorflow":
-    import tensorflow as tf
-    (processor,) = tf.config.list_physical_devices("CPU")
-    two = [tf.config.LogicalDeviceConfiguration()] * 2
-    tf.config.set_logical_device_configuration(processor, two)
-from lungbox.training import fit
-from lungbox.training.devices import distributed
-from lungbox.training.job import Job, Progress
-from lungbox.training.recipe import load_recipe
-from tests.training.small import registered
-folder = Path(folder)
-class Told(Progress):
-    losses = []
-    def step(self, loss):
-        self.losses.append(loss)
-changes = [f"devices={devices}"]
-job = Job(folder / "recipe.toml", folder / "data", folder / f"{backend}-{devices}",
-          folder / "cache", changes)
-with distributed(load_recipe(job.recipe, changes)) as count:
-    pass
-with registered():
-    fit.train(job, Told())
-print(json.dumps([count, Told.losses]))
+TWO_PROCESSORS = """
+import json, sys
+import tensorflow as tf
+(processor,) = tf.config.list_physical_devices("CPU")
+two = [tf.config.LogicalDeviceConfiguration()] * 2
+tf.config.set_logical_device_configuration(processor, two)
+from tests.training.test_devices import losses
+print(json.dumps([losses(devices, sys.argv[1]) for devices in ("one", "all")]))
 """
+
+# A run, and the same interrupted in its second epoch and resumed, on two devices.
+RESUMED = """
+import json, sys
+from pathlib import Path
+import tensorflow as tf
+(processor,) = tf.config.list_physical_devices("CPU")
+two = [tf.config.LogicalDeviceConfiguration()] * 2
+tf.config.set_logical_device_configuration(processor, two)
+tf.config.experimental.enable_op_determinism()
+from tests.training.runs import Recorder, train
+from tests.small import registered
+folder, losses = Path(sys.argv[1]), []
+changes = ["devices=all", "data={ samples_per_epoch = 20 }", "augmentation.enabled=true",
+           "stages=[{ epochs = 2, image_size = 32 }]"]
+with registered():
+    for name, stop_after in (("whole", 9), ("stopped", 1), ("stopped", 9)):
+        recorder = Recorder(stop_after)
+        try:
+            train(folder, name, *changes, progress=recorder)
+        except KeyboardInterrupt:
+            continue
+        losses.append(recorder.losses)
+print(json.dumps(losses))
+"""
+
+
+def losses(devices, folder):
+    """On how many devices of this process a run was, and its steps' losses."""
+    name = f"{keras.backend.backend()}-{devices}"
+    config, recorder = config_of(Path(folder), name, f"devices={devices}"), Recorder()
+    with distributed(config.load_recipe()) as count:
+        pass
+    with registered():
+        loop.train(config, recorder)
+    return count, recorder.losses
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("devices")
-    write_rsna(folder / "data", count=17, size=64)  # folds 1-4 hold 13: the last batch is one image
-    (folder / "recipe.toml").write_text(RECIPE)
-    return folder
+    # Folds 1-4 hold 13 images: the last batch has one.
+    return written(tmp_path_factory.mktemp("devices"), 17, RECIPE)
 
 
-def losses(backend, devices, folder):
-    environment = os.environ | {
-        "KERAS_BACKEND": backend,
-        "JAX_PLATFORMS": "cpu",
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=2",
-        "PYTHONPATH": str(ROOT),
-    }
+def on_two_processors(code, folder):
+    """TensorFlow has as many devices as it is told before it starts."""
+    environment = os.environ | {"KERAS_BACKEND": "tensorflow", "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
-        [sys.executable, "-c", RUN, backend, devices, folder],
+        [sys.executable, "-c", code, folder],
         capture_output=True,
         text=True,
         timeout=280,
@@ -87,8 +104,12 @@ def losses(backend, devices, folder):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("backend", ["jax", "tensorflow"])
-def test_two_devices_follow_one(folder, backend):
-    (one, alone), (two, shared) = (losses(backend, name, folder) for name in ("one", "all"))
+def test_two_devices_follow_one(folder, backend, other_backend):
+    if backend == "jax":
+        found = [other_backend.call(losses, devices, folder) for devices in ("one", "all")]
+    else:
+        found = on_two_processors(TWO_PROCESSORS, folder)
+    (one, alone), (two, shared) = found
     assert (one, two) == (1, 2)
     assert len(alone) == len(shared) == 3 * 4
     # On TensorFlow each device normalises and takes the IoU of its own half.
@@ -97,11 +118,18 @@ def test_two_devices_follow_one(folder, backend):
     assert shared[-1] < shared[0]
 
 
+def test_a_batch_that_cannot_be_shared_is_refused(folder, other_backend):
+    (folder / "odd").mkdir()
+    (folder / "odd/data").symlink_to(folder / "data")
+    odd = RECIPE.replace("batch_size = 4", "batch_size = 5")
+    (folder / "odd/recipe.toml").write_text(odd)
+    with pytest.raises(LungboxError, match="cannot be shared by 2 devices"):
+        other_backend.call(losses, "all", folder / "odd")
+
+
 @pytest.mark.slow
-def test_a_batch_that_cannot_be_shared_is_refused(folder):
-    (folder / "recipe.toml").write_text(RECIPE.replace("batch_size = 4", "batch_size = 5"))
-    try:
-        with pytest.raises(AssertionError, match="cannot be shared by 2 devices"):
-            losses("jax", "all", folder)
-    finally:
-        (folder / "recipe.toml").write_text(RECIPE)
+def test_a_resumed_run_on_two_devices_continues_the_uninterrupted_one(folder):
+    """So its second epoch has the same batches in the same order, however far Keras reads ahead."""
+    whole, resumed = on_two_processors(RESUMED, folder)
+    assert len(whole) == 2 * 5
+    assert resumed == pytest.approx(whole[5:], abs=1e-6)

@@ -1,6 +1,7 @@
 """A whole run on phantoms: it learns, leaves a folder that explains itself, and can be stopped."""
 
 import csv
+from dataclasses import replace
 from pathlib import Path
 
 import keras
@@ -11,13 +12,14 @@ from lungbox import architecture
 from lungbox.datasets import DatasetError
 from lungbox.datasets.phantom import write_rsna
 from lungbox.errors import LungboxError
-from lungbox.training import fit
-from lungbox.training.job import Job, Progress
-from lungbox.training.optimizer import averaged, build_optimizer
+from lungbox.training import loop
+from lungbox.training.optimizer import build_optimizer, moving_average_weights
+from lungbox.training.progress import TrainingProgress
 from lungbox.training.recipe import RecipeError, load_recipe
 from lungbox.training.sections import Optimizer
-from lungbox.weights.files import WeightsError, load_weights
+from lungbox.weights.formats.safetensors import WeightsError, load_weights
 from tests.conftest import ROOT
+from tests.training.runs import Recorder, config_of, train, written
 
 pytestmark = pytest.mark.usefixtures("small_networks")
 
@@ -59,40 +61,13 @@ image_size = 64
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("fit")
-    write_rsna(folder / "data", count=15, size=64)
-    (folder / "recipe.toml").write_text(RECIPE)
-    return folder
-
-
-class Watcher(Progress):
-    """Keeps what it is told, and stops the run after some epochs, as a power cut would."""
-
-    def __init__(self, stop_after=99):
-        self.stop_after, self.losses, self.epochs = stop_after, [], []
-
-    def step(self, loss):
-        self.losses.append(loss)
-        if len(self.epochs) == self.stop_after:
-            raise KeyboardInterrupt
-
-    def epoch(self, epoch):
-        self.epochs.append(epoch)
-
-
-def run(folder, name, progress):
-    return train(folder, "recipe.toml", name, progress)
-
-
-def train(folder, recipe, name, progress=None, changes=(), **job):
-    job = Job(folder / recipe, folder / "data", folder / name, folder / "cache", changes, **job)
-    return fit.train(job, progress or Progress())
+    return written(tmp_path_factory.mktemp("fit"), 15, RECIPE)
 
 
 @pytest.fixture(scope="module")
-def undisturbed(folder):
-    watcher = Watcher()
-    return run(folder, "undisturbed", watcher), watcher
+def uninterrupted(folder):
+    recorder = Recorder()
+    return train(folder, "uninterrupted", progress=recorder), recorder
 
 
 def log(path):
@@ -100,45 +75,46 @@ def log(path):
         return list(csv.DictReader(file))
 
 
-def test_it_learns_and_leaves_its_folder(folder, undisturbed):
-    path, watcher = undisturbed
-    assert len(watcher.losses) == 3 * 6
-    assert watcher.epochs[1].loss < watcher.epochs[0].loss
+def test_it_learns_and_leaves_its_folder(folder, uninterrupted):
+    path, recorder = uninterrupted
+    assert len(recorder.losses) == 3 * 6
+    assert recorder.epochs[1].loss < recorder.epochs[0].loss
     left = {item.name for item in path.parent.iterdir()}
     logs = {"log.csv", "history.png", "tensorboard"}
     assert left == {"recipe.toml", "images.csv", "weights.safetensors"} | logs
     assert load_recipe(path.parent / "recipe.toml") == load_recipe(folder / "recipe.toml")
     rows = log(path.parent / "log.csv")
     assert [row["epoch"] for row in rows] == ["1", "2", "3"]
-    for row, epoch in zip(rows, watcher.epochs, strict=True):
+    for row, epoch in zip(rows, recorder.epochs, strict=True):
         assert float(row["loss"]) == pytest.approx(epoch.loss)
     load_weights(architecture.build("two_convolutions", 64), path)
 
 
-@pytest.mark.slow
+@pytest.mark.long("trains EfficientNet-Lite0 for 24 steps")
+@pytest.mark.release
 def test_the_light_network_learns_from_its_pretrained_encoder(folder):
     (folder / "light.toml").write_text(LITE)
-    watcher = Watcher()
-    path = train(folder, "light.toml", "light", watcher)
-    assert np.mean(watcher.losses[-6:]) < 0.9 * np.mean(watcher.losses[:3])
+    recorder = Recorder()
+    path = train(folder, "light", recipe="light.toml", progress=recorder)
+    assert np.mean(recorder.losses[-6:]) < 0.9 * np.mean(recorder.losses[:3])
     load_weights(architecture.build("unet_lite0", 64), path)
 
 
-def test_a_finished_run_is_not_run_again(folder, undisturbed):
-    path, _ = undisturbed
-    watcher = Watcher()
-    assert run(folder, "undisturbed", watcher) == path
-    assert not watcher.losses
+def test_a_finished_run_is_not_run_again(folder, uninterrupted):
+    path, _ = uninterrupted
+    recorder = Recorder()
+    assert train(folder, "uninterrupted", progress=recorder) == path
+    assert not recorder.losses
 
 
-def test_a_stopped_run_continues_after_its_last_epoch(folder, undisturbed):
+def test_a_stopped_run_continues_after_its_last_epoch(folder, uninterrupted):
     with pytest.raises(KeyboardInterrupt):
-        run(folder, "stopped", Watcher(stop_after=1))
-    watcher = Watcher()
-    path = run(folder, "stopped", watcher)
-    assert [epoch.epoch for epoch in watcher.epochs] == [2, 3]
-    _, whole = undisturbed
-    for again, first in zip(watcher.epochs, whole.epochs[1:], strict=True):
+        train(folder, "stopped", progress=Recorder(stop_after=1))
+    recorder = Recorder()
+    path = train(folder, "stopped", progress=recorder)
+    assert [epoch.epoch for epoch in recorder.epochs] == [2, 3]
+    _, whole = uninterrupted
+    for again, first in zip(recorder.epochs, whole.epochs[1:], strict=True):
         assert again.loss == pytest.approx(first.loss, rel=1e-5)
     assert [row["epoch"] for row in log(path.parent / "log.csv")] == ["1", "2", "3"]
 
@@ -146,15 +122,15 @@ def test_a_stopped_run_continues_after_its_last_epoch(folder, undisturbed):
 def test_other_images_are_another_run(folder, tmp_path):
     """They would be drawn in another order, and the run be neither the one nor the other."""
     with pytest.raises(KeyboardInterrupt):
-        run(folder, "fewer", Watcher(stop_after=1))
+        train(folder, "fewer", progress=Recorder(stop_after=1))
     rows = log(folder / "fewer/images.csv")
     assert {row["use"] for row in rows} == {"trained on"}
     assert {row["fold"] for row in rows} == {"1", "2", "3", "4"}
     write_rsna(tmp_path / "data", count=18, size=64)
     (tmp_path / "recipe.toml").write_text(RECIPE)
     (folder / "fewer").rename(tmp_path / "fewer")
-    with pytest.raises(RecipeError, match="learns from other images than these"):
-        run(tmp_path, "fewer", Watcher())
+    with pytest.raises(RecipeError, match="a run on other images"):
+        train(tmp_path, "fewer", progress=Recorder())
 
 
 def test_another_recipes_folder_is_refused(folder):
@@ -162,38 +138,38 @@ def test_another_recipes_folder_is_refused(folder):
     (folder / "taken/recipe.toml").write_text(RECIPE.replace("seed = 5", "seed = 6"))
     (folder / "taken/log.csv").write_text("epoch\n1\n")
     with pytest.raises(RecipeError, match="holds a run of another recipe"):
-        run(folder, "taken", Watcher())
+        train(folder, "taken", progress=Recorder())
 
 
-def test_a_mistaken_try_does_not_take_the_folder(folder, undisturbed):
+def test_a_mistaken_try_does_not_take_the_folder(folder, uninterrupted):
     """A recipe that cannot begin, and then the right one, in the same folder."""
     with pytest.raises(RecipeError, match="options: two_convolutions refuses them"):
-        train(folder, "recipe.toml", "again", changes=["options.dropout=2"])
-    path = train(folder, "recipe.toml", "again")
+        train(folder, "again", "options.dropout=2")
+    path = train(folder, "again")
     assert (
         log(path.parent / "log.csv")[-1]["loss"]
-        == log(undisturbed[0].parent / "log.csv")[-1]["loss"]
+        == log(uninterrupted[0].parent / "log.csv")[-1]["loss"]
     )
 
 
-def test_a_run_killed_between_its_last_epoch_and_its_weights(folder, undisturbed, monkeypatch):
+def test_a_run_killed_between_its_last_epoch_and_its_weights(folder, uninterrupted, monkeypatch):
     """The state is whole, the weights are not written: the next try writes them."""
-    path, _ = undisturbed
+    path, _ = uninterrupted
     run_folder = folder / "late"
 
     def fails(*_):
         raise OSError("no space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(fit, "save_weights", fails)
+        patch.setattr(loop, "save_weights", fails)
         with pytest.raises(OSError, match="no space"):
-            run(folder, "late", Watcher())
+            train(folder, "late", progress=Recorder())
     # As if the row of the last epoch had been written twice.
     log_path = run_folder / "log.csv"
     log_path.write_text(log_path.read_text() + "4,0,0,0,0\n")
-    watcher = Watcher()
-    assert run(folder, "late", watcher) == run_folder / "weights.safetensors"
-    assert not watcher.losses
+    recorder = Recorder()
+    assert train(folder, "late", progress=recorder) == run_folder / "weights.safetensors"
+    assert not recorder.losses
     assert [row["epoch"] for row in log(log_path)] == ["1", "2", "3"]
     written, whole = (architecture.build("two_convolutions", 64) for _ in "ab")
     load_weights(written, run_folder / "weights.safetensors")
@@ -220,14 +196,14 @@ def test_mistakes_are_found_before_the_first_epoch(folder, change, fault):
     """And leave no run folder behind that the corrected recipe would not fit."""
     (folder / "wrong.toml").write_text(RECIPE.replace(*change))
     with pytest.raises(LungboxError, match=fault):
-        train(folder, "wrong.toml", "wrong")
+        train(folder, "wrong", recipe="wrong.toml")
     assert not (folder / "wrong").exists()
 
 
 def test_the_reference_recipe_trains_a_network_without_an_image_head(folder):
     changes = ["architecture=only_a_mask", "encoder_weights=none", "batch_size=5"]
     changes.append("stages=[{ epochs = 2, image_size = 32 }]")
-    run = train(folder, ROOT / "recipes/reference.toml", "reference", changes=changes).parent
+    run = train(folder, "reference", *changes, recipe=ROOT / "recipes/reference.toml").parent
     rows = list(csv.DictReader((run / "log.csv").read_text().splitlines()))
     assert [row["image_loss"] for row in rows] == ["nan", "nan"]
     for name in ("accuracy", "reference_mean_iou", "f1", "val_loss", "val_reference_mean_iou"):
@@ -243,34 +219,33 @@ def test_one_of_lungboxs_own_recipes_given_by_its_name(folder, tmp_path, monkeyp
     own.write_text(RECIPE.replace("epochs = 2", "epochs = 1"))
     monkeypatch.setattr("lungbox.training.recipe.shipped_recipes", lambda: own.parent)
     monkeypatch.chdir(tmp_path)
-    path = fit.train(
-        Job(Path("short"), folder / "data", tmp_path / "run", folder / "cache"), Progress()
-    )
+    config = replace(config_of(folder, tmp_path / "run"), recipe=Path("short"))
+    path = loop.train(config, TrainingProgress())
     assert (path.parent / "recipe.toml").read_text() == own.read_text()
 
 
 def test_a_changed_recipe_is_kept_as_it_was_run(folder):
     changes = ["data.samples_per_epoch=16", "seed=6", "stages=[{ epochs = 1, image_size = 32 }]"]
-    train(folder, "recipe.toml", "changed", changes=changes)
+    train(folder, "changed", *changes)
     kept = load_recipe(folder / "changed/recipe.toml")
     assert kept == load_recipe(folder / "recipe.toml", changes)
     assert (kept.seed, kept.data.samples_per_epoch, kept.epochs) == (6, 16, 1)
     with pytest.raises(RecipeError, match="another recipe"):
-        train(folder, "recipe.toml", "changed")
+        train(folder, "changed")
 
 
 def test_a_damaged_state_is_named(folder):
     (folder / "damaged").mkdir()
     (folder / "damaged/recipe.toml").write_text(RECIPE)
     (folder / "damaged/state.safetensors").write_bytes(b"x" * 100)
-    with pytest.raises(WeightsError, match="remove it to start anew"):
-        run(folder, "damaged", Watcher())
+    with pytest.raises(WeightsError, match="remove it to start again"):
+        train(folder, "damaged", progress=Recorder())
 
 
 def test_folds_that_are_not_there(folder):
     (folder / "recipe9.toml").write_text(RECIPE.replace("[1, 2, 3, 4]", "[9]"))
     with pytest.raises(DatasetError, match="no image is in the recipe's folds 9"):
-        train(folder, "recipe9.toml", "9")
+        train(folder, "9", recipe="recipe9.toml")
 
 
 def test_the_encoder_takes_smaller_steps():
@@ -307,7 +282,7 @@ def test_the_reference_recipe_steps_as_adam_does():
         assert np.allclose(ours, adams, rtol=0, atol=1e-6)
 
 
-def test_the_average_is_taken_once_at_the_end():
+def test_the_average_is_taken_at_the_end():
     inputs = keras.Input((1,))
     model = keras.Model(inputs, keras.layers.Dense(1, use_bias=False, name="head")(inputs))
     settings = Optimizer(learning_rate=0.1, warmup=0, weight_decay=0, ema=0.5)
@@ -318,9 +293,6 @@ def test_the_average_is_taken_once_at_the_end():
     for _ in range(3):
         optimizer.apply([keras.ops.ones((1, 1))], [weight])
         values.append(float(weight.numpy()[0, 0]))
-    optimizer.finalize_variable_values([weight])
-    assert float(weight.numpy()[0, 0]) == values[-1]
-    optimizer.last_epoch = True
     optimizer.finalize_variable_values([weight])
     second = 1 / 10 * values[0] + 9 / 10 * values[1]
     third = 2 / 11 * second + 9 / 11 * values[2]
@@ -336,7 +308,7 @@ def test_the_average_forgets_where_a_short_run_began():
     for _ in range(60):
         optimizer.apply([keras.ops.zeros((1, 1))], [weight])
         weight.assign([[0.0]])
-    with averaged(model, optimizer):
+    with moving_average_weights(model, optimizer):
         assert abs(float(weight.numpy()[0, 0])) < 0.01
 
 
@@ -346,7 +318,7 @@ def test_the_average_forgets_where_a_short_run_began():
 )
 def test_fused_batch_norm_is_batch_norm(policy, close):
     """In bfloat16 to its own last digit, of values up to 4."""
-    from lungbox.training.tensorflow_cpu import fuse_batch_norm
+    from lungbox.training.devices import fuse_batch_norm
 
     images = np.random.default_rng(0).normal(3, 2, (4, 6, 5, 7)).astype(np.float32)
     models = []

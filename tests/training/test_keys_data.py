@@ -10,11 +10,12 @@ from PIL import Image, ImageOps
 from lungbox.boxes.geometry import as_boxes
 from lungbox.datasets.types import Dataset
 from lungbox.errors import LungboxError
-from lungbox.evaluation.maps import Maps
-from lungbox.training import devices, materials, teacher
-from lungbox.training.job import Job, Progress
-from lungbox.training.materials import read_materials
-from lungbox.training.teacher import Teacher
+from lungbox.evaluation.predictions import DatasetPredictions
+from lungbox.training import data, devices, distillation
+from lungbox.training.data import load_training_data
+from lungbox.training.distillation import Teacher
+from lungbox.training.progress import TrainingProgress
+from lungbox.training.recipe import TrainingConfig
 from tests.training.keys import SIDE, batches_of, cache_of, checks, drawn, labelled, recipe_of
 
 pytestmark = pytest.mark.usefixtures("small_networks")
@@ -34,10 +35,10 @@ def written(folder, count=10, sources=("rsna", "siim"), **facts):
     return Dataset(tuple(images))
 
 
-def read(recipe, dataset, folder, monkeypatch, **job):
-    monkeypatch.setattr(materials.datasets, "load", lambda _: dataset)
-    where = Job(folder / "recipe.toml", folder, folder / "run", folder / "cache", **job)
-    return read_materials(recipe, where, Progress())
+def read(recipe, dataset, folder, monkeypatch, **config):
+    monkeypatch.setattr(data.datasets, "load", lambda _: dataset)
+    where = TrainingConfig(folder / "recipe.toml", folder, cache=folder / "cache", **config)
+    return load_training_data(recipe, where, TrainingProgress())
 
 
 @checks("data.folds", "data.sources", "validation.fold")
@@ -201,14 +202,14 @@ def test_each_image_learns_from_what_the_teacher_says_of_it(tmp_path, monkeypatc
         asked.append(name)
         return type("Detector", (), {"engine": None})
 
-    def maps(dataset, *_, **__):
+    def predictions(dataset, *_, **__):
         opacity = np.zeros((len(dataset), 8, 8), np.uint8)
         for row in range(len(dataset)):
             opacity[row, :4, 4:] = 20 * row
-        return Maps(dataset, opacity, np.arange(len(dataset), dtype=np.float32) / 20)
+        return DatasetPredictions(dataset, opacity, np.arange(len(dataset), dtype=np.float32) / 20)
 
-    monkeypatch.setattr(teacher, "load", load)
-    monkeypatch.setattr(teacher, "predict_maps", maps)
+    monkeypatch.setattr(distillation, "load", load)
+    monkeypatch.setattr(distillation, "predict_dataset", predictions)
     recipe = recipe_of(distillation={"teacher": "wise", "share": 0.25}, data={"order": "fixed"})
     found = read(recipe, written(tmp_path, 10), tmp_path, monkeypatch)
     assert asked == ["wise"]
@@ -229,7 +230,7 @@ def test_each_image_learns_from_what_the_teacher_says_of_it(tmp_path, monkeypatc
 def test_a_teachers_mask_lies_where_it_is(tmp_path):
     opacity = np.zeros((1, 8, 8), np.uint8)
     opacity[0, 1:3, 4:8] = 255
-    mixed, _ = Teacher(opacity, np.zeros(1, np.float32), 1.0).teach(
+    mixed, _ = Teacher(opacity, np.zeros(1, np.float32), 1.0).mix_targets(
         0, np.zeros((32, 32), np.uint8), 0.0, alone=False
     )
     rows, columns = np.nonzero(mixed > 127)

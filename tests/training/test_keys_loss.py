@@ -82,7 +82,7 @@ OVERLAPS = [("batch", "all", True), ("image", "each", False), ("image", "foregro
 
 def compiled(settings, truth, guess):
     """What the network that a recipe compiles would be told is its loss."""
-    model = trainee_of(loss=NONE | settings).whole
+    model = trainee_of(loss=NONE | settings).training_model
     y, y_pred = ({head: of[head] for head in model.output} for of in (truth, guess))
     return float(model.compute_loss(y=y, y_pred=y_pred))
 
@@ -133,7 +133,9 @@ def test_edges_are_beside_the_others_and_not_smoothed(truth, guess):
 def test_a_step_goes_down_the_compiled_loss(truth):
     """The gradient is that of the sum: of the image loss alone, nothing that paints the mask
     alone moves."""
-    model = trainee_of(loss=NONE | {"image": 1.0}, optimizer={"warmup": 0, "weight_decay": 0}).whole
+    model = trainee_of(
+        loss=NONE | {"image": 1.0}, optimizer={"warmup": 0, "weight_decay": 0}
+    ).training_model
     before = {v.path: np.array(v) for v in model.trainable_variables}
     images = np.random.default_rng(0).uniform(0, 255, (2, 32, 32, 1)).astype(np.float32)
     masks = np.zeros((2, 8, 8, 2), np.float32)
@@ -141,5 +143,5 @@ def test_a_step_goes_down_the_compiled_loss(truth):
     moved = {v.path for v in model.trainable_variables if not np.array_equal(v, before[v.path])}
     assert "image/bias" in moved
     score = model.predict_on_batch(images)["image"]
-    other = trainee_of(loss=NONE | {"image": 1.0}).whole
+    other = trainee_of(loss=NONE | {"image": 1.0}).training_model
     assert score.mean() > other.predict_on_batch(images)["image"].mean()

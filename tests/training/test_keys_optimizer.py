@@ -4,8 +4,8 @@ import keras
 import numpy as np
 import pytest
 
-from lungbox.training import trainee as training
-from lungbox.training.optimizer import averaged
+from lungbox.training import model as training
+from lungbox.training.optimizer import moving_average_weights
 from tests.training.keys import checks, recipe_of, trainee_of
 
 pytestmark = pytest.mark.usefixtures("small_networks")
@@ -102,8 +102,8 @@ def pretend_pretrained(monkeypatch, *prefixes):
 def test_steps_and_average_are_the_papers(changes, monkeypatch):
     settings = BASE | changes
     pretend_pretrained(monkeypatch, "first/")
-    trainee = trainee_of(STEPS, optimizer=settings, encoder_weights="imagenet")
-    variables = trainee.whole.trainable_variables
+    trainable = trainee_of(STEPS, optimizer=settings, encoder_weights="imagenet")
+    variables = trainable.training_model.trainable_variables
     start = [np.array(v) for v in variables]
     every = list(gradients(variables))
     pretrained = [v.path.startswith("first/") for v in variables]
@@ -114,10 +114,10 @@ def test_steps_and_average_are_the_papers(changes, monkeypatch):
     }  # fmt: skip
     expected, means = by_hand(settings, start, pretrained, decayed, every)
     for found in every:
-        trainee.optimizer.apply([keras.ops.convert_to_tensor(g) for g in found], variables)
+        trainable.optimizer.apply([keras.ops.convert_to_tensor(g) for g in found], variables)
     for variable, value in zip(variables, expected, strict=True):
         np.testing.assert_allclose(np.array(variable), value, atol=2e-5, err_msg=variable.path)
-    with averaged(trainee.whole, trainee.optimizer):
+    with moving_average_weights(trainable.training_model, trainable.optimizer):
         for variable, value in zip(variables, means if settings["ema"] else expected, strict=True):
             np.testing.assert_allclose(np.array(variable), value, atol=2e-5, err_msg=variable.path)
     for variable, value in zip(variables, expected, strict=True):
@@ -157,12 +157,12 @@ def test_a_rate_of_0_freezes_pretrained_layers_and_their_statistics(monkeypatch)
         trainee_of(encoder_weights="imagenet", optimizer={"encoder_learning_rate": rate})
         for rate in (0, 1e-3)
     )
-    trained = {v.path for v in still.whole.trainable_variables}
-    assert {v.path for v in free.whole.trainable_variables} - trained == {
+    trained = {v.path for v in still.training_model.trainable_variables}
+    assert {v.path for v in free.training_model.trainable_variables} - trained == {
         "first/kernel", "first/bias", "norm/gamma", "norm/beta",
     }  # fmt: skip
     images = np.random.default_rng(0).uniform(0, 255, (2, 32, 32, 1)).astype(np.float32)
-    for trainee, moves in ((still, False), (free, True)):
-        norm = trainee.whole.get_layer("norm")
-        trainee.whole(images, training=True)
+    for trainable, moves in ((still, False), (free, True)):
+        norm = trainable.training_model.get_layer("norm")
+        trainable.training_model(images, training=True)
         assert np.any(np.array(norm.moving_mean)) == moves

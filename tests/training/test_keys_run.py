@@ -5,35 +5,18 @@ import pytest
 from rich.console import Console
 
 from lungbox.datasets import load
-from lungbox.datasets.phantom import write_rsna
 from lungbox.radiograph import prepare, read
-from lungbox.training import fit, run
-from lungbox.training.fit import Validation
-from lungbox.training.job import Job, Progress
 from lungbox.training.recipe import Recipe
-from lungbox.training.tracking import Epoch
-from lungbox.training.validation import Score
-from lungbox.weights.files import load_weights
+from lungbox.training.run import run
+from lungbox.training.validation import Score, ValidationScorer
+from lungbox.weights.formats.safetensors import load_weights
 from lungbox.weights.manifest import load_manifest
 from tests.training import test_keys_augmentation, test_keys_data, test_keys_loss
 from tests.training import test_keys_optimizer as optimizer_keys
 from tests.training.keys import CHECKED, SIDE, checks, drawn, keys_of, trainee_of
+from tests.training.runs import Untrained, config_of, train, written
 
 pytestmark = pytest.mark.usefixtures("small_networks")
-
-RECIPE = """
-name = "keys-{architecture}"
-architecture = "two_convolutions"
-encoder_weights = "none"
-batch_size = 2
-[data]
-samples_per_epoch = 6
-[augmentation]
-enabled = false
-[[stages]]
-epochs = 1
-image_size = 32
-"""
 
 
 def test_every_key_is_checked():
@@ -49,30 +32,7 @@ def test_every_key_is_checked():
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("keys")
-    write_rsna(folder / "data", count=30, size=64)
-    (folder / "recipe.toml").write_text(RECIPE)
-    return folder
-
-
-def train(folder, name, *changes):
-    where = (folder / "recipe.toml", folder / "data", folder / name, folder / "cache")
-    return fit.train(Job(*where, changes), Progress())
-
-
-class Untrained:
-    """Stands for the steps of an epoch: keeps what they are given, and moves one bias by 1."""
-
-    def __init__(self, monkeypatch):
-        self.given, self.last = [], []
-        monkeypatch.setattr(fit, "_train_epoch", self)
-
-    def __call__(self, trainee, batches, epoch, progress):
-        bias = trainee.whole.get_layer("mask_logits").bias
-        self.given.append((epoch, trainee, batches, float(np.array(bias)[0])))
-        self.last.append(trainee.optimizer.last_epoch)
-        bias.assign(bias + 1)
-        return Epoch(epoch, 1.0, 1.0, 1.0)
+    return written(tmp_path_factory.mktemp("keys"), count=30)
 
 
 @checks("stages.epochs", "stages.image_size")
@@ -81,21 +41,19 @@ def test_stages_follow_each_other_with_the_same_weights(folder, monkeypatch):
     stages = "stages=[{ epochs = 2, image_size = 32 }, { epochs = 3, image_size = 64 }]"
     train(folder, "stages", stages)
     assert [epoch for epoch, *_ in ran.given] == [1, 2, 3, 4, 5]
-    sizes = [trainee.whole.input_shape[1] for _, trainee, *_ in ran.given]
+    sizes = [model.input_shape[1] for _, model, *_ in ran.given]
     assert sizes == [32, 32, 64, 64, 64]
-    for size, (_, _, batches, _) in zip(sizes, ran.given, strict=True):
-        images, targets = batches[0]
+    for size, (images, targets) in zip(sizes, ran.first_batches, strict=True):
         assert images.shape == (2, size, size, 1)
         assert targets["mask"].shape == (2, size // 4, size // 4, 2)
-    # The second stage goes on from where the first was, and no epoch sees another's batches.
-    assert [bias for *_, bias in ran.given] == [0, 1, 2, 3, 4]
-    assert len({batches[0][0].tobytes() for _, _, batches, _ in ran.given}) == 5
-    assert ran.last == [False, False, False, False, True]  # the average is taken after the last
-    for _, trainee, *_ in ran.given:
+    # The second stage continues with the first one's weights, and no epoch has another's batches.
+    assert [bias for _, _, bias, _ in ran.given] == [0, 1, 2, 3, 4]
+    assert len({images.tobytes() for images, _ in ran.first_batches}) == 5
+    for _, model, *_ in ran.given:
         # One cosine over the 15 steps of all stages.
         for step, rate in ((0, 1), (5, 0.75), (10, 0.25), (15, 0)):
-            trainee.optimizer.iterations.assign(step)
-            assert float(trainee.optimizer.learning_rate) == pytest.approx(1e-3 * rate, abs=1e-8)
+            model.optimizer.iterations.assign(step)
+            assert float(model.optimizer.learning_rate) == pytest.approx(1e-3 * rate, abs=1e-8)
 
 
 @checks("validation.every")
@@ -107,7 +65,7 @@ def test_every(folder, monkeypatch, every, scored):
         asked.append(len(ran.given))
         return Score(0.1, 0.5)
 
-    monkeypatch.setattr(Validation, "score", score)
+    monkeypatch.setattr(ValidationScorer, "score", score)
     changes = ("stages=[{ epochs = 5, image_size = 32 }]",)
     train(folder, f"every-{every}", *changes, f"validation={{ fold = 0, every = {every} }}")
     assert asked == scored
@@ -124,7 +82,7 @@ def test_batches_of_the_held_out_fold(folder, monkeypatch, given, expected):
         seen.extend(validation._batches[step] for step in range(len(validation._batches)))
         return Score(0.1, 0.5)
 
-    monkeypatch.setattr(Validation, "score", score)
+    monkeypatch.setattr(ValidationScorer, "score", score)
     changes = ("augmentation.enabled=true", "data.category_weights={ Normal = 0 }")
     scoring = f"validation={{ fold = 0{given} }}"
     train(folder, f"held-out-{expected}", *changes, scoring)
@@ -142,12 +100,12 @@ def test_batches_of_the_held_out_fold(folder, monkeypatch, given, expected):
 def test_patience(folder, monkeypatch, patience, ran_for, kept):
     """Only a patience of 3 sees the best score, the fifth; without any, the last is kept."""
     ran, values = Untrained(monkeypatch), iter([0.2, 0.4, 0.3, 0.3, 0.5, 0.1])
-    monkeypatch.setattr(Validation, "score", lambda _: Score(next(values), 0.5))
+    monkeypatch.setattr(ValidationScorer, "score", lambda _: Score(next(values), 0.5))
     changes = ("stages=[{ epochs = 6, image_size = 32 }]", "optimizer.ema=0")
     scoring = f"validation={{ fold = 0, every = 1, patience = {patience} }}"
     path = train(folder, f"patience-{patience}", *changes, scoring)
     assert len(ran.given) == ran_for
-    network = ran.given[0][1].kept
+    network = ran.given[0][1]
     load_weights(network, path)
     assert float(np.array(network.get_layer("mask_logits").bias)[0]) == kept
 
@@ -155,17 +113,18 @@ def test_patience(folder, monkeypatch, patience, ran_for, kept):
 @checks("architecture", "options", "policy", "seed")
 def test_what_is_built():
     plain = trainee_of()
-    dropout = [layer for layer in plain.kept.layers if "drop" in layer.name]
+    dropout = [layer for layer in plain.inference_model.layers if "drop" in layer.name]
     assert {layer.rate for layer in dropout} == {0.1, 0.2}
     changed = trainee_of(options={"dropout": 0.35})
-    assert {x.rate for x in changed.kept.layers if "drop" in x.name} == {0.35, 0.2}
-    assert set(trainee_of(architecture="only_a_mask").heads) == {"mask"}
-    assert set(plain.heads) == {"mask", "image"}
-    mixed = trainee_of(policy="mixed_bfloat16").kept.get_layer("second")
+    assert {x.rate for x in changed.inference_model.layers if "drop" in x.name} == {0.35, 0.2}
+    assert set(trainee_of(architecture="only_a_mask").outputs) == {"mask"}
+    assert set(plain.outputs) == {"mask", "image"}
+    mixed = trainee_of(policy="mixed_bfloat16").inference_model.get_layer("second")
     assert (mixed.compute_dtype, mixed.variable_dtype) == ("bfloat16", "float32")
-    assert plain.kept.get_layer("second").compute_dtype == "float32"
+    assert plain.inference_model.get_layer("second").compute_dtype == "float32"
     kernels = [
-        np.array(trainee_of(seed=seed).kept.get_layer("second").kernel) for seed in (1, 1, 2)
+        np.array(trainee_of(seed=seed).inference_model.get_layer("second").kernel)
+        for seed in (1, 1, 2)
     ]
     assert np.array_equal(kernels[0], kernels[1])
     assert np.abs(kernels[0] - kernels[2]).max() > 0.01
@@ -176,15 +135,14 @@ def test_the_seed_decides_what_is_drawn(folder, monkeypatch):
     ran = Untrained(monkeypatch)
     for name, seed in (("seed-1", 1), ("seed-1-again", 1), ("seed-2", 2)):
         train(folder, name, f"seed={seed}")
-    orders = [drawn(batches) for _, _, batches, _ in ran.given]
+    orders = [drawn(batches) for *_, batches in ran.given]
     assert orders[0] == orders[1] != orders[2]
 
 
 @checks("name")
 def test_the_name_is_that_of_the_weights(folder, own_home, monkeypatch):
     Untrained(monkeypatch)
-    request = run.Request(folder / "recipe.toml", folder / "data", folder / "named")
-    name = run.run(request, Console(quiet=True))
+    name = run(config_of(folder, "named"), Console(quiet=True))
     assert name.startswith("keys-two_convolutions-")
     weights = load_manifest().weights[name]
     assert (weights.architecture, weights.image_size, weights.folds) == (

@@ -16,23 +16,24 @@ from safetensors import safe_open
 
 from lungbox import architecture
 from lungbox.datasets import DatasetError, load
-from lungbox.datasets.phantom import draw, write_rsna
+from lungbox.datasets.phantom import draw
 from lungbox.errors import LungboxError
-from lungbox.metrics.losses import F1, MeanIoU, PixelAccuracy, ReferenceMeanIoU, soft_iou
+from lungbox.metrics import F1, MeanIoU, PixelAccuracy, ReferenceMeanIoU, soft_iou
 from lungbox.radiograph import prepare, read, resize_area
-from lungbox.training import fit
-from lungbox.training.fit import _has_waited, best_epoch
-from lungbox.training.job import Job, Progress
-from lungbox.training.masks import paint
-from lungbox.training.materials import read_materials
+from lungbox.training import recipe as recipe_module
+from lungbox.training.callbacks import patience_exhausted
+from lungbox.training.data import load_training_data
+from lungbox.training.loggers import EpochMetrics, best_epoch, read_log
 from lungbox.training.recipe import load_recipe
-from lungbox.training.run import Request, run, run_all_folds
-from lungbox.training.tracking import Epoch, read_log
-from lungbox.training.validation import Score
-from lungbox.weights.files import load_weights
+from lungbox.training.run import run, run_all_folds
+from lungbox.training.targets import rasterize
+from lungbox.training.validation import Score, ValidationScorer
+from lungbox.weights.formats.safetensors import load_weights
 from lungbox.weights.manifest import load_manifest
 from tests.conftest import ROOT
 from tests.tiny import enter_tiny
+from tests.training import runs
+from tests.training.runs import Recorder, config_of, written
 
 pytestmark = pytest.mark.usefixtures("small_networks")
 
@@ -52,27 +53,12 @@ image_size = 32
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("loop")
-    write_rsna(folder / "data", count=30, size=64)
-    (folder / "recipe.toml").write_text(RECIPE)
-    return folder
+    return written(tmp_path_factory.mktemp("loop"), 30, RECIPE)
 
 
-class Notes(Progress):
-    def __init__(self):
-        self.notes, self.epochs = [], []
-
-    def note(self, sentence):
-        self.notes.append(sentence)
-
-    def epoch(self, epoch):
-        self.epochs.append(epoch)
-
-
-def train(folder, name, *changes, **job):
-    notes = Notes()
-    where = (folder / "recipe.toml", folder / "data", folder / name, folder / "cache")
-    return fit.train(Job(*where, changes, **job), notes), notes
+def train(folder, name, *changes, **settings):
+    recorder = Recorder()
+    return runs.train(folder, name, *changes, progress=recorder, **settings), recorder
 
 
 def keys(path):
@@ -103,7 +89,7 @@ def test_the_held_out_fold_is_measured_as_keras_does_by_hand(folder):
     network = architecture.build("two_convolutions", 32)
     load_weights(network, path)
     pixels = np.stack([prepare(read(image.path).pixels, 32) for image in images])
-    painted = [paint(image.boxes, image.size, 32) for image in images]
+    painted = [rasterize(image.boxes, image.size, 32) for image in images]
     opacity = np.stack([resize_area(mask, 8, 8) for mask in painted]) / 255
     truth = np.stack([1 - opacity, opacity], axis=-1).astype(np.float32)
     target = np.array([[float(len(image.boxes) > 0)] for image in images], np.float32)
@@ -132,7 +118,20 @@ def test_the_held_out_fold_is_measured_as_keras_does_by_hand(folder):
     assert last.val_loss != pytest.approx(last.loss, abs=2e-3)
 
 
-def test_the_history_is_drawn(folder):
+def test_edges_are_measured_on_a_last_batch_that_is_padded(folder):
+    """Six images in batches of four; the padding counts for nothing."""
+    changes = ("loss.edges=0.5", "stages=[{ epochs = 1, image_size = 32 }]")
+    losses = []
+    for size in (2, 4):
+        scoring = f"validation={{ fold = 0, batch_size = {size} }}"
+        only_edges = ("loss={ edges = 0.5, bce = 0.0, iou = 0.0, image = 0.0 }",)
+        _, recorder = train(folder, f"padded-{size}", changes[1], *only_edges, scoring)
+        losses.append(recorder.epochs[0].val_loss)
+    assert losses[0] > 0.05
+    assert losses[1] == pytest.approx(losses[0], rel=0.2)
+
+
+def test_the_history_is_drawn(folder, drawn_pictures):
     path, _ = train(folder, "drawn", "validation={ fold = 0, every = 1 }")
     with Image.open(path.parent / "history.png") as picture:
         drawn = np.asarray(picture.convert("RGB"))
@@ -154,7 +153,7 @@ def test_tensorboard_finds_every_epoch(folder):
 def test_patience_keeps_the_best_and_says_so(folder, own_home, monkeypatch):
     """The metric is made to fall, so the first score is the best."""
     values = iter([0.5, 0.4, 0.3, 0.2, 0.1])
-    monkeypatch.setattr(fit.Validation, "score", lambda _: Score(next(values), 0.5))
+    monkeypatch.setattr(ValidationScorer, "score", lambda _: Score(next(values), 0.5))
     path, notes = train(folder, "patient", "validation={ fold = 0, every = 1, patience = 1 }")
     assert "Stopped early: no better since epoch 1" in notes.notes
     assert [epoch.epoch for epoch in notes.epochs] == [1, 2]
@@ -168,27 +167,27 @@ def test_who_was_best_and_who_has_waited():
     recipe = load_recipe(ROOT / "recipes/lite0.toml", ["validation={ fold = 0, patience = 2 }"])
     nan = float("nan")
     values = [nan, 0.3, nan, 0.4, nan, 0.4, nan, 0.1]
-    epochs = [Epoch(n + 1, 1, 1, 1, rsna_metric=v) for n, v in enumerate(values)]
+    epochs = [EpochMetrics.of(n + 1, {"rsna_metric": v}) for n, v in enumerate(values)]
     assert best_epoch(epochs) == 4
-    assert not _has_waited(recipe, epochs[:7])
-    assert _has_waited(recipe, epochs)
+    assert not patience_exhausted(recipe, epochs[:7])
+    assert patience_exhausted(recipe, epochs)
     assert best_epoch(epochs[:1]) == 0
 
 
 def test_a_network_of_the_references_gets_its_preparation_and_box_rule(folder, own_home):
     """Whatever the recipe: it reads the pixels its twin read, and is entered with its rule."""
     changes = ("architecture=like_the_reference", "stages=[{ epochs = 1, image_size = 32 }]")
-    where = (folder / "recipe.toml", folder / "data", folder / "like")
-    name = run(Request(*where, changes), Console(quiet=True))
+    config = config_of(folder, "like", *changes)
+    name = run(config, Console(quiet=True))
     ensemble = load_manifest().ensemble(name)
     assert ensemble.preparation == "nearest"
     assert (ensemble.compatibility, ensemble.rule) == ("reference", "argmax")
     assert (ensemble.min_area, ensemble.shrink) == (25_000 / 1024**2, 0.05)
     recipe = load_recipe(folder / "recipe.toml", changes)
-    materials = read_materials(recipe, Job(*where, folder / "cache", changes), Notes())
-    image = materials.images.dataset.images[0]
+    training_data = load_training_data(recipe, config, Recorder())
+    image = training_data.images.dataset.images[0]
     expected = prepare(read(image.path).pixels, 32, "nearest")
-    assert np.array_equal(materials.images.images(0), expected)
+    assert np.array_equal(training_data.images.images(0), expected)
     told = load_recipe(folder / "recipe.toml", [*changes, "data.preparation=equalised"])
     assert told.preparation == "equalised"
 
@@ -206,7 +205,7 @@ def test_a_frozen_encoder_stays_as_it_was(folder):
     changes += ("optimizer.encoder_learning_rate=0", "stages=[{ epochs = 1, image_size = 32 }]")
     path, _ = train(folder, "frozen", *changes)
     fresh = architecture.build("unet_lite0", 32)
-    from lungbox.weights.imagenet import load_encoder
+    from lungbox.weights.formats.imagenet import load_encoder
 
     pretrained = load_encoder(fresh, "EfficientNet-Lite0", None)
     start = {variable.path: np.asarray(variable) for variable in fresh.weights}
@@ -236,7 +235,7 @@ def test_distillation_learns_from_all_images(folder, own_home, tmp_path):
     assert any("broken.png" in note for note in notes.notes)
     with pytest.raises(LungboxError, match="no ensemble"):
         train(folder, "nobody", "distillation={ teacher = 'nobody' }")
-    with pytest.raises(LungboxError, match="only distillation"):
+    with pytest.raises(LungboxError, match="for distillation only"):
         train(folder, "alone", unlabelled=more)
 
 
@@ -244,11 +243,11 @@ def test_what_would_fool_oneself_is_refused_before_the_first_fold(folder, own_ho
     enter_tiny(tmp_path)
     for changes, fault in (
         (("validation={ fold = 0, patience = 1 }",), "without patience"),
-        (("distillation.teacher='tiny'",), "has seen folds"),
+        (("distillation.teacher='tiny'",), "was trained on folds"),
     ):
-        request = Request(folder / "recipe.toml", folder / "data", tmp_path / "run", changes)
+        config = config_of(folder, tmp_path / "run", *changes)
         with pytest.raises(LungboxError, match=fault):
-            run_all_folds(request, Console(quiet=True))
+            run_all_folds(config, Console(quiet=True))
         assert not (tmp_path / "run").exists()
 
 
@@ -258,7 +257,7 @@ def test_a_loss_that_is_no_number_leaves_the_last_good_state(folder, monkeypatch
         optimizer = recipe.optimizer.model_copy(update={"learning_rate": 1e30})
         return recipe.model_copy(update={"optimizer": optimizer})
 
-    monkeypatch.setattr(fit, "load_recipe", with_a_rate_no_recipe_may_have)
+    monkeypatch.setattr(recipe_module, "load_recipe", with_a_rate_no_recipe_may_have)
     with pytest.raises(LungboxError, match="the loss is nan in epoch 1: give a lower"):
         train(folder, "burst", "optimizer.warmup=0")
     assert not (folder / "burst/state.safetensors").exists()
@@ -266,11 +265,10 @@ def test_a_loss_that_is_no_number_leaves_the_last_good_state(folder, monkeypatch
 
 def test_the_size_of_the_best_epoch_is_entered(folder, own_home, monkeypatch):
     values = iter([0.5, 0.1, 0.1, 0.1])
-    monkeypatch.setattr(fit.Validation, "score", lambda _: Score(next(values), 0.5))
+    monkeypatch.setattr(ValidationScorer, "score", lambda _: Score(next(values), 0.5))
     stages = "stages=[{ epochs = 1, image_size = 32 }, { epochs = 2, image_size = 64 }]"
     changes = (stages, "validation={ fold = 0, every = 1, patience = 3 }")
-    request = Request(folder / "recipe.toml", folder / "data", folder / "sizes", changes)
-    name = run(request, Console(quiet=True))
+    name = run(config_of(folder, "sizes", *changes), Console(quiet=True))
     weights = load_manifest().weights[name]
     assert (weights.image_size, weights.selected_on) == (32, 0)
     assert "--set stages=" in weights.recipe
@@ -284,26 +282,18 @@ def test_a_held_out_fold_that_cannot_be_read_is_said(folder, tmp_path):
     for number in range(0, 30, 5):
         image = tmp_path / f"data/images/phantom-{number:04d}.png"
         image.write_bytes(image.read_bytes()[:200])  # its header is whole
-    job = Job(
-        folder / "recipe.toml", tmp_path / "data", tmp_path / "run", tmp_path / "cache",
-        ["validation.fold=0"],
-    )  # fmt: skip
+    (tmp_path / "recipe.toml").write_text(RECIPE)
     with pytest.raises(DatasetError, match="no image could be read"):
-        fit.train(job, Progress())
+        train(tmp_path, "run", "validation.fold=0")
 
 
-@pytest.mark.slow
-def test_on_jax_the_average_is_scored_while_training_goes_on(folder):
-    code = KILLED.replace(
-        "import tensorflow as tf\ntf.config.experimental.enable_op_determinism()", ""
-    )
-    environment = os.environ | {"KERAS_BACKEND": "jax", "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(
-        [sys.executable, "-c", code, folder, "jax"],
-        capture_output=True, text=True, timeout=250, env=environment, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-1500:]
-    assert all(epoch.rsna_metric >= 0 for epoch in read_log(folder / "jax"))
+def test_the_average_is_scored_while_training_goes_on(folder):
+    """On JAX, too: `tests/test_jax.py`."""
+    changes = ("options={ dropout = 0.3 }", "validation={ fold = 0, every = 1 }")
+    path, _ = train(folder, "average", *changes)
+    kept = read_log(path.parent)
+    assert len(kept) == 3
+    assert all(epoch.rsna_metric >= 0 for epoch in kept)
 
 
 def test_a_teacher_that_saw_the_held_out_fold_is_refused(folder, own_home, tmp_path):
@@ -320,9 +310,8 @@ def test_what_the_teacher_has_seen_counts_as_seen_by_the_student(folder, own_hom
         "distillation.teacher='tiny'",
         "stages=[{ epochs = 1, image_size = 32 }]",
     )
-    request = Request(folder / "recipe.toml", folder / "data", tmp_path / "run", changes)
-    name = run(request, Console(quiet=True))
-    assert load_manifest().seen_by(name) == {0, 1, 2, 3, 4}
+    name = run(config_of(folder, tmp_path / "run", *changes), Console(quiet=True))
+    assert load_manifest().training_folds(name) == {0, 1, 2, 3, 4}
 
 
 def test_only_the_chosen_data_sets_are_learned_from(folder):
@@ -340,30 +329,29 @@ def test_a_fold_that_is_not_there_cannot_be_scored(folder):
 KILLED = """
 import sys
 from pathlib import Path
-from lungbox.frameworks import start_keras
+from lungbox.common.backend import start_keras
 start_keras()
 import keras
 keras.utils.set_random_seed(0)
 if keras.backend.backend() == "tensorflow":
     import tensorflow as tf
     tf.config.experimental.enable_op_determinism()
-from lungbox.training import fit
-from lungbox.training.job import Job, Progress
-class Told(Progress):
+from lungbox.training.progress import TrainingProgress
+from tests.training.runs import train
+from tests.small import registered
+class Printed(TrainingProgress):
     def step(self, loss):
         print("step", flush=True)
     def epoch(self, epoch):
         print("epoch", flush=True)
-folder, name = Path(sys.argv[1]), sys.argv[2]
-job = Job(folder / "recipe.toml", folder / "data", folder / name, folder / "cache",
-          ["options={ dropout = 0.3 }", "validation={ fold = 0, every = 1 }"])
-from tests.training.small import registered
+changes = ["options={ dropout = 0.3 }", "validation={ fold = 0, every = 1 }"]
 with registered():
-    fit.train(job, Told())
+    train(Path(sys.argv[1]), sys.argv[2], *changes, progress=Printed())
 """
 
 
-@pytest.mark.slow
+@pytest.mark.long("three runs in processes of their own on each backend")
+@pytest.mark.release
 @pytest.mark.parametrize("backend", ["tensorflow", "jax"])
 def test_kill_9_in_an_epoch_and_again_gives_the_same_curve(folder, backend):
     pytest.importorskip(backend)
@@ -396,16 +384,12 @@ def test_kill_9_in_an_epoch_and_again_gives_the_same_curve(folder, backend):
             assert getattr(ours, key) == pytest.approx(getattr(theirs, key), abs=1e-6)
 
 
+@pytest.mark.slow
 def test_every_fold_is_trained_and_predicted_by_those_who_have_not_seen_it(
     folder, own_home, tmp_path
 ):
-    request = Request(
-        recipe=folder / "recipe.toml",
-        data=folder / "data",
-        folder=tmp_path / "all",
-        changes=("stages=[{ epochs = 1, image_size = 32 }]",),
-    )
-    name = run_all_folds(request, Console(quiet=True))
+    changes = ("stages=[{ epochs = 1, image_size = 32 }]",)
+    name = run_all_folds(config_of(folder, tmp_path / "all", *changes), Console(quiet=True))
     manifest = load_manifest()
     members = manifest.ensemble(name).members
     assert len(members) == 5

@@ -1,8 +1,7 @@
-"""A web server on this machine that misbehaves in every way a real one has."""
+"""A local web server with the failures of real ones."""
 
 import threading
 import time
-from collections import Counter
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -14,16 +13,13 @@ class Behaviour:
     Attributes:
         content: what it should send.
         statuses: answered one after the other before it behaves.
-        breaks: after how many bytes each connection breaks off, one after the other.
-        stalls: after how many bytes it goes silent, once.
-        announced: a length it lies about.
-        ranges: whether it can continue.
+        breaks: after how many bytes each connection is closed, one after the other.
+        stalls: after how many bytes it stops responding, once.
+        announced: a false length.
         redirects: to where `/file` leads.
         pace: seconds between pieces of 1,000 bytes.
         headers: besides its own.
-        etag: what it calls this state of the content, where it does.
-        obeys: whether it heeds `If-Range`.
-        then: the content after the first broken connection.
+        then: the content after the first closed connection.
     """
 
     content: bytes = b""
@@ -31,15 +27,11 @@ class Behaviour:
     breaks: list[int] = field(default_factory=list)
     stalls: list[int] = field(default_factory=list)
     announced: int | None = None
-    ranges: bool = True
     redirects: str = ""
     pace: float = 0.0
     headers: dict[str, str] = field(default_factory=dict)
-    etag: str = ""
-    obeys: bool = True
-    then: tuple[bytes, str] | None = None
-    requests: Counter = field(default_factory=Counter)
-    sent: int = 0
+    then: bytes = b""
+    requests: int = 0
 
 
 class Server:
@@ -64,43 +56,29 @@ class Server:
 def _handler(behaviour: Behaviour) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            asked = self.headers.get("Range", "")
-            behaviour.requests[asked] += 1
+            behaviour.requests += 1
             if behaviour.redirects and self.path == "/file":
                 self._answer(302, {"Location": behaviour.redirects})
             elif behaviour.statuses:
                 self._answer(behaviour.statuses.pop(0), behaviour.headers)
             else:
-                condition = self.headers.get("If-Range", behaviour.etag)
-                other = behaviour.obeys and condition != behaviour.etag
-                self._send(int(asked[6:-1]) if asked and behaviour.ranges and not other else 0)
+                self._send()
 
-        def _send(self, start: int) -> None:
+        def _send(self) -> None:
             content, total = behaviour.content, len(behaviour.content)
-            if start >= total > 0:
-                self._answer(416, {"Content-Range": f"bytes */{total}"})
-                return
-            length = behaviour.announced if behaviour.announced is not None else total - start
-            headers = {"Content-Length": str(length)}
-            if behaviour.etag:
-                headers["ETag"] = behaviour.etag
-            if start:
-                headers["Content-Range"] = f"bytes {start}-{total - 1}/{total}"
-            self._answer(206 if start else 200, headers)
+            length = behaviour.announced if behaviour.announced is not None else total
+            self._answer(200, {"Content-Length": str(length)})
             stop = behaviour.breaks.pop(0) if behaviour.breaks else None
             silent = behaviour.stalls.pop(0) if behaviour.stalls else None
-            for place in range(start, total, 1000):
-                if stop is not None and place - start >= stop:
+            for start in range(0, total, 1000):
+                if stop is not None and start >= stop:
                     self.connection.close()
-                    if behaviour.then:
-                        behaviour.content, behaviour.etag = behaviour.then
-                        behaviour.then = None
+                    behaviour.content = behaviour.then or content
                     return
-                if silent is not None and place - start >= silent:
+                if silent is not None and start >= silent:
                     time.sleep(3)
                     return
-                self.wfile.write(content[place : place + 1000])
-                behaviour.sent += 1000
+                self.wfile.write(content[start : start + 1000])
                 time.sleep(behaviour.pace)
 
         def _answer(self, status: int, headers: dict[str, str]) -> None:

@@ -13,19 +13,18 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from lungbox import architecture, cli
-from lungbox.weights.entries import Checked, Precisions
-from lungbox.weights.fetch import cached, sha256
-from lungbox.weights.files import load_weights
+from lungbox import architecture
+from lungbox.cli import main
+from lungbox.weights.entries import Ensemble, Manifest, PrecisionCheck, Precisions
+from lungbox.weights.formats.safetensors import load_weights
 from lungbox.weights.manifest import (
-    Ensemble,
-    Manifest,
-    enter_precisions,
     load_manifest,
     own_path,
     read_manifest,
+    register_precisions,
     write_manifest,
 )
+from lungbox.weights.store import cached, sha256
 from tests import reference
 from tests.conftest import ROOT
 from tests.tiny import enter_tiny, save_tiny
@@ -42,7 +41,7 @@ def published(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory):
-    return save_tiny(tmp_path_factory.mktemp("tiny") / "tiny.safetensors", 1)
+    return save_tiny(tmp_path_factory.mktemp("tiny") / "tiny.safetensors", 1, "unet_lite0")
 
 
 @pytest.fixture(autouse=True)
@@ -52,9 +51,9 @@ def _own(own_home, tmp_path, monkeypatch):
 
 
 def weights(capfd, *arguments: object) -> tuple[int, str]:
-    """Exit code and what was said of `lungbox weights ARGUMENTS`."""
+    """Exit code and output of `lungbox weights ARGUMENTS`."""
     with pytest.raises(SystemExit) as ended:
-        cli.main(["weights", *map(str, arguments)])
+        main.main(["weights", *map(str, arguments)])
     said = capfd.readouterr()
     return int(ended.value.code or 0), said.out + said.err
 
@@ -64,7 +63,7 @@ def test_list_says_what_is_here(capfd):
     assert code == 0
     rows = {words[0]: line for line in said.splitlines() if (words := line.split())}
     assert rows["lite0"].split()[-1] == "here"
-    assert "fetched" in said
+    assert "downloaded" in said
     assert "published" in said
 
 
@@ -128,7 +127,7 @@ def test_weights_of_the_references_networks_get_its_preparation_and_box_rule(cap
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (("new", "tiny"), "say which network it is, with --architecture"),
+        (("new", "tiny"), "name its network with --architecture"),
         (("new", "absent", "--architecture", "unet_lite0"), "there is no such weight file"),
         (("new", "page", "--architecture", "unet_lite0"), "web page"),
         (("new", "tiny", "--architecture", "unet_lite1"), "did you mean unet_lite0"),
@@ -136,7 +135,7 @@ def test_weights_of_the_references_networks_get_its_preparation_and_box_rule(cap
         (("lite0", "tiny"), "bytes instead of"),
         (("lite0", "tiny", "--replace"), "bytes instead of"),
         (("new", "tiny", "--architecture", "unet_densenet121"), "of unet_densenet121"),
-        (("new", "cut", "--architecture", "unet_lite0"), "is not whole"),
+        (("new", "cut", "--architecture", "unet_lite0"), "not a readable safetensors"),
         ((NAME, "tiny"), "not an HDF5 file"),
         ((NAME, "keras"), "layers with weights"),
         (("new", "keras", "--architecture", "unet_lite0"), "layers with weights"),
@@ -215,7 +214,7 @@ def test_a_wrong_pin_is_undone(capfd, published, tmp_path):
     assert weights(capfd, "add", NAME, published, "--replace")[0] == 0
     assert sha256(cached(NAME, load_manifest().file(NAME))) == sha256(published)
     code, said = weights(capfd, "remove", NAME)
-    assert (code, said) == (0, f"{NAME}: 1 file removed, pinned hash forgotten\n")
+    assert (code, said) == (0, f"{NAME}: 1 file removed, pinned hash removed\n")
     assert weights(capfd, "add", NAME, other)[0] == 0
 
 
@@ -226,7 +225,7 @@ def _first_array(file):
 
 
 def test_an_entry_of_ones_own_is_replaced_only_when_asked(capfd, tiny, tmp_path):
-    other = save_tiny(tmp_path / "other.safetensors", 2)
+    other = save_tiny(tmp_path / "other.safetensors", 2, "unet_lite0")
     weights(capfd, "add", "mine", tiny, "--architecture", "unet_lite0", "--image-size", 64)
     code, said = weights(capfd, "add", "mine", other)
     assert code == 2
@@ -239,14 +238,14 @@ def test_an_entry_of_ones_own_is_replaced_only_when_asked(capfd, tiny, tmp_path)
 
 
 def test_an_ensemble_of_ones_own_is_not_overwritten(capfd, tiny):
-    enter_ensemble("pair", Ensemble(members=("lite0", "lite0")))
+    register_ensemble("pair", Ensemble(members=("lite0", "lite0")))
     code, said = weights(capfd, "add", "pair", tiny, "--architecture", "unet_lite0")
     assert code == 2
     assert "pair is an ensemble of your own" in said
     assert load_manifest().ensemble("pair").members == ("lite0", "lite0")
 
 
-def enter_ensemble(name: str, ensemble: Ensemble) -> None:
+def register_ensemble(name: str, ensemble: Ensemble) -> None:
     own = read_manifest(own_path())
     write_manifest(Manifest(weights=own.weights, ensembles=own.ensembles | {name: ensemble}))
 
@@ -313,15 +312,15 @@ def test_remove(capfd, tiny, published):
     assert NAME in load_manifest().weights
     for name in ("lite0", "default"):
         said = weights(capfd, "remove", name)[1]
-        assert said == f"nothing to remove: {name} ships with Lungbox\n"
+        assert said == f"{name}: ships with Lungbox, nothing to remove\n"
     assert "here" in weights(capfd, "verify", "lite0")[1]
 
 
 def test_remove_an_ensemble(capfd, tiny):
     weights(capfd, "add", "mine", tiny, "--architecture", "unet_lite0")
-    enter_ensemble("pair", Ensemble(members=("mine", "lite0")))
-    checked = Checked(metric_change=0.0, same_count=1.0, images=364)
-    enter_precisions("0" * 24, Precisions(ensemble="mine", bfloat16=checked))
+    register_ensemble("pair", Ensemble(members=("mine", "lite0")))
+    checked = PrecisionCheck(metric_change=0.0, same_count=1.0, images=364)
+    register_precisions("0" * 24, Precisions(ensemble="mine", bfloat16=checked))
     code, said = weights(capfd, "remove", "mine")
     assert code == 2
     assert "python -m lungbox weights remove pair" in said
@@ -332,7 +331,7 @@ def test_remove_an_ensemble(capfd, tiny):
 
 
 def test_remove_an_ensemble_whose_member_is_nowhere(capfd):
-    enter_ensemble("pair", Ensemble(members=("absent", "lite0")))
+    register_ensemble("pair", Ensemble(members=("absent", "lite0")))
     code, said = weights(capfd, "list")
     assert code == 2
     assert "python -m lungbox weights remove pair" in said
@@ -341,7 +340,7 @@ def test_remove_an_ensemble_whose_member_is_nowhere(capfd):
 
 
 def test_what_was_trained_stays_when_its_entry_goes(capfd, tmp_path):
-    path = enter_tiny(tmp_path / "runs/tiny", "trained")
+    path = enter_tiny(tmp_path / "runs/tiny", "trained", network="unet_lite0")
     said = weights(capfd, "remove", "trained")[1]
     assert said == f"trained: entry removed, {path} stays\n"
     assert path.is_file()
@@ -350,18 +349,18 @@ def test_what_was_trained_stays_when_its_entry_goes(capfd, tmp_path):
 
 def test_fetch_goes_through_all(capfd, tmp_path, monkeypatch):
     monkeypatch.setenv("LUNGBOX_OFFLINE", "1")
-    path = enter_tiny(tmp_path / "runs/tiny", "zz")
+    path = enter_tiny(tmp_path / "runs/tiny", "zz", network="unet_lite0")
     code, said = weights(capfd, "fetch")
     assert code == 2
     assert f"zz: {path}" in said
     for name in ("reference_unet_resnet152", "reference_aspp_resnet152"):
-        assert f"the weights {name} cannot be had" in said
-        assert f"fetch it by hand and enter it: python -m lungbox weights add {name} FILE" in said
+        assert f"the weights {name} are unavailable" in said
+        assert f"register it: python -m lungbox weights add {name} FILE" in said
 
 
 def test_no_sentence_names_a_command_that_is_not_installed():
     """There is no `lungbox` script where the README's steps were followed."""
-    files = [*(ROOT / "lungbox/weights").glob("*.py"), ROOT / "lungbox/cli_weights.py"]
+    files = [*(ROOT / "lungbox/weights").rglob("*.py"), ROOT / "lungbox/cli/weights.py"]
     for path in files:
         text = path.read_text(encoding="utf-8")
         assert not re.findall(r"(?<!python -m )lungbox weights \w+", text), path
@@ -407,7 +406,7 @@ def test_a_second_bundle_into_the_same_folder_adds_to_it(capfd, tiny, tmp_path, 
     assert code == 0
     assert f"one: {moved}" in said
     assert f"two: {moved}" in said
-    assert weights(capfd, "remove", "one")[1].startswith("nothing to remove: one is of a bundle")
+    assert weights(capfd, "remove", "one")[1].startswith("one: is in a bundle")
 
 
 def test_a_bundles_pins_name_no_path_of_this_machine(capfd, published, tmp_path):
@@ -422,7 +421,7 @@ def test_a_folder_that_is_no_bundle_is_left_alone(capfd, tmp_path):
     (tmp_path / "photos/one.png").write_bytes(b"x")
     code, said = weights(capfd, "bundle", tmp_path / "photos", "default")
     assert code == 2
-    assert "is not empty and no bundle" in said
+    assert "is neither empty nor a bundle" in said
     assert [path.name for path in (tmp_path / "photos").iterdir()] == ["one.png"]
 
 
@@ -448,7 +447,7 @@ def test_a_bundle_with_wheels_has_lungboxs_own(capfd, tmp_path, monkeypatch):
 
 def test_start_up_is_quick_and_imports_no_keras():
     program = (
-        "import sys; from lungbox import cli\n"
+        "import sys; from lungbox.cli import main as cli\n"
         "try: cli.main(['weights', 'verify', 'lite0'])\n"
         "except SystemExit: pass\n"
         "assert 'keras' not in sys.modules and 'openvino' not in sys.modules"

@@ -1,19 +1,14 @@
 """Keras 2 weight files: the published networks' own outputs, and nothing else HDF5 can do."""
 
-import os
-import subprocess
-import sys
-
 import h5py
 import keras
 import numpy as np
 import pytest
 
 from lungbox import architecture
-from lungbox.weights.files import WeightsError
-from lungbox.weights.keras2 import load_keras2
+from lungbox.weights.formats.keras2 import load_keras2
+from lungbox.weights.formats.safetensors import WeightsError
 from tests import reference
-from tests.conftest import ROOT
 
 CLOSE = 1e-4
 PARAMETERS = dict(
@@ -37,27 +32,20 @@ def test_published_networks(tmp_path, name):
     assert np.abs(mask - expected).max() < CLOSE
 
 
-@pytest.mark.long
+@pytest.mark.long("XLA compiles networks of a hundred layers")
 @pytest.mark.parametrize("name", reference.NETWORKS)
-def test_published_networks_on_the_other_backend(tmp_path, name):
-    pytest.importorskip("jax")
+def test_published_networks_on_the_other_backend(tmp_path, name, other_backend):
     path = reference.write_h5(name, tmp_path / "w.h5")
     images, expected = published(name)
-    np.save(tmp_path / "images.npy", images)
-    program = f"""
-import numpy as np, keras
-from pathlib import Path
-from lungbox import architecture
-from lungbox.weights.keras2 import load_keras2
-network = architecture.build({name!r})
-load_keras2(network, Path({str(path)!r}))
-mask = network(np.load({str(tmp_path / "images.npy")!r}), training=False)["mask"]
-np.save({str(tmp_path / "mask.npy")!r}, keras.ops.convert_to_numpy(mask))
-"""
-    other = "jax" if keras.backend.backend() == "tensorflow" else "tensorflow"
-    environment = {**os.environ, "KERAS_BACKEND": other}
-    subprocess.run([sys.executable, "-c", program], check=True, env=environment, cwd=ROOT)
-    assert np.abs(np.load(tmp_path / "mask.npy") - expected).max() < CLOSE
+    mask = other_backend.call(mask_of, name, path, images)
+    assert np.abs(mask - expected).max() < CLOSE
+
+
+def mask_of(name, path, images):
+    """What the network `name` with the weights of a Keras 2 file says of images."""
+    network = architecture.build(name)
+    load_keras2(network, path)
+    return keras.ops.convert_to_numpy(network(images, training=False)["mask"])
 
 
 def network(units=3):

@@ -3,19 +3,13 @@
 import pytest
 
 from lungbox import architecture
+from lungbox.datasets.store import Store
+from lungbox.radiograph.prepare import VERSIONS
 from lungbox.weights.collection import add
-from lungbox.weights.fetch import fetch, sha256
-from lungbox.weights.files import WeightsError, save_weights
-from lungbox.weights.manifest import (
-    Ensemble,
-    ManifestError,
-    Weights,
-    enter,
-    load_manifest,
-    own_path,
-    read_manifest,
-    shipped_path,
-)
+from lungbox.weights.entries import Ensemble, ManifestError, Weights, fingerprint, key_of
+from lungbox.weights.formats.safetensors import WeightsError, save_weights
+from lungbox.weights.manifest import load_manifest, own_path, read_manifest, register, shipped_path
+from lungbox.weights.store import fetch, sha256
 
 # Begins as a safetensors file does.
 _BYTES = (16).to_bytes(8, "little") + b'{"a": [1, 2, 3]}'
@@ -43,19 +37,19 @@ def test_the_shipped_manifest_is_in_order():
 
 
 def test_what_is_entered_is_found(own_home, weights):
-    enter("mine", weights, Ensemble(members=("mine",), rule="threshold", threshold=0.3))
+    register("mine", weights, Ensemble(members=("mine",), rule="threshold", threshold=0.3))
     manifest = load_manifest()
     assert manifest.weights["mine"] == weights
     assert manifest.ensemble("mine").point.threshold == 0.3
     assert "default" in manifest.ensembles
-    enter("other", weights, Ensemble(members=("other", "other"), weights=(1, 3)))
+    register("other", weights, Ensemble(members=("other", "other"), weights=(1, 3)))
     assert set(read_manifest(own_path()).ensembles) == {"mine", "other"}
-    assert load_manifest().ensemble("other").shares == (0.25, 0.75)
+    assert load_manifest().ensemble("other").normalized_weights == (0.25, 0.75)
 
 
 def test_lungboxs_own_names_cannot_be_taken(own_home, weights):
     with pytest.raises(ManifestError, match="default is a name of Lungbox's own"):
-        enter("default", weights, Ensemble(members=("default",)))
+        register("default", weights, Ensemble(members=("default",)))
 
 
 def test_sources_are_beside_their_manifest(tmp_path):
@@ -88,9 +82,9 @@ def test_faults_are_named(tmp_path, content, fault):
 
 
 def test_an_ensemble_of_weights_that_are_nowhere(own_home, weights):
-    enter("mine", weights, Ensemble(members=("mine", "lite0")))  # one of Lungbox's own is fine
+    register("mine", weights, Ensemble(members=("mine", "lite0")))  # one of Lungbox's own is fine
     assert load_manifest().ensemble("mine").members == ("mine", "lite0")
-    enter("mine", weights, Ensemble(members=("mine", "absent")))
+    register("mine", weights, Ensemble(members=("mine", "absent")))
     with pytest.raises(ManifestError, match="mine has a member absent"):
         load_manifest()
 
@@ -133,7 +127,7 @@ def test_trained_weights_take_the_place_of_unpublished_ones(own_home, tmp_path):
 @pytest.mark.parametrize("name", ["../esc", ".hidden", "a/b", "a b", "", "a\n"])
 def test_what_cannot_be_a_name(own_home, weights, tmp_path, name):
     with pytest.raises(ManifestError, match="cannot be the name of an entry"):
-        enter(name, weights, Ensemble(members=(name,)))
+        register(name, weights, Ensemble(members=(name,)))
     path = tmp_path / "manifest.toml"
     quoted = name.replace("\n", "\\n")
     path.write_text(f'[ensembles."{quoted}"]\nmembers = ["lite0"]\n')
@@ -151,7 +145,7 @@ def test_a_bundle_that_is_not_there(own_home, monkeypatch, tmp_path):
 
 
 def test_all_that_is_not_published_is_explained_at_once(own_home, tmp_path, monkeypatch):
-    from lungbox.pipeline import open_ensemble
+    from lungbox.inference.predictor import open_ensemble
 
     monkeypatch.setenv("LUNGBOX_CACHE", str(tmp_path / "cache"))
     with pytest.raises(WeightsError) as caught:
@@ -161,3 +155,19 @@ def test_all_that_is_not_published_is_explained_at_once(own_home, tmp_path, monk
         assert said.count(f"recipes/four.toml --set architecture={network} --data DIR") == 1
         entering = f"weights add four_{network} runs/four-{network}/weights.safetensors"
         assert said.count(f"python -m lungbox {entering}") == 1
+
+
+WEIGHTS = Weights(architecture="unet_lite0", image_size=64)
+
+
+def test_a_preparation_that_computes_something_else_voids_what_was_kept(monkeypatch, tmp_path):
+    members = [fingerprint("a" * 64, WEIGHTS, 1.0)]
+
+    def keys():
+        found = [key_of(members, preparation, flip=False) for preparation in VERSIONS]
+        return found + [Store(tmp_path, 64, preparation).folder for preparation in VERSIONS]
+
+    before = keys()
+    monkeypatch.setitem(VERSIONS, "nearest", VERSIONS["nearest"] + 1)
+    same = [one == other for one, other in zip(before, keys(), strict=True)]
+    assert same == [preparation != "nearest" for preparation in VERSIONS] * 2

@@ -6,9 +6,9 @@ import pickle
 import numpy as np
 import pytest
 
-from lungbox.weights.files import WeightsError
-from lungbox.weights.imagenet import efficientnet_lite0_file
-from lungbox.weights.torch_legacy import read_state_dict
+from lungbox.weights.formats.imagenet import efficientnet_lite0_file
+from lungbox.weights.formats.safetensors import WeightsError
+from lungbox.weights.formats.torch_legacy import read_state_dict
 
 MAGIC = 0x1950A86A20F9469CFC6C
 

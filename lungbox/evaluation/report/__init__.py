@@ -1,40 +1,40 @@
-"""`lungbox report`: an ensemble on a fold as one HTML page that opens without a network."""
+"""`lungbox report`: the evaluation of an ensemble as one HTML page that needs no internet."""
 
 from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from rich.console import Console
 
+from lungbox.common.files import atomic_write
 from lungbox.errors import LungboxError
-from lungbox.evaluation.assess import Subject, assess
-from lungbox.evaluation.report.content import gather
-from lungbox.files import replacing
+from lungbox.evaluation.evaluator import EvaluationConfig, evaluate_ensemble
+from lungbox.evaluation.report.content import collect_content
 
 
-def run(subject: Subject, output: Path, say: Console) -> None:
-    """Write the report of an ensemble on a fold it was not trained on.
+def write_report(config: EvaluationConfig, output: Path, console: Console) -> None:
+    """Write the report of an ensemble on a held-out fold.
 
     Args:
-        subject: what is assessed.
+        config: the ensemble and the fold.
         output: the page.
-        say: where progress is shown.
+        console: where progress is shown.
 
     Raises:
-        LungboxError: the page cannot be written there, the data is not there, or the weights have
-            seen the fold.
+        LungboxError: the page cannot be written there, the data is missing, or the fold is not
+            held out.
     """
     if output.is_dir():
         raise LungboxError(f"{output} is a folder; --output is the page's own name")
     output.parent.mkdir(parents=True, exist_ok=True)  # fails now, not after all the work
-    found = assess(subject, say)
-    with say.status("Drawing"):
-        content = gather(found)
+    result = evaluate_ensemble(config, console)
+    with console.status("Drawing"):
+        content = collect_content(result)
     pages = Environment(
         loader=PackageLoader("lungbox.evaluation", "report"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
     )
-    with replacing(output) as file:
+    with atomic_write(output) as file:
         file.write(pages.get_template("page.html").render(vars(content)))
-    say.print(f"{output}: open it in a browser; it needs nothing else", markup=False)
+    console.print(f"{output}: open it in a browser; it needs nothing else", markup=False)

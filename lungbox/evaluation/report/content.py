@@ -1,4 +1,4 @@
-"""What stands in a report: figures as text, curves and radiographs as pictures inside the page."""
+"""The content of a report: metrics as text, curves and radiographs as pictures inside the page."""
 
 import base64
 import csv
@@ -9,25 +9,31 @@ from pathlib import Path
 
 import numpy as np
 
-from lungbox import __version__, overlay
+from lungbox import __version__
 from lungbox.boxes import OperatingPoint
-from lungbox.constants import CLASS_NAMES, OPACITY, RESEARCH_USE, RSNA_CLASSES
-from lungbox.evaluation.assess import (
-    Assessment,
-    Part,
+from lungbox.constants import CLASS_NAMES, OPACITY, RESEARCH_USE
+from lungbox.evaluation.estimates import MetricEstimate
+from lungbox.evaluation.evaluator import (
+    DatasetResult,
+    EvaluationResult,
     all_groups,
-    box_figures_as_it_is,
-    figures_of,
+    box_estimates_at_own_point,
 )
-from lungbox.evaluation.cases import telling_cases
-from lungbox.evaluation.figures import Figure
-from lungbox.evaluation.groups import Group, recall_by_size
+from lungbox.evaluation.groups import Group, example_cases, recall_by_size
 from lungbox.evaluation.operating_point import as_toml, in_brief
 from lungbox.evaluation.report import plots
 from lungbox.evaluation.report.plots import picture
-from lungbox.evaluation.scores import AGAINST_NORMAL, AGAINST_NOT_NORMAL, AT_MIX, RAW, VIEW_ALONE
+from lungbox.evaluation.scores import (
+    AGAINST_NORMAL,
+    AGAINST_NOT_NORMAL,
+    AT_MIX,
+    RAW,
+    VIEW_ALONE,
+    dataset_estimates,
+)
 from lungbox.evaluation.sweep import sweeps
 from lungbox.findings import Findings
+from lungbox.inference import overlay
 from lungbox.metrics.classification import (
     RocCurve,
     expected_calibration_error,
@@ -53,7 +59,7 @@ _HEADLINES = (
 
 @dataclass(frozen=True)
 class Plot:
-    """A picture as a data URI, and what it shows."""
+    """A picture as a data URI, with its title and caption."""
 
     image: str
     title: str
@@ -62,29 +68,29 @@ class Plot:
 
 @dataclass(frozen=True)
 class Tile:
-    """A radiograph as a data URI, and what is known of it."""
+    """A radiograph as a data URI, with its scores."""
 
     image: str
     identity: str
     category: str
     score: float
-    worth: str
+    metric: str
 
 
 @dataclass(frozen=True)
 class Content:
-    """Everything the page's template names."""
+    """The values of the page's template."""
 
     title: str
     facts: dict[str, str]
     warning: str
-    headlines: list[tuple[Figure, Figure | None]]
-    tables: dict[str, list[Figure]]
-    as_it_is: dict[str, list[Figure]]
+    headlines: list[tuple[MetricEstimate, MetricEstimate | None]]
+    tables: dict[str, list[MetricEstimate]]
+    at_own_point: dict[str, list[MetricEstimate]]
     own: str
     groups: list[Group]
     forest: Plot
-    sizes: dict[str, list[Figure]]
+    sizes: dict[str, list[MetricEstimate]]
     curves: list[Plot]
     sweeps: list[Plot]
     montages: dict[str, dict[str, list[Tile]]]
@@ -93,54 +99,58 @@ class Content:
     runs: list[Plot]
 
 
-def gather(found: Assessment) -> Content:
-    """Compute and draw all of it."""
-    tables = {name: figures_of(name, part.judged) for name, part in found.parts.items()}
-    by_name = {figure.name: figure for figure in tables["RSNA"]}
-    groups = all_groups(found)
+def collect_content(result: EvaluationResult) -> Content:
+    """Compute the metrics and draw the pictures of a report."""
+    tables = {name: dataset_estimates(part.scored) for name, part in result.parts.items()}
+    by_name = {figure.name: figure for figure in tables[result.challenge.info.title]}
+    groups = all_groups(result)
     forest = picture(plots.forest, groups, size=plots.forest_size(groups))
     return Content(
-        title=f"{found.ensemble} on fold {found.fold}",
-        facts=_facts(found),
+        title=f"{result.ensemble} on fold {result.fold}",
+        facts=_facts(result),
         warning=RESEARCH_USE,
-        headlines=[(by_name[name], by_name.get(beside)) for name, beside in _HEADLINES],
+        headlines=[
+            (by_name[name], by_name.get(beside)) for name, beside in _HEADLINES if name in by_name
+        ],
         tables=tables,
-        as_it_is=box_figures_as_it_is(found),
-        own=in_brief(found.own),
+        at_own_point=box_estimates_at_own_point(result),
+        own=in_brief(result.own),
         groups=groups,
         forest=Plot(forest, "", "In brackets: images with opacity, of all."),
-        sizes={name: recall_by_size(part.judged) for name, part in found.parts.items()},
-        curves=_curves(found),
-        sweeps=_sweeps(found),
-        montages={name: _montage(part) for name, part in found.parts.items()},
-        point=as_toml(found.fitted.point),
-        points=sorted({in_brief(point) for point in found.fitted.points}),
-        runs=_runs(found.ensemble),
+        sizes={name: recall_by_size(part.scored) for name, part in result.parts.items()},
+        curves=_curves(result),
+        sweeps=_sweeps(result),
+        montages={name: _montage(part) for name, part in result.parts.items()},
+        point=as_toml(result.fitted.point),
+        points=sorted({in_brief(point) for point in result.fitted.points}),
+        runs=_runs(result.ensemble),
     )
 
 
-def _facts(found: Assessment) -> dict[str, str]:
+def _facts(result: EvaluationResult) -> dict[str, str]:
     manifest = load_manifest()
-    ensemble = manifest.ensemble(found.ensemble)
+    ensemble = manifest.ensemble(result.ensemble)
     members = (f"{name} ({manifest.weights[name].architecture})" for name in ensemble.members)
-    images = ", ".join(f"{name} {len(part.maps.dataset)}" for name, part in found.parts.items())
+    images = ", ".join(
+        f"{name} {len(part.predictions.dataset)}" for name, part in result.parts.items()
+    )
     return {
         "Networks": ", ".join(members),
         "Images": f"{images}, of patients no network was trained on",
-        "Run by": found.ran_on,
+        "Run by": result.ran_on,
         "Made": f"{datetime.now(UTC):%Y-%m-%d} by Lungbox {__version__}",
     }
 
 
-def _curves(found: Assessment) -> list[Plot]:
-    scored = {name: _scored(part) for name, part in found.parts.items()}
+def _curves(result: EvaluationResult) -> list[Plot]:
+    scored = {name: _scored(part) for name, part in result.parts.items()}
     bins = {name: reliability(*pair) for name, pair in scored.items()}
     errors = (f"{name} {expected_calibration_error(*pair):.3f}" for name, pair in scored.items())
-    detections = {name: _ungated(part, found.fitted.point) for name, part in found.parts.items()}
+    detections = {name: _ungated(part, result.fitted.point) for name, part in result.parts.items()}
     ranked = "boxes without the gate, ranked by image score times confidence"
     return [
         Plot(
-            picture(plots.roc, _roc_curves(found), found.fitted.point.gate),
+            picture(plots.roc, _roc_curves(result), result.fitted.point.gate),
             "ROC of the image score",
             "dots: at the gate",
         ),
@@ -158,45 +168,44 @@ def _curves(found: Assessment) -> list[Plot]:
     ]
 
 
-def _scored(part: Part) -> tuple[np.ndarray, np.ndarray]:
-    return part.judged.outcomes.truths > 0, part.judged.image_scores
+def _scored(part: DatasetResult) -> tuple[np.ndarray, np.ndarray]:
+    return part.scored.outcomes.truths > 0, part.scored.image_scores
 
 
-def _roc_curves(found: Assessment) -> dict[str, RocCurve]:
-    truth, scores = _scored(found.rsna)
-    category = np.array([image.category for image in found.rsna.judged.dataset.images])
+def _roc_curves(result: EvaluationResult) -> dict[str, RocCurve]:
+    truth, scores = _scored(result.challenge)
+    info = result.challenge.info
+    category = np.array([image.category for image in result.challenge.scored.dataset.images])
     curves = {
-        f"RSNA, against {name.lower()}": roc_curve(truth[chosen], scores[chosen])
-        for name in RSNA_CLASSES[:2]
+        f"{info.title}, against {name.lower()}": roc_curve(truth[chosen], scores[chosen])
+        for name in info.negatives.values()
         for chosen in [truth | (category == name)]
     }
-    if found.siim:
-        curves["SIIM-COVID"] = roc_curve(*_scored(found.siim))
-    return curves
+    return curves | {title: roc_curve(*_scored(part)) for title, part in result.others.items()}
 
 
-def _ungated(part: Part, point: OperatingPoint) -> DetectionCurve:
-    """Every box at the point's values but for its gate."""
+def _ungated(part: DatasetResult, point: OperatingPoint) -> DetectionCurve:
+    """All boxes at a point without its gate."""
     open_point = replace(point, gate=0.0)
-    images = part.maps.dataset.images
-    found = [part.maps.boxes(row, open_point) for row in range(len(images))]
-    boxes = [of_image for of_image, _ in found]
-    pairs = zip(found, part.maps.scores, strict=True)
-    scores = [confidences * score for (_, confidences), score in pairs]
+    images = part.predictions.dataset.images
+    decisions = [part.predictions.boxes(row, open_point) for row in range(len(images))]
+    boxes = [decision.boxes for decision in decisions]
+    pairs = zip(decisions, part.predictions.scores, strict=True)
+    scores = [decision.scores * score for decision, score in pairs]
     truth = BoxTable.of([image.boxes for image in images])
     return DetectionCurve.of(truth, BoxTable.of(boxes, scores), len(images), _CURVE_IOU)
 
 
-def _sweeps(found: Assessment) -> list[Plot]:
-    point = found.fitted.point
+def _sweeps(result: EvaluationResult) -> list[Plot]:
+    point = result.fitted.point
     return [
         Plot(picture(plots.sweep, curve, getattr(point, curve.key), size=plots.LOW), "", curve.key)
-        for curve in sweeps(found.rsna.maps, point)
+        for curve in sweeps(result.challenge.predictions, point)
     ]
 
 
-def _montage(part: Part) -> dict[str, list[Tile]]:
-    cases = telling_cases(part.judged, _EACH)
+def _montage(part: DatasetResult) -> dict[str, list[Tile]]:
+    cases = example_cases(part.scored, _EACH)
     kinds = {
         "Best": cases.best,
         "Worst boxes": cases.worst,
@@ -206,10 +215,10 @@ def _montage(part: Part) -> dict[str, list[Tile]]:
     return {kind: [_tile(part, int(row)) for row in rows] for kind, rows in kinds.items()}
 
 
-def _tile(part: Part, row: int) -> Tile:
-    image = part.judged.dataset.images[row]
-    boxes, scores = part.judged.found[row]
-    score = float(part.judged.image_scores[row])
+def _tile(part: DatasetResult, row: int) -> Tile:
+    image = part.scored.dataset.images[row]
+    boxes, scores, _ = part.scored.found[row]
+    score = float(part.scored.image_scores[row])
     findings = Findings(
         identity=image.identity,
         size=image.size,
@@ -219,38 +228,40 @@ def _tile(part: Part, row: int) -> Tile:
         labels=(CLASS_NAMES[OPACITY],) * len(scores),
     )
     pixels = read(image.path).pixels
-    drawn = overlay.beside_truth(pixels, part.maps.mask(row), findings, image.boxes, _TILE)
+    drawn = overlay.beside_truth(
+        pixels, part.predictions.prediction(row).mask, findings, image.boxes, _TILE
+    )
     buffer = io.BytesIO()
     drawn.save(buffer, format="JPEG", quality=80)
-    worth = part.judged.outcomes.parts[row]
+    metric = part.scored.outcomes.parts[row]
     return Tile(
         image="data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode(),
         identity=image.identity,
         category=image.category,
         score=score,
-        worth="–" if np.isnan(worth) else f"{worth:.2f}",
+        metric="–" if np.isnan(metric) else f"{metric:.2f}",
     )
 
 
 def _runs(ensemble: str) -> list[Plot]:
-    """Losses of the runs that the members' files lie in, where they do."""
-    manifest, found = load_manifest(), []
+    """Losses of the members' training runs, where their files are in a run's folder."""
+    manifest, runs = load_manifest(), []
     for name in manifest.ensemble(ensemble).members:
         for source in manifest.weights[name].sources:
             log = Path(source.removeprefix("file:")).parent / "log.csv"
             columns = _columns(log) if source.startswith("file:") else {}
             if columns:
-                drawn = picture(plots.training, columns, size=plots.WIDE)
-                found.append(Plot(drawn, name, f"losses of {name} by epoch"))
-    return found
+                drawn = picture(plots.training, columns, size=plots.WIDE_GRID)
+                runs.append(Plot(drawn, name, f"losses of {name} by epoch"))
+    return runs
 
 
 def _columns(log: Path) -> dict[str, list[float]]:
-    """The log's columns; none where it is not one of a run."""
+    """The columns of a run's `log.csv`; none where it cannot be read."""
     try:
         with log.open(newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))
-        found = {name: [float(row[name] or "nan") for row in rows] for name in rows[0]}
+        columns = {name: [float(row[name] or "nan") for row in rows] for name in rows[0]}
     except (OSError, ValueError, TypeError, IndexError):
         return {}
-    return found if "epoch" in found else {}
+    return columns if "epoch" in columns else {}

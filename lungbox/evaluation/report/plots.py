@@ -1,4 +1,4 @@
-"""Curves as pictures that can stand inside a page."""
+"""Curves as SVG data URIs for a page."""
 
 import base64
 import io
@@ -17,7 +17,7 @@ from lungbox.metrics.bootstrap import Estimate
 from lungbox.metrics.classification import Reliability, RocCurve
 from lungbox.metrics.curves import FROC_RATES, DetectionCurve, froc
 
-# Told apart by the colour-blind, too (Okabe and Ito).
+# Colour-blind safe (Okabe and Ito).
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7")
 _STYLE: dict[Any, Any] = {
     "font.family": "sans-serif",
@@ -31,12 +31,12 @@ _STYLE: dict[Any, Any] = {
     "legend.edgecolor": "none",
     "legend.framealpha": 0.85,
     "lines.linewidth": 1.6,
-    # Outlines rather than letters: the page looks the same on every machine.
+    # Outlines rather than letters: the page looks the same on every computer.
     "svg.fonttype": "path",
     "svg.hashsalt": "lungbox",
 }
 # Sizes of pictures, in inches.
-SQUARE, LOW, WIDE = (4.8, 3.6), (4.8, 3.0), (7.6, 3.2)
+SQUARE, LOW, WIDE_GRID = (4.8, 3.6), (4.8, 3.0), (7.6, 3.2)
 _NAMES = {
     "gate": "gate (image score)",
     "threshold": "threshold (mask)",
@@ -46,7 +46,7 @@ _NAMES = {
 
 
 def picture(plot: Callable[..., None], *arguments: Any, size: tuple[float, float] = SQUARE) -> str:
-    """A data URI of what one of the functions below draws.
+    """Draw with one of the functions below; returns a data URI.
 
     Args:
         plot: draws on the axes it is given first.
@@ -96,14 +96,14 @@ def free_response(axes: Axes, curves: Mapping[str, DetectionCurve]) -> None:
 
 
 def calibration(axes: Axes, found: Mapping[str, Reliability]) -> None:
-    """Share of positives against image score, and below it how many images have which."""
+    """Share of positives against image score, and below it a histogram of the scores."""
     axes.plot([0, 1], [0, 1], color="#8a929a", linestyle=":", linewidth=1)
     most = max(bins.counts.max() for bins in found.values())
-    for place, (colour, (name, bins)) in enumerate(zip(COLOURS, found.items(), strict=False)):
+    for index, (colour, (name, bins)) in enumerate(zip(COLOURS, found.items(), strict=False)):
         axes.plot(bins.confidence, bins.observed, "o-", color=colour, label=name)
         edges = np.linspace(0, 1, len(bins.counts) + 1)
         width = 0.8 / len(bins.counts) / len(found)
-        left = edges[:-1] + 0.1 / len(bins.counts) + place * width
+        left = edges[:-1] + 0.1 / len(bins.counts) + index * width
         axes.bar(left, 0.2 * bins.counts / most, width, color=colour, alpha=0.3, align="edge")
     _label(axes, "image score", "share with opacity")
     axes.legend(loc="upper left")

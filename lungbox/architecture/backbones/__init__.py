@@ -1,0 +1,1 @@
+"""Encoders: EfficientNet-Lite0, and networks of Keras Applications."""

@@ -1,0 +1,95 @@
+"""`lungbox prepare|folds|audit`: labelled data before training."""
+
+import time
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from lungbox.cli import SOME_FAILED, DataOption, console
+
+
+def prepare(
+    data: DataOption,
+    size: Annotated[int, typer.Option(min=8, help="Side of the square, in pixels.")] = 256,
+    preparation: Annotated[
+        Literal["equalised", "nearest"],
+        typer.Option(help="The recipe's preparation; nearest is the reference system's."),
+    ] = "equalised",
+) -> None:
+    """Prepare every image once, into the cache that training and evaluation use."""
+    from lungbox import datasets
+    from lungbox.common.paths import cache_folder
+    from lungbox.common.progress import progress_bar
+    from lungbox.datasets.cache import missing, prepare_all
+    from lungbox.datasets.rsna import ALL_IMAGES
+
+    dataset = datasets.load(data, console)
+    cached = len(dataset) - missing(dataset, size, cache_folder(), preparation)
+    read = 0
+    start = time.perf_counter()
+    with progress_bar(console, "Preparing", len(dataset), done=cached) as progress:
+
+        def advance() -> None:
+            nonlocal read
+            read += 1
+            progress.advance()
+
+        cache = prepare_all(dataset, size, cache_folder(), advance, preparation)
+    seconds = time.perf_counter() - start
+    for path, reason in cache.failed:
+        console.print(f"{path}: {reason}", markup=False)
+    here, all_of_rsna = len(cache) * size**2, ALL_IMAGES * size**2
+    print(f"{len(cache)} images of {size} x {size} pixels, {here / 1e6:.1f} MB in {cache_folder()}")
+    if read:
+        rate = read / seconds
+        print(f"{read} read in {seconds:.1f} s, {rate:.1f} a second")
+        print(
+            f"all {ALL_IMAGES:,} of RSNA: {ALL_IMAGES / rate / 60:.1f} minutes at that rate, "
+            f"{all_of_rsna / 1e9:.2f} GB"
+        )
+    else:
+        print(f"none had to be read; all {ALL_IMAGES:,} of RSNA take {all_of_rsna / 1e9:.2f} GB")
+    if cache.failed:
+        raise typer.Exit(SOME_FAILED)
+
+
+def folds(
+    data: DataOption,
+    output: Annotated[Path, typer.Option(help="The CSV to write.")] = Path("folds.csv"),
+) -> None:
+    """Write the fold of every image to a CSV, so that others can use the same folds."""
+    from lungbox import datasets
+    from lungbox.constants import FOLDS
+    from lungbox.datasets.folds import write_folds
+
+    dataset = datasets.load(data, console)
+    write_folds(dataset, output)
+    for fold in range(FOLDS):
+        of_fold = dataset.folds([fold])
+        patients = {(image.source, image.patient) for image in of_fold.images}
+        positive = sum(image.target for image in of_fold.images)
+        counts = f"{len(of_fold)} images, {len(patients)} patients, {positive} with boxes"
+        print(f"fold {fold}: {counts}")
+    console.print(
+        f"Written to {output}. To use these folds, save it as folds.csv in {data}.", markup=False
+    )
+
+
+def audit(data: DataOption) -> None:
+    """List label issues, and how each is handled."""
+    from lungbox import datasets
+    from lungbox.datasets.issues import count
+
+    dataset = datasets.load(data, console)
+    for issue in dataset.issues:
+        print(issue)
+    boxes = sum(len(image.boxes) for image in dataset.images)
+    uncertain = sum(image.uncertain for image in dataset.images)
+    print(f"{len(dataset)} images, {boxes} boxes, {uncertain} images neither positive nor negative")
+    issues = len(dataset.issues)
+    print(f"{issues} issue{'' if issues == 1 else 's'}")
+    for kind, number in count(dataset.issues):
+        print(f"{number:6} {kind}")
+    if dataset.issues:
+        raise typer.Exit(SOME_FAILED)

@@ -1,0 +1,1 @@
+"""Shared helpers: paths, files, tables, progress bars, threads, optional dependencies."""

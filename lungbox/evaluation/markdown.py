@@ -1,0 +1,135 @@
+"""`lungbox evaluate`: an ensemble's metrics on a held-out fold, as Markdown."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+from rich.console import Console
+
+from lungbox.datasets.types import DatasetError
+from lungbox.evaluation.estimates import MetricEstimate
+from lungbox.evaluation.evaluator import (
+    DatasetResult,
+    EvaluationConfig,
+    EvaluationResult,
+    all_groups,
+    box_estimates_at_own_point,
+    evaluate_ensemble,
+)
+from lungbox.evaluation.groups import example_cases, recall_by_size
+from lungbox.evaluation.operating_point import CrossFit, as_toml, in_brief
+from lungbox.evaluation.scores import VIEW_ALONE, dataset_estimates
+
+_CASES = 5
+
+
+def print_evaluation(
+    config: EvaluationConfig, console: Console, against: str | None = None
+) -> None:
+    """Print tables of metrics, example images, and the operating point chosen on the fold.
+
+    The RSNA metrics are cross-fitted: the boxes of each patient come from the operating point
+    chosen on the others.
+
+    Args:
+        config: the ensemble and the fold.
+        console: where progress is shown.
+        against: another ensemble; only paired differences are printed.
+
+    Raises:
+        LungboxError: the data is missing, or the fold is not held out.
+    """
+    result = evaluate_ensemble(config, console)
+    if against:
+        other = evaluate_ensemble(replace(config, ensemble=against), console)
+        print("\n".join(_differences(name, result, other) for name in result.parts))
+        return
+    parts = [f"# {result.ensemble}, fold {result.fold}\n"]
+    for name, part in result.parts.items():
+        title = f"## {name}, {len(part.predictions.dataset)} images"
+        parts.append(_figures(title, dataset_estimates(part.scored)))
+    parts += [_at_own_point(result), _groups(result)]
+    for name, part in result.parts.items():
+        sizes = recall_by_size(part.scored)
+        parts.append(_figures(f"## {name}, recall of boxes by their share of the image", sizes))
+        parts.append(_cases(name, part))
+    print("\n".join([*parts, _chosen(result.fitted)]))
+
+
+def markdown_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """A table in Markdown, without a line end after its last row.
+
+    >>> print(markdown_table(["", "value"], [["AUC", 0.9]]))
+    | | value |
+    | --- | --- |
+    | AUC | 0.9 |
+    """
+    lines = [columns, ["---"] * len(columns), *rows]
+    return "\n".join(
+        "|" + "".join(f" {c} |" if c != "" else " |" for c in cells) for cells in lines
+    )
+
+
+def _figures(title: str, figures: list[MetricEstimate]) -> str:
+    columns = ("figure", "value (95 % interval)", "images")
+    rows = ((figure.name, figure, figure.images) for figure in figures)
+    return f"{title}\n\n{markdown_table(columns, rows)}\n"
+
+
+def _differences(name: str, one: EvaluationResult, other: EvaluationResult) -> str:
+    """Both values of each metric, and the paired difference."""
+    ours, theirs = one.parts[name], other.parts[name]
+    identities = [
+        [image.identity for image in part.predictions.dataset.images] for part in (ours, theirs)
+    ]
+    if identities[0] != identities[1]:
+        raise DatasetError(
+            f"{one.ensemble} and {other.ensemble} could not read the same images of {name}, so "
+            "that nothing can be compared"
+        )
+    pairs = zip(dataset_estimates(ours.scored), dataset_estimates(theirs.scored), strict=True)
+    rows = ((a.name, a, b, a - b) for a, b in pairs if VIEW_ALONE not in a.name)
+    columns = ("figure", one.ensemble, other.ensemble, "paired difference")
+    title = f"## {name}, {len(identities[0])} images of fold {one.fold}"
+    return f"{title}\n\n{markdown_table(columns, rows)}\n"
+
+
+def _at_own_point(result: EvaluationResult) -> str:
+    tables = box_estimates_at_own_point(result).items()
+    shown = [_figures(f"### {name}", figures) for name, figures in tables]
+    note = "May have been chosen on these very patients; not cross-fitted.\n"
+    title = "## At the ensemble's own operating point\n"
+    return "\n".join([title, f"{in_brief(result.own)}\n", note, *shown])
+
+
+def _groups(result: EvaluationResult) -> str:
+    columns = (
+        "by", "group", "images", "with opacity", "RSNA metric, raw", "recall of boxes",
+        "false-positive rate", "image AUC", "AUC of the view alone",
+    )  # fmt: skip
+    rows = []
+    for group in all_groups(result):
+        metrics = (group.metric, group.recall, group.false_positives, group.auc)
+        view = group.view_auc.rounded
+        rows.append((group.by, group.name, group.images, group.positives, *metrics, view))
+    return f"## Groups\n\n{markdown_table(columns, rows)}\n"
+
+
+def _cases(name: str, part: DatasetResult) -> str:
+    cases, scored = example_cases(part.scored, _CASES), part.scored
+    kinds = {"false positive": cases.false_positives, "missed": cases.missed, "worst": cases.worst}
+    rows = []
+    for kind, chosen in kinds.items():
+        for row in chosen:
+            image = scored.dataset.images[row]
+            score, metric = scored.image_scores[row], scored.outcomes.parts[row]
+            rows.append((kind, image.identity, image.category, f"{score:.3f}", f"{metric:.3f}"))
+    columns = ("", "image", "class", "image score", "part in the metric")
+    return f"## {name}, where it goes wrong\n\n{markdown_table(columns, rows)}\n"
+
+
+def _chosen(fitted: CrossFit) -> str:
+    lines = ["## Operating point\n", "Chosen on the whole fold, for the manifest:\n", "```toml"]
+    lines.append(as_toml(fitted.point))
+    lines.append("```\n\nChosen on the other patients, part by part:\n")
+    different = sorted({in_brief(other) for other in fitted.points})
+    return "\n".join(lines + [f"- {text}" for text in different])

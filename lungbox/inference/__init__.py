@@ -1,0 +1,1 @@
+"""Inference: a folder of radiographs to findings, result files and overlays."""

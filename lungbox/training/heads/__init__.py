@@ -1,0 +1,37 @@
+"""Training heads by the name of the network's output they train.
+
+Targets, losses, metrics and the columns of `log.csv` follow from this table and from the outputs a
+network has. To train another kind of network, write a module with a `Head` for each new output and
+add it here; the training loop stays as it is.
+"""
+
+from collections.abc import Iterable
+
+from lungbox.training.heads.base import Head, Sample
+from lungbox.training.heads.classification import ImageScore
+from lungbox.training.heads.segmentation import Edges, Mask
+from lungbox.training.recipe import RecipeError
+
+__all__ = ["HEADS", "Head", "Sample", "heads_for"]
+
+# In the order of their columns in `log.csv`.
+HEADS: dict[str, Head] = {head.name: head for head in (Mask(), ImageScore(), Edges())}
+
+
+def heads_for(outputs: Iterable[str]) -> dict[str, Head]:
+    """The head of each output, in the outputs' order.
+
+    Raises:
+        RecipeError: an output has no training head.
+
+    Example:
+        >>> list(heads_for(["mask", "image"]))
+        ['mask', 'image']
+    """
+    unknown = [output for output in outputs if output not in HEADS]
+    if unknown:
+        raise RecipeError(
+            f"architecture: no training head for the output {unknown[0]!r}; "
+            f"there are heads for {', '.join(HEADS)}"
+        )
+    return {output: HEADS[output] for output in outputs}

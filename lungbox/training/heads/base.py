@@ -1,0 +1,63 @@
+"""The interface of a training head: targets, loss and metrics of one output of a network."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from lungbox.boxes.geometry import Boxes
+from lungbox.training.sections import Loss
+
+
+@dataclass(frozen=True)
+class Sample:
+    """The labels of one training image, after augmentation.
+
+    Attributes:
+        mask: `(S, S)` uint8, 255 where a pixel is completely covered by opacity.
+        target: 0-1, whether the image shows any opacity.
+        boxes: `(N, 4)` `x1, y1, x2, y2` in pixels of the `S` x `S` image.
+    """
+
+    mask: NDArray[np.uint8]
+    target: float
+    boxes: Boxes
+
+
+class Head(ABC):
+    """How one output of a network is trained.
+
+    Attributes:
+        name: the output's name.
+        metrics: metric classes by name, which is also the metric's column in `log.csv`.
+    """
+
+    name: ClassVar[str]
+    metrics: ClassVar[Mapping[str, Callable[[str], keras.metrics.Metric]]] = {}
+
+    @abstractmethod
+    def target(self, sample: Sample, shape: tuple[int, ...]) -> NDArray[np.float32]:
+        """The target of one image, of the output's shape without the batch axis."""
+
+    @abstractmethod
+    def loss(self, settings: Loss) -> keras.losses.Loss:
+        """The loss of a batch."""
+
+    def weight(self, settings: Loss) -> float:
+        """The weight of this loss in the sum of all."""
+        del settings
+        return 1.0
+
+    def auxiliary_output(self, model: keras.Model) -> keras.KerasTensor | None:
+        """An output that exists only in training, on top of `model`; None where the network itself
+        has the output. Added where `weight` is above 0.
+
+        Raises:
+            ValueError: the network has no layer that it could be attached to.
+        """
+        del model
+        return None

@@ -1,0 +1,183 @@
+"""Building and compiling the networks of a training run."""
+
+import inspect
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+
+from lungbox import architecture
+from lungbox.common.backend import compile_choice, dtype_policy
+from lungbox.training.devices import fuse_batch_norm, gather
+from lungbox.training.heads import HEADS, heads_for
+from lungbox.training.optimizer import EncoderAdamW, build_optimizer
+from lungbox.training.recipe import Recipe, RecipeError, check_known
+from lungbox.training.sections import Loss
+from lungbox.weights.formats.imagenet import load_encoder
+
+
+@dataclass(frozen=True)
+class TrainableNetwork:
+    """A compiled network.
+
+    Attributes:
+        training_model: the network that is trained, auxiliary heads included.
+        inference_model: the network that is saved; it shares its layers.
+        optimizer: the training model's optimizer.
+    """
+
+    training_model: keras.Model
+    inference_model: keras.Model
+    optimizer: EncoderAdamW
+
+    @property
+    def outputs(self) -> dict[str, tuple[int, ...]]:
+        """The shape of each output that is trained, without the batch axis."""
+        return {name: y.shape[1:] for name, y in self.training_model.output.items()}
+
+
+def check_network(recipe: Recipe) -> None:
+    """Check that the recipe's network exists and has the recipe's options.
+
+    Raises:
+        NetworkError: there is no such network.
+        RecipeError: it has no such option.
+    """
+    network = architecture.describe(recipe.architecture)
+    known = [name for name in inspect.signature(network.build).parameters if name != "image_size"]
+    check_known("options", recipe.options, known)
+
+
+def build_trainable(recipe: Recipe, image_size: int, steps: int) -> TrainableNetwork:
+    """Build and compile the network of a recipe.
+
+    Args:
+        recipe: the recipe.
+        image_size: the stage's image size, in pixels.
+        steps: training steps of the complete run.
+
+    Raises:
+        RecipeError: the network refuses its options, or an auxiliary head does not fit it.
+        WeightsError: the encoder's weights are unavailable.
+    """
+    keras.utils.set_random_seed(recipe.seed)
+    with dtype_policy(recipe.policy):
+        try:
+            inference_model = architecture.build(recipe.architecture, image_size, **recipe.options)
+        except (TypeError, ValueError) as error:
+            reason = str(error).partition("\n")[0]
+            raise RecipeError(f"options: {recipe.architecture} refuses them ({reason})") from error
+    pretrained: frozenset[str] = frozenset()
+    if recipe.encoder_weights != "none":
+        encoder = architecture.describe(recipe.architecture).encoder
+        pretrained = load_encoder(inference_model, encoder, recipe.encoder_file)
+    if recipe.optimizer.encoder_learning_rate == 0:
+        _freeze(inference_model, pretrained)
+    training_model = _with_auxiliary_heads(inference_model, recipe)
+    optimizer = build_optimizer(recipe.optimizer, training_model, steps, pretrained)
+    if keras.backend.backend() == "tensorflow":
+        fuse_batch_norm(training_model)
+    compile_model(training_model, recipe.loss, optimizer)
+    return TrainableNetwork(training_model, inference_model, optimizer)
+
+
+def compile_model(model: keras.Model, settings: Loss, optimizer: EncoderAdamW | None) -> None:
+    """Compile a network with the losses and metrics of its outputs' heads.
+
+    Args:
+        model: a network with an output for each of some heads.
+        settings: the recipe's section.
+        optimizer: None for a network that is only evaluated.
+    """
+    heads = heads_for(model.output)
+    model.compile(
+        optimizer=optimizer,
+        loss={name: head.loss(settings) for name, head in heads.items()},
+        loss_weights={name: head.weight(settings) for name, head in heads.items()},
+        # Weighted: the padding of a last batch has a weight of 0.
+        weighted_metrics={
+            name: [metric(key) for key, metric in head.metrics.items()]
+            for name, head in heads.items()
+            if head.metrics
+        },
+        jit_compile=compile_choice(),
+    )
+    if optimizer is not None:
+        optimizer.build(model.trainable_variables)
+    _build_losses_and_metrics(model)
+
+
+def named_as_logged(logs: Mapping[str, float], outputs: Sequence[str]) -> dict[str, float]:
+    """Keras' logs under the names of `log.csv`.
+
+    Keras writes the output before a metric's name, and the loss of each output, only where there
+    are several outputs.
+
+    Example:
+        >>> named_as_logged({"loss": 0.5, "f1": 0.25}, ["mask"])
+        {'loss': 0.5, 'mask_loss': 0.5, 'f1': 0.25}
+    """
+    found = {"loss": logs["loss"]}
+    for output in outputs:
+        loss = logs.get(f"{output}_loss", logs["loss"] if len(outputs) == 1 else None)
+        named = {metric: logs.get(f"{output}_{metric}", logs.get(metric))
+                 for metric in HEADS[output].metrics}  # fmt: skip
+        values = {f"{output}_loss": loss} | named
+        found |= {name: float(value) for name, value in values.items() if value is not None}
+    return found
+
+
+class EvaluationModel(keras.Model):
+    """A network whose evaluation also reports its outputs, as `output_NAME` in the batch logs.
+
+    So one pass over the held-out fold gives losses, metrics and predictions.
+    """
+
+    @classmethod
+    def of(cls, network: TrainableNetwork, settings: Loss) -> "EvaluationModel":
+        """The training model's layers, compiled for evaluation."""
+        model = cls(network.training_model.input, network.training_model.output)
+        compile_model(model, settings, optimizer=None)
+        return model
+
+    def compute_metrics(
+        self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None
+    ) -> dict[str, Any]:
+        metrics = super().compute_metrics(x, y, y_pred, sample_weight)
+        # Gathered, because Keras reports the mean over devices of what each one returns.
+        return metrics | {f"output_{name}": gather(output) for name, output in y_pred.items()}
+
+
+def _build_losses_and_metrics(model: keras.Model) -> None:
+    """Build losses and metrics before `fit` does so from a first batch: Keras 3.15 on JAX keeps
+    the batches prepared for it and begins the epoch with them, in another order."""
+    nothing = {name: np.zeros((1, *y.shape[1:]), np.float32) for name, y in model.output.items()}
+    model.compute_loss(y=nothing, y_pred=nothing)
+    model.compute_metrics(x=None, y=nothing, y_pred=nothing)
+    model.reset_metrics()
+
+
+def _freeze(model: keras.Model, pretrained: frozenset[str]) -> None:
+    """Freeze every layer with a pretrained weight, the statistics of its normalisation too."""
+    for layer in model.layers:
+        if any(variable.path in pretrained for variable in layer.variables):
+            layer.trainable = False
+
+
+def _with_auxiliary_heads(model: keras.Model, recipe: Recipe) -> keras.Model:
+    """The network with the outputs that exist only in training; itself where there are none."""
+    added: dict[str, keras.KerasTensor] = {}
+    for name, head in HEADS.items():
+        if name in model.output or not head.weight(recipe.loss):
+            continue
+        try:
+            output = head.auxiliary_output(model)
+        except ValueError:
+            raise RecipeError(
+                f"loss.{name}: {recipe.architecture} has no layer for that head"
+            ) from None
+        if output is not None:
+            added[name] = output
+    return keras.Model(model.input, {**model.output, **added}) if added else model

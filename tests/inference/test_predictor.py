@@ -1,0 +1,71 @@
+"""A detector's findings: what the ensemble's entry in the manifest says of them."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+import lungbox
+from lungbox.cli.main import app
+from lungbox.weights.entries import Calibration
+from lungbox.weights.manifest import load_manifest, register_ensemble
+from tests.tiny import SIDE, enter_tiny
+
+pytestmark = pytest.mark.usefixtures("small_networks")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def tiny(tmp_path_factory):
+    """An ensemble with a calibration and a second operating point, whose gate is closed."""
+    folder = tmp_path_factory.mktemp("weights")
+    enter_tiny(folder, "plain", rule="threshold", threshold=0.4994)
+    known = load_manifest().ensemble("plain")
+    points = {"closed": {"rule": "threshold", "threshold": 0.4994, "min_area": 0.0, "gate": 1.0}}
+    calibration = Calibration(slope=2.0, intercept=0.5)
+    entry = type(known)(
+        **known.model_dump(exclude={"calibration", "operating_points"}),
+        calibration=calibration,
+        operating_points=points,
+    )
+    register_ensemble("calibrated", entry)
+
+
+def test_a_calibrated_score_and_the_same_boxes(examples):
+    path = next(examples.glob("*.png"))
+    plain = lungbox.load("plain", "keras").predict(path)
+    found = lungbox.load("calibrated", "keras").predict(path)
+    logit = math.log(plain.image_score / (1 - plain.image_score))
+    assert found.image_score == pytest.approx(1 / (1 + math.exp(-(2 * logit + 0.5))))
+    assert np.array_equal(found.boxes, plain.boxes)
+    assert len(found.boxes) > 0
+    assert found.labels == ("lung opacity",) * len(found.boxes)
+    assert (found.class_names, found.class_scores) == (("lung opacity",), ())
+
+
+def test_the_mask_is_kept_on_request(examples):
+    path = next(examples.glob("*.dcm"))
+    detector = lungbox.load("plain", "keras")
+    without, found = detector.predict(path), detector.predict(path, keep_mask=True)
+    assert without.mask is None
+    assert found.mask.shape == (SIDE // 4, SIDE // 4, 2)
+    assert found != without
+    assert found == detector.predict(path, keep_mask=True)
+    assert found.to_record() == without.to_record()
+
+
+def test_an_operating_point_by_its_name(examples, tmp_path):
+    arguments = ["predict", str(examples), "--ensemble", "calibrated", "--engine", "keras"]
+    for name, with_boxes in (("", True), ("closed", False)):
+        output = tmp_path / (name or "default")
+        chosen = ["--operating-point", name] if name else []
+        result = CliRunner().invoke(app, [*arguments, "--output", str(output), *chosen])
+        assert result.exit_code == 0, result.output
+        rows = (output / "images.csv").read_text().splitlines()[1:]
+        assert any(int(row.split(",")[2]) for row in rows) == with_boxes
+        run = json.loads((output / "run.json").read_text())
+        assert run["operating_point_name"] == (name or None)
+        assert run["calibration"] == {"slope": 2.0, "intercept": 0.5}
+    with pytest.raises(lungbox.errors.LungboxError, match="did you mean closed"):
+        lungbox.load("calibrated", operating_point="closd")
