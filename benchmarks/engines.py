@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.ensembles import ENSEMBLES, quantised, random_job
+from benchmarks.ensembles import ENSEMBLES, int8_model, random_config
 from benchmarks.turns import in_turns
 from lungbox import architecture
 from lungbox.architecture.cost import gflops
@@ -48,7 +48,7 @@ def main() -> None:
 
 def _show(name: str, folder: Path, peak: float, console: Console) -> None:
     networks, side = ENSEMBLES[name]
-    config = random_job(name, folder, BATCH)
+    config = random_config(name, folder, BATCH)
     examples, _ = radiographs(config)
     images = examples[np.arange(IMAGES) % len(examples)]
     models = [architecture.build(network, side) for network in networks]
@@ -102,7 +102,7 @@ def _ours(config: EngineConfig, folder: Path, images: NDArray[np.uint8]) -> dict
 
     def maker(engine: EngineName, precision: Precision) -> Maker:
         def make() -> Way:
-            file = quantised(config, folder, images) if precision == "int8" else None
+            file = int8_model(config, folder, images) if precision == "int8" else None
             running = start(engine, replace(config, precisions=(precision,), int8=file))
             return lambda: [running.predict(batch) for batch in batches]
 

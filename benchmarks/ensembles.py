@@ -12,8 +12,8 @@ from numpy.typing import NDArray  # noqa: E402
 
 from lungbox import architecture  # noqa: E402
 from lungbox.engines import EngineConfig, Int8, Member  # noqa: E402
+from lungbox.weights.entries import Weights  # noqa: E402
 from lungbox.weights.formats.safetensors import save_weights  # noqa: E402
-from lungbox.weights.manifest import Weights  # noqa: E402
 from lungbox.weights.store import sha256  # noqa: E402
 
 FOUR = ("unet_resnet152", "unet_densenet121", "unet_vgg19_attention", "aspp_resnet152")
@@ -38,7 +38,7 @@ def write_weights(name: str, folder: Path) -> list[Path]:
     return paths
 
 
-def random_job(name: str, folder: Path, batch_size: int) -> EngineConfig:
+def random_config(name: str, folder: Path, batch_size: int) -> EngineConfig:
     """An ensemble of `ENSEMBLES` with random weights, kept in `folder`, for engines."""
     networks, side = ENSEMBLES[name]
     members = [
@@ -48,9 +48,9 @@ def random_job(name: str, folder: Path, batch_size: int) -> EngineConfig:
     return EngineConfig(name, tuple(members), batch_size)
 
 
-def quantised(config: EngineConfig, folder: Path, images: NDArray[np.uint8]) -> Int8:
-    """Its network of 8-bit integers, in a file in `folder`. Of random weights nothing can be said
-    about agreement, so as the default's: depthwise and the first convolutions stay in float32."""
+def int8_model(config: EngineConfig, folder: Path, images: NDArray[np.uint8]) -> Int8:
+    """Its INT8 model, in a file in `folder`. Agreement of random weights means nothing, so as
+    in the default's, depthwise and the first convolutions stay in float32."""
     from lungbox.engines.openvino import converted, save_int8
     from lungbox.quantization.model import STEPS, quantize
 

@@ -6,7 +6,7 @@ measured, by `benchmarks.process`.
 
 import sys
 
-from benchmarks.ensembles import quantised
+from benchmarks.ensembles import int8_model
 from lungbox.common.paths import data_folder
 from lungbox.export.verify import radiographs
 from lungbox.inference.predictor import open_ensemble
@@ -18,7 +18,7 @@ def main() -> None:
     (name,) = sys.argv[1:]
     config, *_ = open_ensemble(name, 8, precision="float32")
     images, _ = radiographs(config)
-    made = quantised(config, data_folder(), images)
+    made = int8_model(config, data_folder(), images)
     file = Int8Entry(
         metric_change=0.0,
         same_count=0.0,

@@ -2,7 +2,7 @@
 
 Each network as `train.py` trains it (a drawn batch of 16 at 128 px, AdamW, moving average, both
 losses), beside the very same network in PyTorch (`pip install 'lungbox[torch]'`; without it those
-rows are left out), and the batches alone: read from the cache, augmented, painted. Medians over
+rows are left out), and the batches alone: read from the cache, augmented, rasterized. Medians over
 repeated steps in one run; machines differ, so each row also gives its ratio to Keras' step.
 """
 

@@ -9,6 +9,9 @@ from numpy.typing import NDArray
 from lungbox.common.equality import ValueEquality
 from lungbox.constants import CLASS_NAMES, OPACITY
 
+# A record lists the class names only where they are others.
+_CLASS_NAMES = CLASS_NAMES[OPACITY:]
+
 
 def _no_boxes() -> NDArray[np.float32]:
     return np.zeros((0, 4), np.float32)
@@ -41,6 +44,10 @@ class Findings(ValueEquality):
 
     Raises:
         ValueError: counts or shapes disagree, or a box is empty or outside the image.
+
+    >>> normal = Findings("1.2.840", size=(2022, 2022), image_score=0.0312)
+    >>> normal.to_record()["image_score"], len(normal.boxes)
+    (0.0312, 0)
     """
 
     identity: str
@@ -51,7 +58,7 @@ class Findings(ValueEquality):
     labels: tuple[str, ...] = ()
     path: str = ""
     flag: str = ""
-    class_names: tuple[str, ...] = CLASS_NAMES[OPACITY:]
+    class_names: tuple[str, ...] = _CLASS_NAMES
     class_scores: tuple[tuple[str, float], ...] = ()
     mask: NDArray[np.float32] | None = field(default=None, repr=False)
 
@@ -91,6 +98,8 @@ class Findings(ValueEquality):
                 for box, score, label in zip(self.boxes, self.scores, self.labels, strict=True)
             ],
         }
+        if self.class_names != _CLASS_NAMES:
+            record["class_names"] = list(self.class_names)
         if self.class_scores:
             record["class_scores"] = {name: round(p, 6) for name, p in self.class_scores}
         return record
@@ -111,6 +120,7 @@ class Findings(ValueEquality):
                 boxes=np.array([item["box"] for item in findings], np.float32).reshape(-1, 4),
                 scores=np.array([item["score"] for item in findings], np.float32),
                 labels=tuple(item["label"] for item in findings),
+                class_names=tuple(record.get("class_names", _CLASS_NAMES)),
                 class_scores=tuple(record.get("class_scores", {}).items()),
                 path=record["path"],
                 flag=record["flag"],

@@ -30,6 +30,13 @@ def test_json_round_trip():
     assert np.array_equal(after.boxes, before.boxes)
 
 
+def test_other_class_names_are_written_and_read():
+    assert "class_names" not in findings().to_record()
+    names = ("lung opacity", "mass")
+    before = findings(class_names=names, class_scores=(("normal", 0.25),))
+    assert Findings.from_record(json.loads(json.dumps(before.to_record()))) == before
+
+
 @pytest.mark.parametrize(
     "changes",
     [

@@ -49,12 +49,17 @@ class RawPrediction(ValueEquality):
         detections: of each detection network, and of each view of test-time augmentation.
         class_scores: `(L,)` float32, image-level probabilities of L labels, the mean of the
             classification networks; None where there is no such network.
+        mask_weight: of the mask's boxes among the voters of the fusion.
+
+    >>> RawPrediction(0.9, np.zeros((64, 64, 2), np.float32)).detections
+    ()
     """
 
     image_score: float
     mask: NDArray[np.float32] | None = None
     detections: tuple[Detections, ...] = ()
     class_scores: NDArray[np.float32] | None = None
+    mask_weight: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -77,6 +82,10 @@ class OperatingPoint:
         min_score: boxes of detection networks with a lower score are dropped.
         fusion: how boxes of several networks become one set, see `fusion.fuse`.
         fusion_iou: boxes of several networks that overlap by more are one.
+
+    >>> strict = OperatingPoint("threshold", 0.6, gate=0.9)
+    >>> decide(RawPrediction(image_score=0.8), (160, 80), strict).boxes.shape
+    (0, 4)
     """
 
     rule: Literal["argmax", "threshold"] = "threshold"
@@ -230,7 +239,7 @@ def _fused_candidates(prediction: RawPrediction, point: OperatingPoint) -> Candi
         if prediction.mask is not None:
             of_class = from_mask.labels == label
             boxes = scale(from_mask.boxes[of_class], from_mask.space, (1, 1))
-            voters.append(Voter(boxes, from_mask.scores[of_class]))
+            voters.append(Voter(boxes, from_mask.scores[of_class], prediction.mask_weight))
         boxes, scores = fuse(voters, point.fusion_iou, point.fusion)
         parts.append((boxes, scores, np.full(len(boxes), label, np.int64)))
     boxes, scores, labels = (np.concatenate(values) for values in zip(*parts, strict=True))

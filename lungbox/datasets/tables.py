@@ -54,7 +54,7 @@ def fold(row: Row, issues: list[LabelIssue]) -> int:
     return -1
 
 
-def read_table(path: Path) -> Table:
+def read_label_table(path: Path) -> Table:
     """Read a CSV file, also one that a spreadsheet has saved.
 
     Raises:
@@ -86,7 +86,7 @@ def read_rows(
         DatasetError: it is missing, unreadable, or lacks a column.
     """
     columns = tuple(columns)
-    table = read_table(table) if isinstance(table, Path) else table
+    table = read_label_table(table) if isinstance(table, Path) else table
     header = [name.strip() for name in table.columns]
     for column in columns:
         if column not in header:

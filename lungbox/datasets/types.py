@@ -137,6 +137,9 @@ class Dataset:
         images: the radiographs.
         issues: what was found to be wrong with labels and files while they were loaded.
         class_names: the classes that boxes have, in the order of a detector's outputs.
+
+    >>> Dataset(()) + Dataset((), class_names=("lung opacity", "Nodule/Mass"))
+    Dataset(images=(), issues=(), class_names=('lung opacity', 'Nodule/Mass'))
     """
 
     images: tuple[LabelledRadiograph, ...]

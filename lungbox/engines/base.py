@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lungbox.boxes import Detections, RawPrediction
-from lungbox.constants import CLASS_NAMES, OPACITY
 from lungbox.errors import LungboxError
 from lungbox.radiograph.prepare import Preparation
 from lungbox.weights.entries import (
@@ -128,11 +127,16 @@ class EngineConfig:
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """Class names of the boxes, by index."""
+        """Class names of the boxes, by index; empty where no network predicts boxes."""
         for member in self.members:
             if member.weights.kind != "classification":
                 return member.weights.class_names
-        return CLASS_NAMES[OPACITY:]
+        return ()
+
+    @property
+    def mask_weight(self) -> float:
+        """The weight of the averaged mask beside detection networks: that of all its members."""
+        return sum(m.weight for m in self.members if m.weights.kind == "segmentation")
 
     @property
     def mask_names(self) -> list[str]:
@@ -161,6 +165,7 @@ class BatchPrediction(NamedTuple):
             `(N, K, 4)` `x1, y1, x2, y2` in 0-1, scores `(N, K, C)` and its weight.
         classes: `(N, L)` float32 image-level probabilities of L labels; None without a
             classification network.
+        mask_weight: the weight of the masks' boxes beside the detections.
     """
 
     masks: NDArray[np.float32] | None
@@ -168,6 +173,7 @@ class BatchPrediction(NamedTuple):
     members: NDArray[np.float32] | None = None
     detections: tuple[tuple[NDArray[np.float32], NDArray[np.float32], float], ...] = ()
     classes: NDArray[np.float32] | None = None
+    mask_weight: float = 1.0
 
     @classmethod
     def from_outputs(
@@ -187,7 +193,14 @@ class BatchPrediction(NamedTuple):
             if f"boxes_{index}" in kept
         )
         members = kept.get("members") if config.keep_members else None
-        return cls(kept.get("mask"), kept["image"][:, 0], members, detections, kept.get("classes"))
+        return cls(
+            masks=kept.get("mask"),
+            scores=kept["image"][:, 0],
+            members=members,
+            detections=detections,
+            classes=kept.get("classes"),
+            mask_weight=config.mask_weight,
+        )
 
     def arrays(self) -> dict[str, NDArray[np.float32]]:
         """The arrays that boxes and scores are made of, by name."""
@@ -206,6 +219,7 @@ class BatchPrediction(NamedTuple):
                 for boxes, scores, weight in self.detections
             ),
             class_scores=None if self.classes is None else self.classes[row],
+            mask_weight=self.mask_weight,
         )
 
 
@@ -288,7 +302,7 @@ def predict_with_tta(engine: Engine, images: NDArray[np.uint8]) -> BatchPredicti
     """Predict a batch, with horizontal-flip test-time augmentation where the config has `flip`.
 
     Masks and scores are averaged with those of the mirrored images, mirrored back; boxes of the
-    mirrored images are additional voters of the fusion.
+    mirrored images are additional voters of the fusion, each view with half the weight.
 
     Args:
         engine: a started engine.
@@ -304,9 +318,12 @@ def predict_with_tta(engine: Engine, images: NDArray[np.uint8]) -> BatchPredicti
         masks=_mean(plain.masks, masks),
         scores=np.float32(0.5) * (plain.scores + mirrored.scores),
         members=_mean(plain.members, members),
-        detections=plain.detections
-        + tuple((_mirror_boxes(b), scores, weight) for b, scores, weight in mirrored.detections),
+        detections=(
+            *((boxes, scores, weight / 2) for boxes, scores, weight in plain.detections),
+            *((_mirror_boxes(b), scores, weight / 2) for b, scores, weight in mirrored.detections),
+        ),
         classes=_mean(plain.classes, mirrored.classes),
+        mask_weight=plain.mask_weight,
     )
 
 

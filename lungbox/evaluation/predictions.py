@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -46,6 +46,7 @@ class DatasetPredictions:
     opacity: NDArray[np.uint8] | None
     scores: NDArray[np.float32]
     detections: tuple[tuple[NDArray[np.float32], NDArray[np.float32], float], ...] = ()
+    mask_weight: float = 1.0
 
     def boxes(self, row: int, point: OperatingPoint) -> Decision:
         """The boxes of one image, see `boxes.decide`."""
@@ -55,7 +56,9 @@ class DatasetPredictions:
         """The prediction for one image."""
         detections = tuple(Detections(b[row], s[row], weight) for b, s, weight in self.detections)
         mask = None if self.opacity is None else self.mask(row)
-        return RawPrediction(float(self.scores[row]), mask, detections)
+        return RawPrediction(
+            float(self.scores[row]), mask, detections, mask_weight=self.mask_weight
+        )
 
     def mask(self, row: int) -> NDArray[np.float32]:
         """`(h, w, 1 + C)` probabilities of background and each class of one image.
@@ -68,7 +71,8 @@ class DatasetPredictions:
         opacity = self.opacity[row].astype(np.float32) / _LEVELS
         if opacity.ndim == 2:
             return np.stack([1 - opacity, opacity], axis=-1)
-        return np.concatenate([1 - opacity.max(axis=-1, keepdims=True), opacity], axis=-1)
+        background = np.clip(1 - opacity.sum(axis=-1, keepdims=True), 0, 1)
+        return np.concatenate([background, opacity], axis=-1)
 
 
 def to_uint8(masks: NDArray[np.floating]) -> NDArray[np.uint8]:
@@ -104,7 +108,7 @@ def predict_dataset(
     key = hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:24]
     path = cache / f"maps-{key}.npz"
     if cached := _cached(path, images):
-        return cached
+        return replace(cached, mask_weight=config.mask_weight)
     batches = []
     for first in range(0, len(images), config.batch_size):
         batch = prepared.images(slice(first, first + config.batch_size))
@@ -119,7 +123,8 @@ def predict_dataset(
     weights = [weight for _, _, weight in predicted.detections]
     with atomic_write(path, "wb") as file:
         np.savez_compressed(file, detection_weights=np.array(weights, np.float64), **arrays)
-    return _from_arrays(images, arrays, weights)
+    found = _from_arrays(images, arrays, weights)
+    return replace(found, mask_weight=config.mask_weight)
 
 
 def _arrays(predicted: BatchPrediction) -> dict[str, Any]:

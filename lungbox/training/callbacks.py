@@ -1,6 +1,6 @@
 """Callbacks of a training run, in the order `loop` passes them to `fit`.
 
-They share `logs`: `EpochStatistics` and `Validation` add to it, the callbacks after them read it.
+They share `logs`: `EpochStatistics` and `ScoreHeldOut` add to it, the callbacks after them read it.
 Where Keras has a callback of the same purpose, a docstring says why it is not used: a resumed run
 has to give the curve of an uninterrupted one.
 """
@@ -72,7 +72,7 @@ class EpochStatistics(keras.callbacks.Callback):
         logs["images_per_second"] = self._batches.samples / seconds
 
 
-class Validation(keras.callbacks.Callback):
+class ScoreHeldOut(keras.callbacks.Callback):
     """Scores the held-out fold with the moving average of the weights, and adds it to `logs`.
 
     With patience it also saves the best weights. Not `validation_data` of `fit`, which would use

@@ -15,7 +15,7 @@ from lungbox.training.callbacks import (
     EpochStatistics,
     Progress,
     SaveState,
-    Validation,
+    ScoreHeldOut,
     patience_exhausted,
 )
 from lungbox.training.data import TrainingData, check_data, load_training_data
@@ -131,7 +131,7 @@ class _Run:
         validation: list[keras.callbacks.Callback] = []
         if data.held_out is not None:
             scorer = ValidationScorer(network, data.held_out, recipe, stage)
-            validation = [Validation(network, scorer, recipe, self._epochs, folder)]
+            validation = [ScoreHeldOut(network, scorer, recipe, self._epochs, folder)]
         network.training_model.fit(
             batches,
             shuffle=False,  # the order of `Batches` is the same in a resumed run

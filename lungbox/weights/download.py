@@ -13,6 +13,7 @@ from urllib.parse import urljoin, urlsplit
 import pooch
 import requests
 
+from lungbox.common.backend import EXTRAS
 from lungbox.errors import LungboxError
 
 # Receives the number of bytes downloaded and the total, where it is known.
@@ -268,7 +269,8 @@ def _drive_reason(error: Exception) -> str:
 
 def _optional(library: str) -> Any:
     if not find_spec(library):
-        raise SourceError(f"it needs {library}: pip install {library}")
+        package = f"'lungbox[{EXTRAS[library]}]'" if library in EXTRAS else library
+        raise SourceError(f"it needs {library}: pip install {package}")
     return import_module(library)
 
 

@@ -60,8 +60,28 @@ def load_manifest() -> Manifest:
                     f"it: python -m lungbox weights add {member} FILE --architecture NETWORK, or "
                     f"remove the ensemble: python -m lungbox weights remove {name}"
                 )
+        _check_kinds(name, [merged.weights[member] for member in ensemble.members], ensemble)
     # Checks of the user's own take precedence over shipped ones.
     return _merge(Manifest(precisions=shipped.precisions), merged)
+
+
+def _check_kinds(name: str, members: list[Weights], ensemble: Ensemble) -> None:
+    """Check that an ensemble's networks predict the same classes, and suit its box rule."""
+    boxes = {member.class_names for member in members if member.kind != "classification"}
+    labels = {member.class_names for member in members if member.kind == "classification"}
+    for names in (boxes, labels):
+        if len(names) > 1:
+            first, second = (", ".join(one) for one in sorted(names)[:2])
+            raise ManifestError(
+                f"the ensemble {name} has members of other classes: {first}, and {second}; "
+                "members predict the same classes in the same order"
+            )
+    masks = any(member.kind == "segmentation" for member in members)
+    if ensemble.compatibility == "reference" and not masks:
+        raise ManifestError(
+            f"the ensemble {name} has no segmentation network, which "
+            "compatibility = reference needs"
+        )
 
 
 def _merge(first: Manifest, second: Manifest) -> Manifest:

@@ -273,6 +273,9 @@ def test_a_mask_and_detections_vote_together():
     boxes, scores, _ = decide(RawPrediction(1.0, mask, (detection,)), (200, 100), PLAIN)
     assert scores == pytest.approx([0.7, 0.45])
     assert boxes == pytest.approx(np.array([[20, 20, 100, 60], [160, 0, 200, 20]]), abs=1e-3)
+    light = RawPrediction(1.0, mask, (replace(detection, weight=0.75),), mask_weight=0.25)
+    scores = decide(light, (200, 100), PLAIN).scores  # (0.8 x 0.75 + 0.6 x 0.25), 0.9 x 0.25
+    assert scores == pytest.approx([0.75, 0.225])
     closed = decide(RawPrediction(0.2, mask, (detection,)), (200, 100), replace(PLAIN, gate=0.3))
     assert len(closed.boxes) == 0
 

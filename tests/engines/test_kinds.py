@@ -156,13 +156,15 @@ def test_mirrored_boxes_are_voters_of_their_own(members, images):
     engine = start("openvino", replace(plain, flip=True))
     found = predict_with_tta(engine, images)
     one, other = engine.predict(images), engine.predict(images[:, :, ::-1])
-    (first, _, _), (second, scores, weight) = found.detections
+    (first, _, first_weight), (second, scores, weight) = found.detections
     assert first == pytest.approx(one.detections[0][0])
     mirrored = other.detections[0][0]
     assert second[..., 0] == pytest.approx(1 - mirrored[..., 2], abs=1e-6)
     assert second[..., 2] == pytest.approx(1 - mirrored[..., 0], abs=1e-6)
     assert second[..., [1, 3]] == pytest.approx(mirrored[..., [1, 3]])
     assert scores == pytest.approx(other.detections[0][1])
-    assert weight == 0.25
+    # Together they have the network's weight, 0.25; the mask, of both views, has its own.
+    assert first_weight == weight == 0.125
+    assert found.image(0).mask_weight == 0.375
     assert found.classes == pytest.approx((one.classes + other.classes) / 2, abs=1e-6)
     assert found.masks == pytest.approx((one.masks + other.masks[:, :, ::-1]) / 2, abs=1e-6)

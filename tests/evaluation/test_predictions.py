@@ -1,15 +1,17 @@
 """Maps that an earlier run kept are those of the same images, row by row."""
 
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from lungbox import datasets
+from lungbox.boxes import OperatingPoint, RawPrediction, decide, geometry
 from lungbox.datasets import store
 from lungbox.datasets.phantom import write_rsna
 from lungbox.engines import BatchPrediction, EngineConfig
-from lungbox.evaluation.predictions import predict_dataset
+from lungbox.evaluation.predictions import DatasetPredictions, predict_dataset, to_uint8
 from lungbox.radiograph import RadiographError, prepare, read
 
 
@@ -71,3 +73,18 @@ def test_another_image_that_cannot_be_read(dataset, tmp_path, monkeypatch):
         assert len(predictions.dataset) == 4
         _check(predictions)
         shutil.rmtree(cache / "prepared")  # caches may be deleted at any time
+
+
+def test_masks_of_several_classes_are_decided_as_they_were_predicted():
+    """Class 1 has 0.4 and no other more; the background is what the classes leave over, 0.3."""
+    mask = np.full((1, 12, 20, 3), (0.3, 0.4, 0.3), np.float32)
+    mask[:, :, 10:] = (0.8, 0.1, 0.1)
+    image = datasets.LabelledRadiograph(
+        "i", Path("i.png"), "rsna", (200, 120), geometry.as_boxes([]), False, "", "patient"
+    )
+    stored = DatasetPredictions(datasets.Dataset((image,)), to_uint8(mask), np.ones(1, np.float32))
+    point = OperatingPoint("argmax", min_area=0, shrink=0)
+    expected = decide(RawPrediction(1.0, mask[0]), (200, 120), point)
+    found = stored.boxes(0, point)
+    assert found.boxes.tolist() == expected.boxes.tolist() == [[0, 0, 100, 120]]
+    assert found.labels.tolist() == expected.labels.tolist() == [0]

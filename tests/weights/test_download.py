@@ -231,5 +231,5 @@ def test_kaggle_takes_what_is_attached(monkeypatch, tmp_path):
 def test_kaggle_elsewhere_needs_its_library(monkeypatch, tmp_path):
     monkeypatch.setattr(download_module, "KAGGLE_INPUT", Path("/nowhere"))
     monkeypatch.setattr(download_module, "find_spec", lambda _: None)
-    with pytest.raises(SourceError, match="pip install kagglehub"):
+    with pytest.raises(SourceError, match=r"pip install 'lungbox\[kaggle\]'"):
         download("kaggle:someone/weights/w.safetensors", tmp_path, nothing, None)

@@ -7,8 +7,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lungbox.boxes import OperatingPoint
-from lungbox.weights.entries import Calibration, Ensemble, Manifest, ManifestError, PointEntry
-from lungbox.weights.manifest import read_manifest, write_manifest
+from lungbox.weights.entries import (
+    Calibration,
+    Ensemble,
+    Manifest,
+    ManifestError,
+    PointEntry,
+    Weights,
+)
+from lungbox.weights.manifest import load_manifest, read_manifest, write_manifest
 
 FULL = """
 [weights.masks]
@@ -125,3 +132,36 @@ def test_a_manifest_without_any_of_it_is_written_as_before(tmp_path):
     assert (tmp_path / "m.toml").read_text().split() == [
         "[ensembles.a]", "members", "=", "[", '"b",', "]",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"b": {"class_names": ["mass"]}}, "other classes: lung opacity, and mass"),
+        (
+            {"b": {"kind": "detection", "class_names": ["lung opacity", "mass"]}},
+            "other classes: lung opacity, and lung opacity, mass",
+        ),
+        ({"a": {"kind": "detection"}, "b": {"kind": "detection"}}, "no segmentation network"),
+    ],
+)
+def test_members_that_do_not_go_together(own_home, changes, sentence):
+    plain = {"architecture": "unet_lite0", "image_size": 256}
+    weights = {name: Weights(**plain, **changes.get(name, {})) for name in "ab"}
+    ensemble = Ensemble(members=("a", "b"), compatibility="reference")
+    own_home.mkdir()
+    write_manifest(Manifest(weights=weights, ensembles={"two": ensemble}))
+    with pytest.raises(ManifestError, match=f"the ensemble two has .*{sentence}"):
+        load_manifest()
+
+
+def test_image_level_labels_are_of_their_own(own_home):
+    plain = {"architecture": "unet_lite0", "image_size": 256}
+    labels = Weights(**plain, kind="classification", class_names=("normal", "abnormal"))
+    own_home.mkdir()
+    two = Manifest(
+        weights={"a": Weights(**plain), "b": labels},
+        ensembles={"two": Ensemble(members=("a", "b"))},
+    )
+    write_manifest(two)
+    assert load_manifest().ensembles["two"].members == ("a", "b")
