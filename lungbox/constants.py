@@ -16,6 +16,8 @@ GRAY_LEVELS: Final = 256
 # A network's image score where it has no image head: the mean of this share of its mask's most
 # certain pixels.
 IMAGE_SCORE_SHARE: Final = 0.005
+# The same where an ensemble takes its image score from the mask instead of image heads.
+MASK_SCORE_SHARE: Final = 0.05
 
 # Limits of a radiograph's file; larger ones are refused before they are decoded, so that no file
 # takes more than 1.5 GB or 30 seconds (docs/formats.md).

@@ -9,12 +9,14 @@ from keras import KerasTensor, layers, ops
 from numpy.typing import NDArray
 
 from lungbox.architecture.heads import top_k_mean
+from lungbox.constants import MASK_SCORE_SHARE
 
 
 def average(
     members: Sequence[tuple[keras.Model, float]],
     keep_members: bool = False,
     gates: Collection[int] = (),
+    score_from_mask: bool = False,
 ) -> keras.Model:
     """Combine networks of any kind into one with named outputs.
 
@@ -23,6 +25,8 @@ def average(
             ensemble's input size is the largest of theirs; the image is downsampled for others.
         keep_members: whether each segmentation network's own mask is also an output.
         gates: indices of the members whose image scores are averaged; all where empty.
+        score_from_mask: whether the image score of a segmentation network is the mean of the 5 %
+            of its mask's pixels with the highest probability, instead of its image head.
 
     Returns:
         A network of `(B, S, S, 1)` with the outputs `image` `(B, 1)`, the weighted mean of image
@@ -43,7 +47,7 @@ def average(
     weights = [weight for _, weight in members]
     # 3. Outputs
     gating = gates or range(len(members))
-    scores = {index: _image_score(outputs[index], index) for index in gating}
+    scores = {index: _image_score(outputs[index], index, score_from_mask) for index in gating}
     combined = {"image": _weighted_mean(scores, weights, "image")}
     for index, output in enumerate(outputs):
         if "boxes" in output:
@@ -63,8 +67,10 @@ def average(
     return keras.Model(inputs, combined, name="ensemble")
 
 
-def _image_score(output: dict[str, KerasTensor], index: int) -> KerasTensor:
+def _image_score(output: dict[str, KerasTensor], index: int, from_mask: bool) -> KerasTensor:
     """The output of the image head; without one, a score from the mask or the boxes."""
+    if from_mask and "mask" in output:
+        return top_k_mean(output["mask"], f"image_{index}", MASK_SCORE_SHARE)
     if "image" in output:
         return output["image"]
     if "mask" in output:

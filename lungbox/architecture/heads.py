@@ -4,7 +4,7 @@ They compute in float32 whatever the dtype policy: bfloat16 rounds probabilities
 image scores rank images by such differences.
 """
 
-from typing import Literal
+from typing import Any, Literal
 
 import keras
 from keras import KerasTensor, layers, ops
@@ -40,24 +40,31 @@ def image_score(pooled: KerasTensor, mask: KerasTensor, dropout: float = 0.2) ->
     return layers.Dense(1, activation="sigmoid", name="image", dtype="float32")(x)
 
 
-def top_k_mean(mask: KerasTensor, name: str) -> KerasTensor:
+def top_k_mean(mask: KerasTensor, name: str, share: float = IMAGE_SCORE_SHARE) -> KerasTensor:
     """The image score of a network without an image head: `(B, h, w, 1 + classes)` to `(B, 1)`.
 
-    The mean probability of the 0.5 % of pixels with the highest probability of any class.
+    The mean probability of the `share` of pixels with the highest probability of any class.
     """
-    return TopKMeanPooling(name=name, dtype="float32")(mask)
+    return TopKMeanPooling(share, name=name, dtype="float32")(mask)
 
 
 @keras.saving.register_keras_serializable(package="lungbox")
 class TopKMeanPooling(layers.Layer):
     """The layer of `top_k_mean`."""
 
+    def __init__(self, share: float = IMAGE_SCORE_SHARE, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.share = share
+
     # Keras gives an argument called `mask` a meaning of its own.
     def call(self, inputs: KerasTensor) -> KerasTensor:
         pixels = inputs.shape[1] * inputs.shape[2]
         opacity = ops.reshape(ops.max(inputs[..., OPACITY:], axis=-1), (-1, pixels))
-        highest, _ = ops.top_k(opacity, max(1, round(IMAGE_SCORE_SHARE * pixels)))
+        highest, _ = ops.top_k(opacity, max(1, round(self.share * pixels)))
         return ops.mean(highest, axis=-1, keepdims=True)
 
     def compute_output_shape(self, input_shape: tuple) -> tuple:
         return (input_shape[0], 1)
+
+    def get_config(self) -> dict[str, Any]:
+        return super().get_config() | {"share": self.share}

@@ -17,11 +17,12 @@ from lungbox.weights.entries import (
     REDUCED_PRECISIONS,
     Ensemble,
     Fingerprint,
+    ImageScore,
     Precision,
     Weights,
     fingerprint,
+    fingerprints,
     key_of,
-    with_gates,
 )
 from lungbox.weights.store import sha256
 
@@ -69,6 +70,7 @@ class EngineConfig:
         keep_members: whether each member's own mask is also an output.
         flip: horizontal-flip test-time augmentation, see `predict_with_tta`.
         gates: names of the members whose image scores are averaged; all where empty.
+        image_score: what the image score is made of, see `weights.entries.Ensemble`.
         precisions: allowed inference precisions; an engine uses the fastest that the processor
             supports, and raises where only one is allowed and it is not supported.
         int8: the ensemble's INT8 model; None where it is not to be used.
@@ -83,6 +85,7 @@ class EngineConfig:
     keep_members: bool = False
     flip: bool = False
     gates: tuple[str, ...] = ()
+    image_score: ImageScore = "head"
     precisions: tuple[Precision, ...] = ("float32",)
     int8: Int8 | None = None
     notes: tuple[tuple[str, str], ...] = ()
@@ -112,7 +115,7 @@ class EngineConfig:
     def fingerprints(self) -> list[Fingerprint]:
         """Everything but code and engine that affects the outputs, for the keys of caches."""
         found = [member.fingerprint for member in self.members]
-        return with_gates(found, self.gate_rows)
+        return fingerprints(found, self.gate_rows, self.image_score)
 
     @property
     def gate_rows(self) -> tuple[int, ...]:

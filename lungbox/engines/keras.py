@@ -66,4 +66,6 @@ def build(config: EngineConfig, precision: Precision = "float32") -> keras.Model
             load = load_keras2 if member.weights.format == "keras2" else load_weights
             load(network, member.path)
             networks.append((network, member.weight))
-        return average(networks, config.keep_members, config.gate_rows)
+        return average(
+            networks, config.keep_members, config.gate_rows, config.image_score == "mask"
+        )

@@ -274,6 +274,7 @@ def open_ensemble(
         keep_members=keep_members,
         flip=ensemble.flip,
         gates=ensemble.gates,
+        image_score=ensemble.image_score,
     )
     config = _in_precision(config, point, manifest, precision, watch)
     return OpenedEnsemble(config, point, ensemble.calibration)

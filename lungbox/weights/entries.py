@@ -26,6 +26,8 @@ NAMED = r"^[A-Za-z0-9_-][A-Za-z0-9._-]*$"
 _Name = Annotated[str, Field(pattern=NAMED)]
 DEFAULT = "default"
 
+# What an ensemble's image score is made of.
+ImageScore = Literal["head", "mask"]
 # The type a network computes in; weights are float32.
 Precision = Literal["float32", "bfloat16", "int8"]
 # Those that are faster than float32 on processors that have them, the fastest first.
@@ -237,6 +239,9 @@ class Ensemble(PointEntry):
         members: names of weight files, of networks of any kind.
         weights: theirs in the mean, in that order; equal where empty.
         gates: the members whose image scores are averaged to the ensemble's; all where empty.
+        image_score: what the image score is made of: each member's image head (`head`), or of
+            segmentation networks the mask (`mask`), the mean of the 5 % of its pixels with the
+            highest probability of opacity.
         preparation: how a radiograph becomes its members' input, see `radiograph.prepare`.
         flip: whether each radiograph is also read mirrored, at twice the cost (test-time
             augmentation): masks and scores are averaged, boxes fused.
@@ -248,6 +253,7 @@ class Ensemble(PointEntry):
     members: tuple[str, ...] = Field(min_length=1)
     weights: tuple[Annotated[float, Field(gt=0)], ...] = ()
     gates: tuple[str, ...] = ()
+    image_score: ImageScore = "head"
     preparation: Preparation = "equalised"
     flip: bool = False
     calibration: Calibration | None = None
@@ -371,13 +377,21 @@ def fingerprint(sha256: str, weights: Weights, weight: float) -> Fingerprint:
     return [sha256, weights.architecture, weights.image_size, round(weight, 6)]
 
 
-def with_gates(members: list[Fingerprint], gates: Sequence[int]) -> list[Fingerprint]:
-    """The fingerprints of an ensemble: its members', then the indices of its gates, if it has any.
+def fingerprints(
+    members: list[Fingerprint], gates: Sequence[int], image_score: ImageScore
+) -> list[Fingerprint]:
+    """The fingerprints of an ensemble: its members', then what its image score is made of, where
+    that is not the mean of all image heads.
 
-    >>> with_gates([["75b1", "unet_lite0", 256, 1.0]], [0])[-1]
-    ['gates', 0]
+    >>> fingerprints([["75b1", "unet_lite0", 256, 1.0]], gates=[0], image_score="mask")[1:]
+    [['gates', 0], ['image score', 'mask']]
     """
-    return [*members, ["gates", *gates]] if gates else members
+    found = list(members)
+    if gates:
+        found.append(["gates", *gates])
+    if image_score != "head":
+        found.append(["image score", image_score])
+    return found
 
 
 def key_of(members: Sequence[Fingerprint], preparation: Preparation, flip: bool) -> str:

@@ -30,8 +30,8 @@ from lungbox.weights.entries import (
     Manifest,
     Weights,
     fingerprint,
+    fingerprints,
     key_of,
-    with_gates,
 )
 from lungbox.weights.formats import SUFFIXES, content_error, header_error
 from lungbox.weights.formats.safetensors import WeightsError
@@ -382,4 +382,5 @@ def _key(manifest: Manifest, ensemble: Ensemble) -> str:
             return ""
         members.append(fingerprint(pin.sha256, weights, weight))
     gates = [ensemble.members.index(name) for name in ensemble.gates]
-    return key_of(with_gates(members, gates), ensemble.preparation, ensemble.flip)
+    found = fingerprints(members, gates, ensemble.image_score)
+    return key_of(found, ensemble.preparation, ensemble.flip)

@@ -137,6 +137,22 @@ def test_members_of_every_kind_side_by_side(members, images, engine):
     assert config.key != replace(config, gates=()).key
 
 
+@pytest.mark.parametrize("engine", ["keras", "openvino"])
+def test_the_image_score_can_be_made_of_the_mask(members, images, engine):
+    """5 % of 64 mask pixels are three; a network without a mask keeps its own score."""
+    config = EngineConfig("all", tuple(members.values()), batch_size=4, image_score="mask")
+    found = start(engine, config).predict(images)
+    expected = {kind: direct(member, images) for kind, member in members.items()}
+    opacity = expected["segmentation"]["mask"][..., 1:].max(axis=-1).reshape(len(images), -1)
+    assert opacity.shape[1] == 64
+    own = (
+        np.sort(opacity, axis=1)[:, -3:].mean(axis=1),
+        expected["detection"]["scores"].max(axis=(1, 2)),
+        expected["classification"]["image"][:, 0],
+    )
+    assert found.scores == pytest.approx(np.dot((0.375, 0.25, 0.375), own), abs=1e-5)
+
+
 def test_a_detection_network_alone(members, images):
     """Its image score is that of its most confident box, whatever the class."""
     config = EngineConfig("boxes", (replace(members["detection"], weight=1.0),), batch_size=4)

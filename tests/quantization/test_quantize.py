@@ -350,12 +350,15 @@ def test_everything_that_is_computed_decides_the_key(entered):
         of(architecture="unet_resnet152"),
         of(sha256="0" * 64),
         replace(config, gates=("tiny",)),
+        replace(config, image_score="mask"),
     ]
     keys = [config.key, *(one.key for one in jobs)]
     assert len(set(keys)) == len(keys)
 
 
-@pytest.mark.parametrize("settings", [{}, {"gates": ("tiny",)}, {"flip": True}])
+@pytest.mark.parametrize(
+    "settings", [{}, {"gates": ("tiny",)}, {"flip": True}, {"image_score": "mask"}]
+)
 def test_weights_and_engines_agree_on_the_key(entered, settings):
     """So that `weights` finds the INT8 model which `predict` runs."""
     register_ensemble("other", load_manifest().ensembles["tiny"].model_copy(update=settings))
