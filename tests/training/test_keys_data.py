@@ -12,10 +12,10 @@ from lungbox.datasets.types import Dataset
 from lungbox.errors import LungboxError
 from lungbox.evaluation.predictions import DatasetPredictions
 from lungbox.training import data, devices, distillation
-from lungbox.training.data import load_training_data
+from lungbox.training.data import check_data, load_training_data
 from lungbox.training.distillation import Teacher
 from lungbox.training.progress import TrainingProgress
-from lungbox.training.recipe import TrainingConfig
+from lungbox.training.recipe import RecipeError, TrainingConfig
 from tests.training.keys import SIDE, batches_of, cache_of, checks, drawn, labelled, recipe_of
 
 pytestmark = pytest.mark.usefixtures("small_networks")
@@ -59,6 +59,25 @@ def test_folds_and_sources(tmp_path, monkeypatch):
         f"image-{n}" for n in (2, 4, 7, 9, 12, 14, 17, 19)
     ]
     assert found.held_out is None
+
+
+@checks("data.opacity")
+def test_classes_that_are_opacity(tmp_path, monkeypatch):
+    """Of VinBigData's findings those that the recipe names, where two readers agree."""
+    folds = [0, 1, 2, 3, 4]
+    dataset = written(tmp_path, 5, ("vinbigdata",))
+    boxes = as_boxes([(6, 8, 24, 48), (6, 8, 24, 56), (30, 10, 50, 60), (30, 10, 50, 60)])
+    drawn_by = ("R1", "R2", "R1", "R3")
+    names = ("Consolidation", "Lung Opacity", "ILD", "ILD")
+    first = replace(dataset.images[0], boxes=boxes, labels=names, readers=drawn_by)
+    dataset = replace(dataset, images=(first, *dataset.images[1:]))
+    for opacity, expected in (([], (6, 8, 24, 52)), (["ILD", "Atelectasis"], (30, 10, 50, 60))):
+        recipe = recipe_of(data={"opacity": opacity, "samples_per_epoch": 4, "folds": folds})
+        image, *_ = read(recipe, dataset, tmp_path, monkeypatch).images.dataset.images
+        assert image.boxes.tolist() == [pytest.approx(expected)]
+    misspelt = recipe_of(data={"opacity": ["Consolidaton"], "samples_per_epoch": 4})
+    with pytest.raises(RecipeError, match=r"data.opacity: .*did you mean Consolidation"):
+        check_data(misspelt, dataset)
 
 
 @checks("data.preparation")
