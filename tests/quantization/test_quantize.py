@@ -1,4 +1,4 @@
-"""`lungbox quantize` on phantoms: a network of 8-bit integers, entered, chosen, carried along."""
+"""`lungbox quantize` on phantoms: an INT8 model is made, registered, chosen and bundled."""
 
 import json
 from concurrent.futures import ThreadPoolExecutor
