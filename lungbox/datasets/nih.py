@@ -8,6 +8,7 @@ from lungbox.datasets.images import find_images
 from lungbox.datasets.labels import Label, match_files
 from lungbox.datasets.tables import Row, fold, number, read_rows
 from lungbox.datasets.types import Dataset, DatasetInfo, LabelIssue
+from lungbox.radiograph.metadata import age, sex, view
 
 IMAGES = "nih_images.csv"
 # Radiologists saw no airspace opacity (Majkowska et al., Radiology 294, 2020).
@@ -57,7 +58,7 @@ def load(folder: Path, console: Console | None = None) -> Dataset:
 
 
 def _label(row: Row, issues: list[LabelIssue]) -> Label:
-    name, kind, age = row.get("image_id"), row.get("kind"), number(row.get("PatientAge"))
+    name, kind = row.get("image_id"), row.get("kind")
     if kind not in INFO.categories:
         what = f"its kind {kind or '(none)'} is not known; it is neither positive nor negative"
         issues.append(row.issue("unknown class", what, name))
@@ -69,8 +70,8 @@ def _label(row: Row, issues: list[LabelIssue]) -> Label:
         category=kind,
         patient=row.get("group", name),
         fold=fold(row, issues),
-        view=row.get("ViewPosition"),
-        sex=row.get("PatientSex"),
-        age=int(age) if age is not None else -1,
-        equalised=row.get("equalised") == "1",
+        view=view(row.get("ViewPosition")),
+        sex=sex(row.get("PatientSex")),
+        age=age(row.get("PatientAge")),
+        equalised=number(row.get("equalised")) == 1,
     )

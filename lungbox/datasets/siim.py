@@ -11,7 +11,7 @@ from lungbox.constants import SIIM_CLASSES
 from lungbox.datasets.images import find_images
 from lungbox.datasets.issues import BoxLabel, check_class
 from lungbox.datasets.labels import Label, match_files
-from lungbox.datasets.tables import Row, fold, number, read_rows
+from lungbox.datasets.tables import Row, fold, number, original_size, read_rows
 from lungbox.datasets.types import Dataset, DatasetInfo, LabelIssue
 
 KAGGLE_IMAGES, KAGGLE_STUDIES, KAGGLE_FOLDER = (
@@ -85,11 +85,8 @@ def _two_tables(folder: Path, issues: list[LabelIssue]) -> list[Label]:
 def _sized_label(row: Row, boxes: list[BoxLabel], issues: list[LabelIssue]) -> Label | None:
     """The labels of an image; None, and an issue, where the space of its boxes is not known."""
     name = row.get("image_id")
-    width, height = number(row.get("width")), number(row.get("height"))
-    if not width or not height or width < 0 or height < 0:
-        written = f"{row.get('width') or 'nothing'} x {row.get('height') or 'nothing'}"
-        what = f"the size of its original is {written}, which its boxes need; left out"
-        issues.append(row.issue("unusable row", what, name))
+    space = original_size(row, ("width", "height"), name, issues)
+    if space is None:
         return None
     where, category = f"{row.where}, {name}", row.get("class")
     check_class(category, SIIM_CLASSES, where, issues)
@@ -98,7 +95,7 @@ def _sized_label(row: Row, boxes: list[BoxLabel], issues: list[LabelIssue]) -> L
         where=row.where,
         boxes=boxes,
         positive=_is_positive(category, boxes, where, issues),
-        space=(width, height),
+        space=space,
         category=category,
         patient=row.get("group", name),
         fold=fold(row, issues),

@@ -43,6 +43,27 @@ def number(value: object) -> float | None:
     return read if math.isfinite(read) else None
 
 
+def original_size(
+    row: Row, columns: tuple[str, str], image: str, issues: list[LabelIssue]
+) -> tuple[float, float] | None:
+    """Width and height of the image that boxes were drawn on, in pixels; None, and an issue, where
+    the row does not give them.
+
+    Args:
+        row: of `image`.
+        columns: of the width and of the height.
+        image: its name, for the issue.
+        issues: those found are appended.
+    """
+    width, height = (number(row.get(column)) for column in columns)
+    if width and height and width > 0 and height > 0:
+        return width, height
+    written = " x ".join(row.get(column) or "nothing" for column in columns)
+    what = f"the size of its original is {written}, which its boxes need; left out"
+    issues.append(row.issue("unusable row", what, image))
+    return None
+
+
 def fold(row: Row, issues: list[LabelIssue]) -> int:
     """The fold a row gives; -1 where it gives none, with an issue where it is something else."""
     written = row.get("fold")

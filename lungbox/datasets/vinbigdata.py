@@ -6,32 +6,17 @@ from pathlib import Path
 
 from rich.console import Console
 
+from lungbox.constants import VINBIGDATA_CLASSES, VINBIGDATA_NO_FINDING
 from lungbox.datasets.images import find_images
 from lungbox.datasets.issues import BoxLabel
 from lungbox.datasets.labels import Label, match_files
-from lungbox.datasets.tables import Row, fold, number, read_rows
+from lungbox.datasets.tables import Row, fold, number, original_size, read_rows
 from lungbox.datasets.types import Dataset, DatasetInfo, LabelIssue
 
 ROWS, SIZES, IMAGES = "train.csv", "train_meta.csv", "images.csv"
 IMAGE_FOLDERS = ("train", "images256", "images")
-NO_FINDING = "No finding"
-# In the order of the challenge's `class_id`.
-CLASSES = (
-    "Aortic enlargement",
-    "Atelectasis",
-    "Calcification",
-    "Cardiomegaly",
-    "Consolidation",
-    "ILD",
-    "Infiltration",
-    "Lung Opacity",
-    "Nodule/Mass",
-    "Other lesion",
-    "Pleural effusion",
-    "Pleural thickening",
-    "Pneumothorax",
-    "Pulmonary fibrosis",
-)
+NO_FINDING = VINBIGDATA_CLASSES[VINBIGDATA_NO_FINDING]
+CLASSES = VINBIGDATA_CLASSES[:VINBIGDATA_NO_FINDING]
 OPACITY = ("Lung Opacity", "Consolidation", "Infiltration")
 _ABNORMAL = "Abnormal without opacity"
 INFO = DatasetInfo(
@@ -75,13 +60,9 @@ def load(folder: Path, console: Console | None = None) -> Dataset:
     for row in read_rows(_table(folder, ROWS), columns, issues, repeats=True):
         rows[row.get("image_id")].append(row)
     files = find_images(folder, IMAGE_FOLDERS, issues)
-    labels = [
-        label
-        for row in sizes
-        if row.get("image_id") in files
-        and row.get("image_id") in rows
-        and (label := _label(row, rows[row.get("image_id")], folds, issues))
-    ]
+    with_file = (row for row in sizes if row.get("image_id") in rows.keys() & files.keys())
+    found = (_label(row, rows[row.get("image_id")], folds, issues) for row in with_file)
+    labels = [label for label in found if label]
     return match_files(INFO, folder, labels, files, issues, console)
 
 
@@ -103,10 +84,8 @@ def _label(
 ) -> Label | None:
     """The labels of an image; None, and an issue, where the space of its boxes is not known."""
     name = size.get("image_id")
-    width, height = number(size.get("dim1")), number(size.get("dim0"))
-    if not width or not height or width < 0 or height < 0:
-        what = "the size of its original is not given, which its boxes need; left out"
-        issues.append(size.issue("unusable row", what, name))
+    space = original_size(size, ("dim1", "dim0"), name, issues)
+    if space is None:
         return None
     boxes = [_box(row, name) for row in rows if row.get("class_name") != NO_FINDING]
     marked = {box.name for box in boxes}
@@ -115,7 +94,7 @@ def _label(
         where=rows[0].where,
         boxes=boxes,
         positive=False,
-        space=(width, height),
+        space=space,
         category="Opacity" if marked & set(OPACITY) else _ABNORMAL if marked else NO_FINDING,
         patient=name,
         fold=folds.get(name, -1),

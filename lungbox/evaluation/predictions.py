@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -107,8 +107,8 @@ def predict_dataset(
     settings = [engine_fingerprint(engine), config.fingerprints, prepared.key, config.flip]
     key = hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:24]
     path = cache / f"maps-{key}.npz"
-    if cached := _cached(path, images):
-        return replace(cached, mask_weight=config.mask_weight)
+    if cached := _cached(path, images, config.mask_weight):
+        return cached
     batches = []
     for first in range(0, len(images), config.batch_size):
         batch = prepared.images(slice(first, first + config.batch_size))
@@ -123,8 +123,7 @@ def predict_dataset(
     weights = [weight for _, _, weight in predicted.detections]
     with atomic_write(path, "wb") as file:
         np.savez_compressed(file, detection_weights=np.array(weights, np.float64), **arrays)
-    found = _from_arrays(images, arrays, weights)
-    return replace(found, mask_weight=config.mask_weight)
+    return _from_arrays(images, arrays, weights, config.mask_weight)
 
 
 def _arrays(predicted: BatchPrediction) -> dict[str, Any]:
@@ -136,22 +135,27 @@ def _arrays(predicted: BatchPrediction) -> dict[str, Any]:
 
 
 def _from_arrays(
-    images: Dataset, arrays: Mapping[str, NDArray], weights: Sequence[float]
+    images: Dataset,
+    arrays: Mapping[str, NDArray],
+    weights: Sequence[float],
+    mask_weight: float,
 ) -> DatasetPredictions:
     detections = tuple(
         (arrays[f"boxes_{index}"], arrays[f"scores_{index}"], float(weight))
         for index, weight in enumerate(weights)
     )
-    return DatasetPredictions(images, arrays.get("opacity"), arrays["scores"], detections)
+    return DatasetPredictions(
+        images, arrays.get("opacity"), arrays["scores"], detections, mask_weight
+    )
 
 
-def _cached(path: Path, images: Dataset) -> DatasetPredictions | None:
+def _cached(path: Path, images: Dataset, mask_weight: float) -> DatasetPredictions | None:
     """Cached predictions; None where there are none, or the file is damaged."""
     try:
         with np.load(path) as file:
             arrays = dict(file)
         weights = arrays.pop("detection_weights").tolist()
-        found = _from_arrays(images, arrays, weights)
+        found = _from_arrays(images, arrays, weights, mask_weight)
     except (OSError, ValueError, KeyError, EOFError, BadZipFile):
         return None
     return found if all(len(values) == len(images) for values in arrays.values()) else None
