@@ -55,6 +55,24 @@ RSNA_CLASS_MIX: Final = {
     "Lung Opacity": 6012 / 26684,
 }
 
+# NIH ChestX-ray14's findings, text-mined from reports (Wang et al., CVPR 2017).
+NIH_FINDINGS: Final = (
+    "Atelectasis",
+    "Cardiomegaly",
+    "Effusion",
+    "Infiltration",
+    "Mass",
+    "Nodule",
+    "Pneumonia",
+    "Pneumothorax",
+    "Consolidation",
+    "Edema",
+    "Emphysema",
+    "Fibrosis",
+    "Pleural_Thickening",
+    "Hernia",
+)
+
 # VinBigData Chest X-ray Abnormalities Detection (2021): its classes by number, and its metric,
 # PASCAL VOC 2010's mean average precision at IoU > 0.4.
 # https://www.kaggle.com/competitions/vinbigdata-chest-xray-abnormalities-detection

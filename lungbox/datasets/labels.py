@@ -7,6 +7,7 @@ from pathlib import Path
 from rich.console import Console
 
 from lungbox.boxes import geometry
+from lungbox.datasets.findings import FindingLabels, abnormality
 from lungbox.datasets.headers import read_headers
 from lungbox.datasets.issues import BoxLabel, files_without_label, valid_boxes
 from lungbox.datasets.types import (
@@ -30,6 +31,7 @@ class Label:
         positive: whether it is labelled as positive, with a box or without.
         space: width and height of the image its boxes are drawn on; None for the file itself.
         study: images that share one are of one patient.
+        findings: image-level labels, without `abnormal`, which follows from the category.
         category, patient, fold, view, sex, age, equalised: see `LabelledRadiograph`.
     """
 
@@ -46,6 +48,7 @@ class Label:
     sex: str = ""
     age: int = -1
     equalised: bool = False
+    findings: FindingLabels = ()
 
 
 def match_files(
@@ -83,7 +86,7 @@ def match_files(
     for label, path in found:
         if path in metadata:
             patient = patients[label.identity]
-            images.append(_image(info.name, label, path, metadata[path], patient, issues))
+            images.append(_image(info, label, path, metadata[path], patient, issues))
         else:
             issues.append(LabelIssue("unreadable file", path, unreadable[path]))
     if not images:
@@ -92,7 +95,7 @@ def match_files(
 
 
 def _image(
-    source: str,
+    info: DatasetInfo,
     label: Label,
     path: Path,
     metadata: HeaderMetadata,
@@ -102,10 +105,16 @@ def _image(
     space = label.space or metadata.size
     boxes, kept, found = valid_boxes(label.boxes, space)
     issues += found
+    abnormal = abnormality(
+        label.category,
+        info.negatives.get("normal", ""),
+        info.negatives.get("abnormal", ""),
+        len(boxes) > 0,
+    )
     return LabelledRadiograph(
         identity=label.identity,
         path=path,
-        source=source,
+        source=info.name,
         size=metadata.size,
         boxes=geometry.scale(boxes, space, metadata.size),
         target=len(boxes) > 0,
@@ -119,6 +128,7 @@ def _image(
         equalised=label.equalised,
         labels=tuple(box.name for box in kept),
         readers=tuple(box.reader for box in kept) if any(box.reader for box in kept) else (),
+        findings=(*abnormal, *label.findings),
     )
 
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from lungbox.datasets.findings import nih_findings
 from lungbox.datasets.images import find_images
 from lungbox.datasets.labels import Label, match_files
 from lungbox.datasets.tables import Row, fold, number, read_rows
@@ -39,7 +40,9 @@ def load(folder: Path, console: Console | None = None) -> Dataset:
 
     Args:
         folder: holds `nih_images.csv` (`image_id, kind, fold, group`, optionally `ViewPosition,
-            PatientAge, PatientSex, equalised`) and `images/`. `kind` is the image's category;
+            PatientAge, PatientSex, equalised, nih_labels, findings_read`: the 14 findings of the
+            reports, and of readers, which count where there are both) and `images/`. `kind` is the
+            category;
             images of two kinds, which radiologists read as without opacity, are negatives.
         console: where a progress bar is shown while headers are read.
 
@@ -74,4 +77,5 @@ def _label(row: Row, issues: list[LabelIssue]) -> Label:
         sex=sex(row.get("PatientSex")),
         age=age(row.get("PatientAge")),
         equalised=number(row.get("equalised")) == 1,
+        findings=nih_findings(row.get("findings_read") or row.get("nih_labels")),
     )

@@ -7,6 +7,7 @@ from rich.console import Console
 
 from lungbox.common.tables import Table
 from lungbox.constants import RSNA_CLASS_MIX, RSNA_CLASSES, RSNA_SIZE
+from lungbox.datasets.findings import nih_findings
 from lungbox.datasets.images import find_images
 from lungbox.datasets.issues import BoxLabel, check_class
 from lungbox.datasets.labels import Label, match_files
@@ -63,7 +64,8 @@ def load(folder: Path, console: Console | None = None) -> Dataset:
     Args:
         folder: holds `stage_2_train_labels.csv`, optionally `stage_2_detailed_class_info.csv`,
             the images in `images/` or `stage_2_train_images/`, and optionally `images.csv` with
-            `patientId` and any of `fold, group, equalised, PatientAge, PatientSex, ViewPosition`.
+            `patientId` and any of `fold, group, equalised, PatientAge, PatientSex, ViewPosition,
+            nih_labels`, the last NIH's findings with `|` between them.
         console: where a progress bar is shown while headers are read.
 
     Returns:
@@ -154,6 +156,7 @@ def _label(
         sex=sex(extra.get("PatientSex")),
         age=age(extra.get("PatientAge")),
         equalised=number(extra.get("equalised")) == 1,
+        findings=nih_findings(extra.get("nih_labels")),
     )
 
 

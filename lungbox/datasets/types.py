@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from lungbox.common.equality import ValueEquality
 from lungbox.constants import CLASS_NAMES, OPACITY
+from lungbox.datasets.findings import FindingLabels
 from lungbox.errors import LungboxError
 
 # The class of a box where the labels name none.
@@ -96,6 +97,7 @@ class LabelledRadiograph(ValueEquality):
         equalised: whether the file's histogram was equalised before it was published.
         labels: the class of each box; `lung opacity` for all of them where none is given.
         readers: who drew each box, where several readers did so independently; else empty.
+        findings: image-level labels that are known, of `findings.FINDINGS`, with their probability.
 
     Raises:
         ValueError: there are not as many labels, or readers, as boxes.
@@ -117,6 +119,7 @@ class LabelledRadiograph(ValueEquality):
     equalised: bool = False
     labels: tuple[str, ...] = ()
     readers: tuple[str, ...] = ()
+    findings: FindingLabels = field(default=(), repr=False)
 
     def __post_init__(self) -> None:
         if not self.labels:

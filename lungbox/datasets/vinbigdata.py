@@ -7,6 +7,7 @@ from pathlib import Path
 from rich.console import Console
 
 from lungbox.constants import VINBIGDATA_CLASSES, VINBIGDATA_NO_FINDING
+from lungbox.datasets.findings import share_of_readers
 from lungbox.datasets.images import find_images
 from lungbox.datasets.issues import BoxLabel
 from lungbox.datasets.labels import Label, match_files
@@ -98,6 +99,9 @@ def _label(
         category="Opacity" if marked & set(OPACITY) else _ABNORMAL if marked else NO_FINDING,
         patient=name,
         fold=folds.get(name, -1),
+        findings=share_of_readers(
+            [row.get("class_name") for row in rows], [row.get("rad_id") for row in rows]
+        ),
     )
 
 

@@ -43,6 +43,8 @@ def draw_weights(dataset: Dataset, settings: Data, stage: Stage) -> NDArray:
 
     in_cell = Counter(map(cell, dataset.images))
     cells = Counter(source for source, *_ in in_cell)
+    of_patient = Counter((image.source, image.patient) for image in dataset.images)
+    most = settings.max_per_patient or len(dataset)
     sources = stage.source_weights or settings.source_weights
     in_source = Counter(image.source for image in dataset.images)
     weights = np.array(
@@ -52,6 +54,7 @@ def draw_weights(dataset: Dataset, settings: Data, stage: Stage) -> NDArray:
             # Each combination of the balanced attributes weighs the same within its data set.
             * in_source[image.source]
             / (cells[image.source] * in_cell[cell(image)])
+            * min(1.0, most / of_patient[image.source, image.patient])
             for image in dataset.images
         ]
     )
@@ -64,8 +67,9 @@ class Batches(keras.utils.PyDataset):
     """The batches of an epoch: `(images, targets)`, targets by output.
 
     Images are `(B, S, S, 1)` float32 0-255; each target has the shape of its output, see `heads`.
-    Where the last batch of an epoch is not full, it is padded, and `sample_weight`, the third of
-    the tuple then, is 0 for the padding: several devices need batches of one size.
+    Where the last batch of an epoch is not full, it is padded: several devices need batches of one
+    size. Then, and where some images have no label for an output, the tuple has a third element,
+    `sample_weight` by output: 0 for padding and for images without that label, else 1.
 
     Args:
         images: prepared images, at the stage's size or larger.
@@ -99,6 +103,10 @@ class Batches(keras.utils.PyDataset):
         self._outputs, self._heads = dict(outputs), heads_for(outputs)
         self._teacher = teacher
         self._augment = Augmenter(recipe.augmentation, recipe.preparation)
+        # The same in every batch of a run, which is compiled for it.
+        self._partly_labelled = "findings" in self._outputs or (
+            teacher is None and any(image.uncertain for image in images.dataset.images)
+        )
         self._steps = recipe.steps_per_epoch(len(images))
         self.epoch = epoch
 
@@ -132,30 +140,39 @@ class Batches(keras.utils.PyDataset):
         rows = self.rows[first : first + size]
         pairs = list(self._map(self._one, range(first, first + size), rows.tolist()))
         padding = size - len(pairs)
-        images, targets = zip(*pairs, *pairs[:1] * padding, strict=True)
+        images, targets, labelled = zip(*pairs, *pairs[:1] * padding, strict=True)
         batch = np.stack(images)[..., None].astype(np.float32)
         by_output = {name: np.stack([each[name] for each in targets]) for name in self._outputs}
-        if self.samples % size == 0:
+        if self.samples % size == 0 and not self._partly_labelled:
             return batch, by_output
-        weight = np.r_[np.ones(len(rows), np.float32), np.zeros(padding, np.float32)]
-        return batch, by_output, dict.fromkeys(self._outputs, weight)
+        real = np.arange(size) < len(rows)
+        weights = {
+            name: (real & [name in each for each in labelled]).astype(np.float32)
+            for name in self._outputs
+        }
+        return batch, by_output, weights
 
-    def _one(self, position: int, row: int) -> tuple[NDArray, dict[str, NDArray]]:
-        """The augmented image at a position of the epoch, and its targets."""
+    def _one(self, position: int, row: int) -> tuple[NDArray, dict[str, NDArray], set[str]]:
+        """The augmented image at a position of the epoch, its targets, and the outputs whose target
+        is known."""
         labelled = self._images.dataset.images[row]
         side, data = self._stage.image_size, self._recipe.data
         image = resize_area(self._images.images(row), side, side)
         mask = rasterize(labelled.boxes, labelled.size, side, data.shape, data.edges)
-        target = float(labelled.target)
+        weak = data.weak_targets.get(labelled.category) if labelled.uncertain else None
+        target = float(labelled.target) if weak is None else weak
         if self._teacher:
             mask, target = self._teacher.mix_targets(row, mask, target, alone=labelled.uncertain)
         boxes = geometry.scale(labelled.boxes, labelled.size, (side, side))
         seeds = np.random.SeedSequence((self._recipe.seed, self._epoch, position))
         image, mask, boxes = self._augment(image, mask, boxes, int(seeds.generate_state(1)[0]))
-        sample = Sample(mask, target, boxes)
-        return image, {
+        has_mask = not labelled.uncertain or self._teacher is not None
+        has_target = has_mask or weak is not None
+        sample = Sample(mask, target, boxes, labelled.findings, has_mask, has_target)
+        targets = {
             name: head.target(sample, self._outputs[name]) for name, head in self._heads.items()
         }
+        return image, targets, {n for n, head in self._heads.items() if head.is_labelled(sample)}
 
 
 def _draw(weights: NDArray, count: int, random: np.random.Generator) -> NDArray[np.int64]:

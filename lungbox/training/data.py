@@ -6,7 +6,7 @@ from pathlib import Path
 from lungbox import datasets
 from lungbox.datasets.cache import PreparedImages, prepare_all
 from lungbox.datasets.images import identical_files
-from lungbox.datasets.types import Dataset
+from lungbox.datasets.types import Dataset, LabelledRadiograph
 from lungbox.training.distillation import Teacher
 from lungbox.training.progress import TrainingProgress
 from lungbox.training.recipe import Recipe, RecipeError, TrainingConfig, check_known
@@ -72,6 +72,7 @@ def check_data(recipe: Recipe, dataset: Dataset) -> None:
     categories = {image.category for image in dataset.images}
     categories.update(*(info.categories for info in datasets.INFOS.values()))
     check_known("data.category_weights", recipe.data.category_weights, categories)
+    check_known("data.weak_targets", recipe.data.weak_targets, categories)
     check_known("data.opacity", recipe.data.opacity, _finding_names())
     for number, stage in enumerate(recipe.stages):
         check_known(f"stages.{number}.source_weights", stage.source_weights, sources)
@@ -91,12 +92,13 @@ def _finding_names() -> set[str]:
 def _trained_on(
     found: Dataset, recipe: Recipe, config: TrainingConfig, progress: TrainingProgress
 ) -> Dataset:
-    """The images of the recipe's folds; unlabelled ones only with a teacher."""
+    """The images of the recipe's folds that it has a target for; unlabelled ones only with a
+    teacher."""
     chosen, sources = found.folds(recipe.data.folds), recipe.data.sources
     if sources:
         chosen = chosen.where(lambda image: image.source in sources)
     if recipe.distillation is None:
-        chosen = chosen.where(lambda image: not image.uncertain)
+        chosen = chosen.where(lambda image: not image.uncertain or _has_other_target(image, recipe))
     if not chosen.images:
         folds = ", ".join(map(str, recipe.data.folds))
         of = f" of {' or '.join(sources)}" if sources else ""
@@ -117,6 +119,13 @@ def _trained_on(
             "too, and left out"
         )
     return chosen + new
+
+
+def _has_other_target(image: LabelledRadiograph, recipe: Recipe) -> bool:
+    """Whether an uncertain image has a target that the recipe trains: a weak one, or findings."""
+    return image.category in recipe.data.weak_targets or bool(
+        recipe.loss.findings and image.findings
+    )
 
 
 def _scored_on(found: Dataset, recipe: Recipe, config: TrainingConfig) -> Dataset:

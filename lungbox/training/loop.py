@@ -22,6 +22,7 @@ from lungbox.training.data import TrainingData, check_data, load_training_data
 from lungbox.training.devices import distributed
 from lungbox.training.distillation import check_teacher
 from lungbox.training.history_plot import HistoryPlot
+from lungbox.training.initial_weights import check_initial_weights
 from lungbox.training.loggers import (
     CsvLog,
     EpochLogger,
@@ -52,6 +53,7 @@ def train(config: TrainingConfig, progress: TrainingProgress) -> Path:
     recipe = config.load_recipe()
     check_network(recipe)
     check_teacher(recipe, config.unlabelled)
+    check_initial_weights(recipe)
     training_data = load_training_data(recipe, config, progress)
     check_data(recipe, training_data.images.dataset)
     folder = RunFolder(config.folder(recipe))

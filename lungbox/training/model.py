@@ -12,10 +12,12 @@ from lungbox import architecture
 from lungbox.common.backend import compile_choice, dtype_policy
 from lungbox.training.devices import fuse_batch_norm, gather
 from lungbox.training.heads import HEADS, heads_for
+from lungbox.training.initial_weights import initial_file
 from lungbox.training.optimizer import EncoderAdamW, build_optimizer
 from lungbox.training.recipe import Recipe, RecipeError, check_known
 from lungbox.training.sections import Loss
 from lungbox.weights.formats.imagenet import load_encoder
+from lungbox.weights.formats.safetensors import load_weights
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,7 @@ def build_trainable(recipe: Recipe, image_size: int, steps: int) -> TrainableNet
 
     Raises:
         RecipeError: the network refuses its options, or an auxiliary head does not fit it.
-        WeightsError: the encoder's weights are unavailable.
+        WeightsError: the encoder's or the initial weights are unavailable, or of another network.
     """
     keras.utils.set_random_seed(recipe.seed)
     with dtype_policy(recipe.policy):
@@ -73,6 +75,8 @@ def build_trainable(recipe: Recipe, image_size: int, steps: int) -> TrainableNet
     if recipe.encoder_weights != "none":
         encoder = architecture.describe(recipe.architecture).encoder
         pretrained = load_encoder(inference_model, encoder, recipe.encoder_file)
+    if recipe.initial_weights:
+        load_weights(inference_model, initial_file(recipe))
     if recipe.optimizer.encoder_learning_rate == 0:
         _freeze(inference_model, pretrained)
     training_model = _with_auxiliary_heads(inference_model, recipe)

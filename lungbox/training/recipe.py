@@ -45,6 +45,9 @@ class Recipe(Section):
         architecture: a registered network.
         encoder_weights: initial weights of the encoder: `imagenet`, `none`, or a file, relative to
             the working directory (see `weights.formats.imagenet.load_encoder`).
+        initial_weights: weights of the same network with which training begins: a name in the
+            manifest, or a `.safetensors` file relative to the working directory. Where empty, only
+            the encoder has any.
         batch_size: images in a training step.
         seed: of initial weights, order and augmentation.
         policy: Keras' dtype policy.
@@ -55,6 +58,7 @@ class Recipe(Section):
     name: str = Field(max_length=100, pattern=r"^[A-Za-z0-9_{-][A-Za-z0-9._{}-]*$")
     architecture: str
     encoder_weights: str = Field("imagenet", pattern=r"^(imagenet|none|.+\.(safetensors|h5))$")
+    initial_weights: str = Field("", max_length=4096)
     batch_size: int = Field(gt=0, le=MOST_BATCH)
     seed: int = Field(2024, ge=0, lt=1 << 32)
     policy: Literal["float32", "mixed_bfloat16"] = "float32"

@@ -16,6 +16,7 @@ from lungbox.evaluation.evaluator import predict_with_progress
 from lungbox.inference.predictor import load
 from lungbox.training import loop
 from lungbox.training.distillation import training_folds_of
+from lungbox.training.initial_weights import initial_folds
 from lungbox.training.loggers import best_epoch, read_log
 from lungbox.training.progress import TerminalProgress
 from lungbox.training.recipe import Recipe, RecipeError, TrainingConfig
@@ -125,7 +126,7 @@ def _print_registered(name: str, console: Console) -> None:
 def _register(recipe: Recipe, config: TrainingConfig, path: Path) -> str:
     digest = sha256(path)
     name = f"{recipe.label}-{digest[:8]}"
-    folds = set(recipe.data.folds)
+    folds, before = set(recipe.data.folds), initial_folds(recipe)
     if recipe.distillation:
         folds |= training_folds_of(recipe.distillation.teacher)
     network = architecture.describe(recipe.architecture)
@@ -138,7 +139,7 @@ def _register(recipe: Recipe, config: TrainingConfig, path: Path) -> str:
         bytes=path.stat().st_size,
         sources=(f"file:{path.resolve()}",),
         recipe=" ".join([str(config.recipe), *(f"--set {change}" for change in config.changes)]),
-        folds=tuple(sorted(folds)),
+        folds=None if before is None else tuple(sorted(folds | before)),
         selected_on=recipe.validation.fold if recipe.validation.patience else None,
     )
     register(name, weights, _alone(name, recipe))

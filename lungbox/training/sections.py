@@ -46,6 +46,10 @@ class Data(Section):
         samples_per_epoch: images drawn for one epoch, with replacement across epochs.
         source_weights: sampling weight of the images of a data set.
         category_weights: sampling weight of the images of a class; the two are multiplied.
+        max_per_patient: a patient with more images is drawn as often as one with this number; no
+            limit where None.
+        weak_targets: image target of uncertain images by class, the probability that they show an
+            opacity. Such images are trained on without a mask.
         balance: attributes whose combinations are drawn equally often within a data set.
         shape: whether a box is rasterized as a rectangle or as the ellipse inside it.
         edges: `soft` gives a mask pixel its covered share, `hard` 1 where its centre is covered
@@ -61,6 +65,8 @@ class Data(Section):
     samples_per_epoch: int | None = Field(None, gt=0, le=MOST_DRAWN)
     source_weights: dict[str, Share] = {}
     category_weights: dict[str, Share] = {}
+    max_per_patient: int | None = Field(None, gt=0)
+    weak_targets: dict[str, Annotated[float, Field(ge=0, le=1)]] = {}
     balance: tuple[Literal["view", "target"], ...] = ()
     shape: Shape = "rectangle"
     edges: Edges = "soft"
@@ -73,7 +79,9 @@ class Data(Section):
 
     @model_validator(mode="after")
     def _check_order(self) -> "Data":
-        weighted = self.source_weights or self.category_weights or self.balance
+        weighted = (
+            self.source_weights or self.category_weights or self.balance or self.max_per_patient
+        )
         if self.order == "fixed" and (self.samples_per_epoch or weighted):
             raise ValueError("a fixed order takes each image once: no samples_per_epoch or weights")
         if self.order == "drawn" and not self.samples_per_epoch:
@@ -118,6 +126,9 @@ class Loss(Section):
         edges: weight of the binary cross-entropy of an auxiliary head, which exists only in
             training: maps of the top, bottom, left and right edges of the boxes (as in the
             challenge's sixth place).
+        findings: weight of the binary cross-entropy of an auxiliary head, which exists only in
+            training: whether an image is abnormal, and the 14 findings of NIH and of VinBigData
+            (`datasets.findings.FINDINGS`), each where it is known.
         label_smoothing: of the image targets, so that the score does not saturate on images the
             network has memorised.
     """
@@ -134,6 +145,7 @@ class Loss(Section):
     alpha: float = Field(0.25, ge=0, le=1)
     image: Share = 1.0
     edges: Share = 0.0
+    findings: Share = 0.0
     label_smoothing: float = Field(0.0, ge=0, lt=1)
 
 

@@ -8,14 +8,14 @@ add it here; the training loop stays as it is.
 from collections.abc import Iterable
 
 from lungbox.training.heads.base import Head, Sample
-from lungbox.training.heads.classification import ImageScore
+from lungbox.training.heads.classification import Findings, ImageScore
 from lungbox.training.heads.segmentation import Edges, Mask
 from lungbox.training.recipe import RecipeError
 
 __all__ = ["HEADS", "Head", "Sample", "heads_for"]
 
 # In the order of their columns in `log.csv`.
-HEADS: dict[str, Head] = {head.name: head for head in (Mask(), ImageScore(), Edges())}
+HEADS: dict[str, Head] = {head.name: head for head in (Mask(), ImageScore(), Edges(), Findings())}
 
 
 def heads_for(outputs: Iterable[str]) -> dict[str, Head]:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lungbox.boxes.geometry import Boxes
+from lungbox.datasets.findings import FindingLabels
 from lungbox.training.sections import Loss
 
 
@@ -21,11 +22,17 @@ class Sample:
         mask: `(S, S)` uint8, 255 where a pixel is completely covered by opacity.
         target: 0-1, whether the image shows any opacity.
         boxes: `(N, 4)` `x1, y1, x2, y2` in pixels of the `S` x `S` image.
+        findings: image-level labels that are known, see `datasets.findings`.
+        has_mask: whether the mask and boxes are known.
+        has_target: whether the target is known.
     """
 
     mask: NDArray[np.uint8]
     target: float
     boxes: Boxes
+    findings: FindingLabels = ()
+    has_mask: bool = True
+    has_target: bool = True
 
 
 class Head(ABC):
@@ -42,6 +49,10 @@ class Head(ABC):
     @abstractmethod
     def target(self, sample: Sample, shape: tuple[int, ...]) -> NDArray[np.float32]:
         """The target of one image, of the output's shape without the batch axis."""
+
+    def is_labelled(self, sample: Sample) -> bool:
+        """Whether the target of an image is known; otherwise its weight in the loss is 0."""
+        return sample.has_mask
 
     @abstractmethod
     def loss(self, settings: Loss) -> keras.losses.Loss:
