@@ -42,8 +42,8 @@ def load(folder: Path, console: Console | None = None) -> Dataset:
         folder: holds `nih_images.csv` (`image_id, kind, fold, group`, optionally `ViewPosition,
             PatientAge, PatientSex, equalised, nih_labels, findings_read`: the 14 findings of the
             reports, and of readers, which count where there are both) and `images/`. `kind` is the
-            category;
-            images of two kinds, which radiologists read as without opacity, are negatives.
+            image's category; images of two kinds, which radiologists read as without opacity, are
+            negatives.
         console: where a progress bar is shown while headers are read.
 
     Returns:

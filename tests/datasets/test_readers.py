@@ -95,6 +95,23 @@ def test_two_readers_make_an_opacity_and_one_makes_it_uncertain(folder):
     }
 
 
+def test_findings_are_the_share_of_readers_who_marked_them(folder):
+    images = by_name(datasets.load(folder))
+    both, heart, none = (dict(images[name].findings) for name in ("both", "heart", "none"))
+    marked = {name: share for name, share in both.items() if share}
+    third = pytest.approx(1 / 3)
+    assert marked == {
+        "abnormal": 1, "VinBigData Cardiomegaly": third, "VinBigData Consolidation": third,
+        "VinBigData Infiltration": third, "VinBigData Lung Opacity": third,
+    }  # fmt: skip
+    assert (heart["VinBigData Cardiomegaly"], heart["abnormal"]) == (1, 1)
+    assert sum(none.values()) == 0
+    assert len(none) == len(both) == 15
+    # They stay what they are where boxes of other classes are dropped.
+    opacity = by_name(datasets.as_opacity(datasets.load(folder)))
+    assert dict(opacity["heart"].findings) == heart
+
+
 def test_which_classes_are_opacity_can_be_chosen(folder):
     images = by_name(datasets.as_opacity(datasets.load(folder), ["Cardiomegaly"]))
     assert images["heart"].target
@@ -142,12 +159,13 @@ def test_a_box_without_numbers_is_an_issue_and_leaves_the_image_uncertain(folder
     assert by_name(found)["alone"].uncertain
 
 
-NIH = """image_id,kind,nih_labels,fold,group,ViewPosition,PatientAge,PatientSex,equalised
-a_000,expert_no_opacity_abnormal,Effusion,2,p1,PA,57,M,0
-a_001,expert_no_opacity_normal,No Finding,2,p1,AP,58,M,1
-b_000,expert_opacity,Mass,4,p2,PA,5,F,0
-c_000,nih_no_finding,No Finding,0,p3,PA,,F,0
-d_000,something,No Finding,0,p4,PA,70,F,0
+COLUMNS = "image_id,kind,nih_labels,findings_read,fold,group"
+NIH = f"""{COLUMNS},ViewPosition,PatientAge,PatientSex,equalised
+a_000,expert_no_opacity_abnormal,Effusion,Mass|Other,2,p1,PA,57,M,0
+a_001,expert_no_opacity_normal,No Finding,,2,p1,AP,58,M,1
+b_000,expert_opacity,Mass|Pleural_Thickening,,4,p2,PA,5,F,0
+c_000,nih_no_finding,No Finding,,0,p3,PA,,F,0
+d_000,something,,,0,p4,PA,70,F,0
 """
 
 
@@ -166,6 +184,20 @@ def test_of_nihs_images_those_that_were_read_are_negatives(tmp_path):
     assert [issue.kind for issue in found.issues] == ["unknown class"]
     assert "something is not known" in found.issues[0]
     assert nih.INFO.negatives["abnormal"] == first.category
+
+
+def test_findings_of_nih_are_those_of_readers_where_there_are_any(tmp_path):
+    (tmp_path / "nih_images.csv").write_text(NIH)
+    for name in ("a_000", "a_001", "b_000", "c_000", "d_000"):
+        picture(tmp_path / "images" / f"{name}.jpg")
+    found = [dict(image.findings) for image in datasets.load(tmp_path).images]
+    present = [{name for name, value in each.items() if value} for each in found]
+    assert present[:3] == [
+        {"abnormal", "NIH Mass"}, set(), {"NIH Mass", "NIH Pleural_Thickening"},
+    ]  # fmt: skip
+    # The kinds that radiologists read say whether an image is abnormal; others do not.
+    assert ["abnormal" in each for each in found] == [True, True, False, False, False]
+    assert [len(each) for each in found] == [15, 15, 14, 14, 0]
 
 
 def test_a_folder_without_the_tables_is_none(tmp_path):
