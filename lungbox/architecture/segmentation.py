@@ -56,15 +56,23 @@ def unet_lite0(
         drop_connect: highest probability that a residual branch is dropped in training.
         dropout: rate of the dropout before the image head, in training.
     """
-    # 1. Input
-    inputs = keras.Input((image_size, image_size, 1), name="radiograph")
-    # 2. Encoder, decoder, heads
-    features = efficientnet_lite.efficientnet_lite0(inputs, drop_connect)
-    decoded = decoders.light_unet(features)
-    mask = heads.mask(decoded)
-    image = heads.image_score(features.pooled, mask, dropout)
-    # 3. Model
-    return keras.Model(inputs, {"mask": mask, "image": image}, name="unet_lite0")
+    return _light_unet("unet_lite0", "EfficientNet-Lite0", image_size, drop_connect, dropout)
+
+
+@network(encoder="EfficientNet-Lite1", image_size=256, stride=4)
+def unet_lite1(
+    image_size: int = 256, drop_connect: float = 0.1, dropout: float = 0.2
+) -> keras.Model:
+    """A light U-Net on EfficientNet-Lite1; arguments as `unet_lite0`."""
+    return _light_unet("unet_lite1", "EfficientNet-Lite1", image_size, drop_connect, dropout)
+
+
+@network(encoder="EfficientNet-Lite2", image_size=256, stride=4)
+def unet_lite2(
+    image_size: int = 256, drop_connect: float = 0.1, dropout: float = 0.2
+) -> keras.Model:
+    """A light U-Net on EfficientNet-Lite2; arguments as `unet_lite0`."""
+    return _light_unet("unet_lite2", "EfficientNet-Lite2", image_size, drop_connect, dropout)
 
 
 @network(encoder="ResNet152", image_size=128, stride=1)
@@ -123,6 +131,20 @@ def aspp_resnet152_reference(image_size: int = 128) -> keras.Model:
     """The reference system's ASPP on the first part of ResNet152 (its model 4)."""
     parts = _Parts("ResNet152", _ASPP_REFERENCE, decoders.aspp, "sigmoid")
     return _reference_network("aspp_resnet152_reference", parts, image_size)
+
+
+def _light_unet(
+    name: str, encoder: str, image_size: int, drop_connect: float, dropout: float
+) -> keras.Model:
+    """One of the light networks."""
+    # 1. Input
+    inputs = keras.Input((image_size, image_size, 1), name="radiograph")
+    # 2. Encoder, decoder, heads
+    features = efficientnet_lite.efficientnet_lite(inputs, encoder, drop_connect)
+    mask = heads.mask(decoders.light_unet(features))
+    image = heads.image_score(features.pooled, mask, dropout)
+    # 3. Model
+    return keras.Model(inputs, {"mask": mask, "image": image}, name=name)
 
 
 def _with_image_head(name: str, parts: _Parts, image_size: int, dropout: float) -> keras.Model:

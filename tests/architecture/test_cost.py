@@ -82,7 +82,7 @@ def test_efficientnet_lite0():
     https://github.com/tensorflow/tpu/tree/master/models/official/efficientnet/lite
     """
     inputs = keras.Input((224, 224, 3))
-    pooled = layers.GlobalAveragePooling2D()(efficientnet_lite.efficientnet_lite0(inputs).pooled)
+    pooled = layers.GlobalAveragePooling2D()(efficientnet_lite.efficientnet_lite(inputs).pooled)
     lite0 = keras.Model(inputs, layers.Dense(1000)(pooled))
     b0 = keras.applications.EfficientNetB0(weights=None)
     squeezing = sum(layer_macs(layer) for layer in b0.layers if "_se_" in layer.name)

@@ -8,8 +8,8 @@ from lungbox.architecture.registry import NetworkError
 from tests.architecture.tester import SIDE, LargeNetworkTester, NetworkTester
 
 
-class TestUnetLite0(NetworkTester):
-    name = "unet_lite0"
+class LightNetworkTester(NetworkTester):
+    parameters: int
 
     def scaled(self, rgb):
         """Of the published EfficientNet-Lite: MEAN_RGB is 127, STDDEV_RGB 128."""
@@ -19,8 +19,24 @@ class TestUnetLite0(NetworkTester):
         return architecture.build(self.name, 2 * SIDE, drop_connect=0, dropout=0)
 
     def test_size(self, network):
-        # 3.37 million in the encoder with its 1,280-channel head; the rest is the decoder.
-        assert network.count_params() == 3_538_071
+        assert network.count_params() == self.parameters
+
+
+class TestUnetLite0(LightNetworkTester):
+    name = "unet_lite0"
+    # 3.37 million in the encoder with its 1,280-channel head; the rest is the decoder.
+    parameters = 3_538_071
+
+
+class TestUnetLite1(LightNetworkTester):
+    name = "unet_lite1"
+    parameters = 4_314_391
+    bfloat16 = 0.6  # deeper
+
+
+class TestUnetLite2(LightNetworkTester):
+    name = "unet_lite2"
+    parameters = 5_000_727
 
 
 class TestUnetResnet152(LargeNetworkTester):
@@ -84,7 +100,7 @@ class TestAsppResnet152Reference(PublishedNetworkTester):
 
 
 def test_every_network_is_tested():
-    families = (NetworkTester, LargeNetworkTester, PublishedNetworkTester)
+    families = (NetworkTester, LightNetworkTester, LargeNetworkTester, PublishedNetworkTester)
     testers = [tester for family in families for tester in family.__subclasses__()]
     tested = {tester.name for tester in testers if hasattr(tester, "name")}
     assert tested == set(architecture.names())

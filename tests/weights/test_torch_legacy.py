@@ -6,7 +6,7 @@ import pickle
 import numpy as np
 import pytest
 
-from lungbox.weights.formats.imagenet import efficientnet_lite0_file
+from lungbox.weights.formats.imagenet import efficientnet_lite_file
 from lungbox.weights.formats.safetensors import WeightsError
 from lungbox.weights.formats.torch_legacy import read_state_dict
 
@@ -19,7 +19,7 @@ class _Evil:
 
 
 def test_the_published_file():
-    state = read_state_dict(efficientnet_lite0_file())
+    state = read_state_dict(efficientnet_lite_file())
     assert len(state) == 296
     assert state["_conv_stem.weight"].shape == (32, 3, 3, 3)
     assert state["_blocks.0._depthwise_conv.weight"].shape == (32, 1, 3, 3)
@@ -39,7 +39,7 @@ def test_nothing_in_a_file_is_run(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("share", [0, 0.0001, 0.001, 0.5, 0.999])
 def test_a_cut_off_file_is_refused(tmp_path, share):
-    content = efficientnet_lite0_file().read_bytes()
+    content = efficientnet_lite_file().read_bytes()
     path = tmp_path / "cut.pth"
     path.write_bytes(content[: int(len(content) * share)])
     with pytest.raises(WeightsError, match="not a readable PyTorch state dictionary"):

