@@ -6,7 +6,7 @@ BIN := .venv/bin
 TWO := $(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test test-release test-long lint mutants bench requirements clean
+.PHONY: demo test test-release test-long lint mutants bench requirements graphs clean
 
 demo: .venv/.runs  ## boxes on the example radiographs
 	$(BIN)/python inference.py examples --overlays --precision float32
@@ -45,6 +45,10 @@ requirements: .venv/.tests  ## exact pins for every supported Python, from the r
 	    --python-version 3.11 --fork-strategy fewest --no-annotate \
 	    --custom-compile-command "make requirements" --upgrade --quiet \
 	    --output-file requirements-dev.txt
+
+graphs: .venv/.tests  ## graph files of the shipped ensembles, after a change of their networks
+	rm -rf checkpoints/graphs
+	$(BIN)/python -m lungbox.export.graphs default
 
 clean:
 	rm -rf .venv predictions

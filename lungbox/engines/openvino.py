@@ -1,7 +1,8 @@
 """The OpenVINO engine: the fastest on a CPU.
 
-The network is converted to OpenVINO once and cached; later runs import neither Keras nor
-TensorFlow. An INT8 model is a file of its own and needs no conversion.
+Shipped ensembles have a graph file, which is filled with their weights (`graphs`). Other networks
+are converted by Keras and TensorFlow once and cached; later runs import neither. An INT8 model is a
+file of its own and needs no conversion.
 """
 
 import hashlib
@@ -34,6 +35,8 @@ from lungbox.weights.formats.safetensors import WeightsError, read_tensors
 
 silence_openvino()
 import openvino  # noqa: E402
+
+from lungbox.engines.graphs import without_keras  # noqa: E402
 
 _XML = "network.xml"
 # OpenVINO's names of precisions. Without a hint it uses bfloat16 where the CPU supports it. The
@@ -182,7 +185,11 @@ def load_int8(file: Int8) -> openvino.Model:
 
 
 def converted(config: EngineConfig) -> openvino.Model:
-    """The ensemble in float32 for any batch size: from the cache, or converted and cached."""
+    """The ensemble in float32 for any batch size: from its graph file, or without one converted by
+    Keras and cached."""
+    network = without_keras(config)
+    if network is not None:
+        return network
     folder = cache_folder() / "openvino" / _key(config)
     if (folder / _XML).is_file():
         try:
@@ -212,7 +219,7 @@ def _convert(config: EngineConfig, folder: Path) -> None:
             f"{keras.backend.backend()}; use --engine keras"
         )
     network = build(config)
-    converted = _traced(network, config)
+    converted = traced(network, config)
     folder.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
     try:
@@ -228,7 +235,8 @@ def _convert(config: EngineConfig, folder: Path) -> None:
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def _traced(network: Any, config: EngineConfig) -> openvino.Model:
+def traced(network: Any, config: EngineConfig) -> openvino.Model:
+    """Convert a Keras network to OpenVINO, with the ensemble's input and outputs."""
     import tensorflow as tf  # OpenVINO reads Keras networks as TensorFlow functions
 
     @tf.function(

@@ -1,4 +1,4 @@
-"""A run when everything has been converted: what it imports, and how much memory it takes."""
+"""What a run imports, and how much memory it takes."""
 
 import json
 import subprocess
@@ -26,9 +26,9 @@ print(json.dumps({"imported": imported, "megabytes": peak}))
 """
 
 
-def predict(images, output) -> dict:
+def predict(images, output, *options) -> dict:
     ran = subprocess.run(
-        [sys.executable, "-c", _CODE, "predict", str(images), "--output", str(output)],
+        [sys.executable, "-c", _CODE, "predict", str(images), "--output", str(output), *options],
         capture_output=True,
         text=True,
         cwd=ROOT,
@@ -62,3 +62,12 @@ def test_no_framework_and_no_more_memory_for_ten_times_as_many(times, tmp_path):
     assert warm["imported"] == grown["imported"] == []
     assert grown["megabytes"] < 1000
     assert grown["megabytes"] < 1.1 * warm["megabytes"] + 50
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="it is read from /proc")
+@pytest.mark.parametrize("precision", ["float32", "auto"])
+def test_the_default_needs_no_framework_in_its_first_run(times, tmp_path, monkeypatch, precision):
+    monkeypatch.setenv("LUNGBOX_CACHE", str(tmp_path / "empty"))
+    first = predict(times(1), tmp_path / precision, "--precision", precision)
+    assert first["imported"] == []
