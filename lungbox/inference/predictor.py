@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from lungbox.boxes import OperatingPoint, RawPrediction, decide, label_names
+from lungbox.boxes import OperatingPoint, RawPrediction, decide, label_names, withheld_by_gate
 from lungbox.common.equality import ValueEquality
 from lungbox.common.parallel import Finished, Stages, run_prefetched
 from lungbox.engines import (
@@ -29,7 +29,7 @@ from lungbox.engines import (
     start,
 )
 from lungbox.errors import suggest
-from lungbox.findings import Findings
+from lungbox.findings import Findings, WithheldBox
 from lungbox.inference.files import ImageFile
 from lungbox.radiograph import Radiograph, RadiographError, identity, prepare, read
 from lungbox.weights.entries import DEFAULT, REDUCED_PRECISIONS, Calibration, Manifest, Precisions
@@ -163,12 +163,13 @@ class Detector:
         self, item: "_Read", prediction: RawPrediction, keep_mask: bool = False
     ) -> Findings:
         boxes, scores, labels = decide(prediction, item.size, self.point)
-        score, config = prediction.image_score, self.engine.config
+        withheld = self._withheld(prediction, item.size)
+        config = self.engine.config
         class_scores = () if prediction.class_scores is None else prediction.class_scores.tolist()
         return Findings(
             identity=item.source.identity,
             size=item.size,
-            image_score=self.calibration(score) if self.calibration else score,
+            image_score=self.written(prediction.image_score),
             boxes=boxes,
             scores=scores,
             labels=label_names(labels, config.class_names),
@@ -177,7 +178,23 @@ class Detector:
             class_names=config.class_names,
             class_scores=tuple(zip(config.image_labels, class_scores, strict=True)),
             mask=prediction.mask if keep_mask else None,
+            withheld=withheld,
+            gate=self.written(self.point.gate) if withheld else 0.0,
         )
+
+    def _withheld(
+        self, prediction: RawPrediction, size: tuple[int, int]
+    ) -> tuple[WithheldBox, ...]:
+        boxes, scores, labels = withheld_by_gate(prediction, size, self.point)
+        names = label_names(labels, self.engine.config.class_names)
+        return tuple(
+            WithheldBox(name, float(score), (x1, y1, x2, y2))
+            for name, score, (x1, y1, x2, y2) in zip(names, scores, boxes.tolist(), strict=True)
+        )
+
+    def written(self, score: float) -> float:
+        """An image score, or a gate, on the scale in which image scores are written."""
+        return self.calibration(score) if self.calibration else score
 
 
 def load(

@@ -67,5 +67,19 @@ def test_an_operating_point_by_its_name(examples, tmp_path):
         run = json.loads((output / "run.json").read_text())
         assert run["operating_point_name"] == (name or None)
         assert run["calibration"] == {"slope": 2.0, "intercept": 0.5}
+        withheld = "boxes were withheld because the image score is below the gate 1.00"
+        assert (withheld in result.output) != with_boxes
     with pytest.raises(lungbox.errors.LungboxError, match="did you mean closed"):
         lungbox.load("calibrated", operating_point="closd")
+
+
+def test_boxes_behind_the_gate_are_withheld(examples):
+    """What an open gate finds, with the gate on the scale of the score that is written."""
+    path = next(examples.glob("*.png"))
+    open_gate = lungbox.load("calibrated", "keras").predict(path)
+    assert (open_gate.withheld, open_gate.gate) == ((), 0.0)
+    found = lungbox.load("calibrated", "keras", operating_point="closed").predict(path)
+    assert (len(found.boxes), found.gate) == (0, 1.0)
+    assert [item.box for item in found.withheld] == [tuple(box) for box in open_gate.boxes.tolist()]
+    assert [item.score for item in found.withheld] == pytest.approx(open_gate.scores.tolist())
+    assert {(item.label, item.withheld_by) for item in found.withheld} == {("lung opacity", "gate")}
