@@ -269,10 +269,10 @@ def _report(
         markup=False,
     )
     if summary.withheld:
+        gate = detector.written(detector.point.gate)
         console.print(
             f"On {_count(summary.withheld, 'more image')} the boxes were withheld because the "
-            f"image score is below the gate {detector.written(detector.point.gate):.2f}; they are in "
-            "predictions.jsonl."
+            f"image score is below the gate {gate:.2f}; they are in predictions.jsonl."
         )
     if summary.flagged:
         console.print(f"{summary.flagged} may not be frontal chest radiographs: see images.csv.")
