@@ -58,6 +58,17 @@ EngineOption = Annotated[
 _TRAINING = ("albumentations", "tensorboardX")
 
 FoldOption = Annotated[int, typer.Option(help="A fold that no member was trained on.")]
+PointOption = Annotated[
+    str,
+    typer.Option(
+        help="An operating point of the ensemble, by its name in the manifest: of the default "
+        "rsna, balanced or sensitive."
+    ),
+]
+GateOption = Annotated[
+    float | None,
+    typer.Option(help="Least image score for boxes, on the scale of images.csv; 0 to 1."),
+]
 RecipeArgument = Annotated[
     Path,
     typer.Argument(help="A recipe: a TOML file, or one of Lungbox's own: lite0, four, reference."),
@@ -150,9 +161,14 @@ def predict(
     output: Annotated[Path, typer.Option(help="Folder of the results.")] = Path("predictions"),
     engine: EngineOption = "auto",
     precision: PrecisionOption = "auto",
-    operating_point: Annotated[
-        str, typer.Option(help="An operating point of the ensemble, by its name in the manifest.")
-    ] = "",
+    operating_point: PointOption = "",
+    gate: GateOption = None,
+    prevalence: Annotated[
+        float | None,
+        typer.Option(
+            help="Convert calibrated image scores to this share of opacities, as in 0.05."
+        ),
+    ] = None,
     ids: Annotated[
         Path | None,
         typer.Option(help="A sample submission: its rows, no more and no fewer, are written."),
@@ -187,6 +203,8 @@ def predict(
             members=members,
             batch_size=batch_size,
             operating_point=operating_point,
+            gate=gate,
+            prevalence=prevalence,
         ),
         console,
     )

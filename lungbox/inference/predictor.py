@@ -203,6 +203,8 @@ def load(
     batch_size: int = 1,
     precision: PrecisionName = "auto",
     operating_point: str = "",
+    gate: float | None = None,
+    prevalence: float | None = None,
 ) -> Detector:
     """Load an ensemble, ready to predict.
 
@@ -213,14 +215,24 @@ def load(
         batch_size: images predicted at once; more than one only helps `predict_all`.
         precision: the type it computes in; `auto` is the fastest that has passed its check.
         operating_point: a name in the ensemble's entry; its default one where empty.
+        gate: least image score for boxes, on the scale of the scores in the findings; the operating
+            point's own where None.
+        prevalence: share of images with an opacity that image scores are converted to; the
+            calibration's own where None.
 
     Raises:
-        ManifestError: no ensemble, or no operating point, has that name.
+        ManifestError: no ensemble, or no operating point, has that name; or a value is not in its
+            range.
         WeightsError: its weights are unavailable, or do not fit.
         EngineError: the engine cannot run here.
     """
     opened = open_ensemble(
-        ensemble, batch_size, precision=precision, operating_point=operating_point
+        ensemble,
+        batch_size,
+        precision=precision,
+        operating_point=operating_point,
+        gate=gate,
+        prevalence=prevalence,
     )
     for line in terms(opened.config):
         _log.warning(line)
@@ -262,6 +274,8 @@ def open_ensemble(
     keep_members: bool = False,
     precision: PrecisionName = "auto",
     operating_point: str = "",
+    gate: float | None = None,
+    prevalence: float | None = None,
 ) -> OpenedEnsemble:
     """Look an ensemble up in the manifest and fetch its weights.
 
@@ -273,15 +287,20 @@ def open_ensemble(
         precision: the type it is to compute in; `auto` leaves it to the engine, among those that
             have passed their check.
         operating_point: a name in the ensemble's entry; its default one where empty.
+        gate: least image score for boxes, on the scale of the scores in the findings; the operating
+            point's own where None.
+        prevalence: share of images with an opacity that image scores are converted to; the
+            calibration's own where None.
 
     Raises:
-        ManifestError: no ensemble, or no operating point, has that name.
+        ManifestError: no ensemble, or no operating point, has that name; or a value is not in its
+            range.
         WeightsError: its weights are unavailable, or not in that precision.
         EngineError: there is no such precision.
     """
     manifest = load_manifest()
     ensemble = manifest.ensemble(name)
-    point = ensemble.operating_point(operating_point)
+    point, calibration = ensemble.settings(operating_point, gate, prevalence)
     paths = fetch_all(ensemble.members, manifest, watch)
     config = EngineConfig(
         ensemble=name,
@@ -294,7 +313,7 @@ def open_ensemble(
         image_score=ensemble.image_score,
     )
     config = _in_precision(config, point, manifest, precision, watch)
-    return OpenedEnsemble(config, point, ensemble.calibration)
+    return OpenedEnsemble(config, point, calibration)
 
 
 def _in_precision(

@@ -56,6 +56,8 @@ class PredictRequest:
     members: bool
     batch_size: int
     operating_point: str = ""
+    gate: float | None = None
+    prevalence: float | None = None
 
 
 def predict_folder(request: PredictRequest, console: Console) -> RunSummary:
@@ -114,6 +116,8 @@ def _detector(request: PredictRequest, batch_size: int, console: Console) -> Det
             request.members,
             request.precision,
             request.operating_point,
+            request.gate,
+            request.prevalence,
         )
     for line in terms(opened.config):
         console.print(line, markup=False)
