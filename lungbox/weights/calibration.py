@@ -7,8 +7,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-# Logits between which `Calibration.inverse` looks: those of all scores that are not 0 or 1.
-_LOGITS = (-745.0, 40.0)
+# Scores nearer to 0 or 1 are taken as if they had this distance: float32 has no finer steps near 1,
+# and the logarithm of 0 is infinite.
+EDGE = 1e-7
 
 
 class Calibration(BaseModel):
@@ -17,7 +18,7 @@ class Calibration(BaseModel):
     The probability is `sigmoid(slope * ln(s) - slope_of_complement * ln(1 - s) + intercept)` of a
     score s. Where both slopes are the same it is Platt scaling of the score's logit (Platt,
     *Probabilistic outputs for support vector machines*, 1999); otherwise beta calibration (Kull,
-    Silva Filho and Flach, AISTATS 2017). It never changes the order of scores; 0 and 1 stay.
+    Silva Filho and Flach, AISTATS 2017). It never reverses the order of scores.
 
     Attributes:
         slope: of ln(s), above 0.
@@ -55,16 +56,15 @@ class Calibration(BaseModel):
         Args:
             scores: of any shape, 0-1.
         """
-        values = np.asarray(scores, np.float64)
-        inside = (values > 0) & (values < 1)
-        safe = np.where(inside, values, 0.5)
-        return np.where(inside, sigmoid(self._logit(np.log(safe), np.log1p(-safe))), values)
+        values = np.clip(np.asarray(scores, np.float64), EDGE, 1 - EDGE)
+        return sigmoid(self._logit(np.log(values), np.log1p(-values)))
 
     def inverse(self, probability: float) -> float:
-        """The image score in 0-1 that has this calibrated probability, by bisection."""
-        if not 0 < probability < 1:
-            return probability
-        wanted, (low, high) = logit(probability), _LOGITS
+        """The image score that has this calibrated probability, by bisection; 0 or 1 where only
+        lower or higher scores could have it."""
+        if probability <= self(0.0) or probability >= self(1.0):
+            return float(probability > self(0.0))
+        wanted, (low, high) = logit(probability), (logit(EDGE), logit(1 - EDGE))
         for _ in range(80):
             middle = (low + high) / 2
             # ln(s) and ln(1 - s) of the score with that logit.
