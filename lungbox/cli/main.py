@@ -275,12 +275,15 @@ def evaluate(
     against: Annotated[
         str | None, typer.Option(help="Another ensemble: print how the two differ.")
     ] = None,
+    operating_point: PointOption = "",
+    gate: GateOption = None,
 ) -> None:
-    """Score an ensemble on a fold it was not trained on, and choose its operating point."""
+    """Score an ensemble on a fold it was not trained on, and choose its operating points."""
     from lungbox.evaluation.evaluator import EvaluationConfig
     from lungbox.evaluation.markdown import print_evaluation
 
-    print_evaluation(EvaluationConfig(data, fold, ensemble, engine, precision), console, against)
+    config = EvaluationConfig(data, fold, ensemble, engine, precision, operating_point, gate)
+    print_evaluation(config, console, against)
 
 
 @app.command()
@@ -308,7 +311,7 @@ def tune(
         str | None, typer.Option(help="Register the result as an ensemble of this name.")
     ] = None,
 ) -> None:
-    """Choose an ensemble's operating point, and estimate its metric on held-out patients."""
+    """Choose an ensemble's operating points and calibration on held-out patients."""
     from lungbox.evaluation.evaluator import EvaluationConfig
     from lungbox.evaluation.tune import tune as tune_ensemble
 
