@@ -69,6 +69,10 @@ GateOption = Annotated[
     float | None,
     typer.Option(help="Least image score for boxes, on the scale of images.csv; 0 to 1."),
 ]
+PrevalenceOption = Annotated[
+    float | None,
+    typer.Option(help="Share of images with an opacity to convert image scores to: 0.05."),
+]
 RecipeArgument = Annotated[
     Path,
     typer.Argument(help="A recipe: a TOML file, or one of Lungbox's own: lite0, four, reference."),
@@ -163,12 +167,7 @@ def predict(
     precision: PrecisionOption = "auto",
     operating_point: PointOption = "",
     gate: GateOption = None,
-    prevalence: Annotated[
-        float | None,
-        typer.Option(
-            help="Convert calibrated image scores to this share of opacities, as in 0.05."
-        ),
-    ] = None,
+    prevalence: PrevalenceOption = None,
     ids: Annotated[
         Path | None,
         typer.Option(help="A sample submission: its rows, no more and no fewer, are written."),

@@ -173,7 +173,7 @@ def _cases(name: str, part: DatasetResult) -> str:
             image = scored.dataset.images[row]
             score, metric = scored.image_scores[row], scored.outcomes.parts[row]
             rows.append((kind, image.identity, image.category, f"{score:.3f}", f"{metric:.3f}"))
-    columns = ("", "image", "class", "image score", "part in the metric")
+    columns = ("", "image", "class", "image score before calibration", "part in the metric")
     return f"## {name}, where it goes wrong\n\n{markdown_table(columns, rows)}\n"
 
 
