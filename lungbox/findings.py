@@ -1,7 +1,8 @@
 """The findings on one radiograph, which every detector returns, and their JSON form."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,35 @@ def _no_boxes() -> NDArray[np.float32]:
 
 def _no_scores() -> NDArray[np.float32]:
     return np.zeros(0, np.float32)
+
+
+@dataclass(frozen=True)
+class WithheldBox:
+    """A box that is not a finding, and what withheld it.
+
+    Attributes:
+        label: its class name.
+        score: confidence, 0-1.
+        box: `x1, y1, x2, y2`, pixels of the file as it was read.
+        withheld_by: `gate`, the image score is below the operating point's gate.
+
+    >>> WithheldBox("lung opacity", 0.71, (10, 20, 40, 60)).withheld_by
+    'gate'
+    """
+
+    label: str
+    score: float
+    box: tuple[float, float, float, float]
+    withheld_by: Literal["gate"] = "gate"
+
+    def to_record(self) -> dict[str, Any]:
+        """Its object in `predictions.jsonl`."""
+        return _box_record(self.label, self.score, self.box) | {"withheld_by": self.withheld_by}
+
+
+def _box_record(label: str, score: float, box: Iterable[float]) -> dict[str, Any]:
+    edges = [round(float(edge), 3) for edge in box]
+    return {"label": label, "score": round(float(score), 6), "box": edges}
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,6 +71,9 @@ class Findings(ValueEquality):
             network.
         mask: `(h, w, 1 + C)` float32 probabilities of background and each class, where it was
             requested.
+        withheld: boxes that are no findings, since the image score is below the gate, most certain
+            first. Where there are any, `boxes` is empty.
+        gate: that gate, compared with `image_score`; 0 where no box is withheld.
 
     Raises:
         ValueError: counts or shapes disagree, or a box is empty or outside the image.
@@ -61,6 +94,8 @@ class Findings(ValueEquality):
     class_names: tuple[str, ...] = _CLASS_NAMES
     class_scores: tuple[tuple[str, float], ...] = ()
     mask: NDArray[np.float32] | None = field(default=None, repr=False)
+    withheld: tuple[WithheldBox, ...] = ()
+    gate: float = 0.0
 
     def __post_init__(self) -> None:
         count = len(self.scores)
@@ -69,7 +104,8 @@ class Findings(ValueEquality):
                 f"{self.identity}: {self.boxes.shape} boxes, {count} scores and "
                 f"{len(self.labels)} labels do not belong together"
             )
-        x1, y1, x2, y2 = self.boxes.T
+        withheld = np.array([item.box for item in self.withheld], np.float32).reshape(-1, 4)
+        x1, y1, x2, y2 = np.concatenate([self.boxes, withheld]).T
         width, height = self.size
         inside = (0 <= x1) & (x1 < x2) & (x2 <= width) & (0 <= y1) & (y1 < y2) & (y2 <= height)
         if not inside.all():
@@ -80,7 +116,8 @@ class Findings(ValueEquality):
     def to_record(self) -> dict[str, Any]:
         """Its JSON form, an object of `predictions.jsonl`; the schema is in docs/formats.md.
 
-        The mask is not in it, and image-level probabilities only where there are any.
+        The mask is not in it; image-level probabilities and withheld boxes only where there are
+        any.
         """
         record = {
             "id": self.identity,
@@ -90,14 +127,13 @@ class Findings(ValueEquality):
             "image_score": round(self.image_score, 6),
             "flag": self.flag,
             "findings": [
-                {
-                    "label": label,
-                    "score": round(float(score), 6),
-                    "box": [round(float(edge), 3) for edge in box],
-                }
+                _box_record(label, score, box)
                 for box, score, label in zip(self.boxes, self.scores, self.labels, strict=True)
             ],
         }
+        if self.withheld:
+            record["gate"] = round(self.gate, 6)
+            record["withheld"] = [item.to_record() for item in self.withheld]
         if self.class_names != _CLASS_NAMES:
             record["class_names"] = list(self.class_names)
         if self.class_scores:
@@ -124,6 +160,13 @@ class Findings(ValueEquality):
                 class_scores=tuple(record.get("class_scores", {}).items()),
                 path=record["path"],
                 flag=record["flag"],
+                withheld=tuple(_withheld(item) for item in record.get("withheld", ())),
+                gate=record.get("gate", 0.0),
             )
         except (KeyError, TypeError) as error:
             raise ValueError(f"not an object of predictions.jsonl ({error!r})") from error
+
+
+def _withheld(item: dict[str, Any]) -> WithheldBox:
+    x1, y1, x2, y2 = item["box"]
+    return WithheldBox(item["label"], item["score"], (x1, y1, x2, y2), item["withheld_by"])

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from lungbox.boxes import geometry
-from lungbox.findings import Findings
+from lungbox.findings import Findings, WithheldBox
 
 
 def findings(**changes):
@@ -37,9 +37,31 @@ def test_other_class_names_are_written_and_read():
     assert Findings.from_record(json.loads(json.dumps(before.to_record()))) == before
 
 
+WITHHELD = WithheldBox("lung opacity", 0.75, (3.0, 4.5, 60.0, 90.25))
+
+
+def test_withheld_boxes_are_no_findings_and_survive_json():
+    before = findings(
+        boxes=geometry.as_boxes([]),
+        scores=np.zeros(0, np.float32),
+        labels=(),
+        withheld=(WITHHELD,),
+        gate=0.8,
+    )
+    record = json.loads(json.dumps(before.to_record()))
+    assert record["findings"] == []
+    assert record["gate"] == 0.8
+    assert record["withheld"] == [
+        {"label": "lung opacity", "score": 0.75, "box": [3, 4.5, 60, 90.25], "withheld_by": "gate"}
+    ]
+    assert Findings.from_record(record) == before
+    assert {"gate", "withheld"}.isdisjoint(findings().to_record())
+
+
 @pytest.mark.parametrize(
     "changes",
     [
+        {"withheld": (WithheldBox("lung opacity", 0.5, (3, 4, 201, 90)),)},
         {"scores": np.array([0.5], np.float32)},
         {"labels": ("lung opacity",)},
         {"size": (199, 100)},

@@ -11,6 +11,7 @@ from lungbox.boxes.decide import (
     find_candidates,
     label_names,
     select,
+    withheld_by_gate,
 )
 from lungbox.boxes.geometry import Boxes
 
@@ -26,4 +27,5 @@ __all__ = [
     "geometry",
     "label_names",
     "select",
+    "withheld_by_gate",
 ]

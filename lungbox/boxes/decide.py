@@ -149,7 +149,43 @@ def decide(prediction: RawPrediction, size: tuple[int, int], point: OperatingPoi
     ([[40.0, 20.0, 80.0, 40.0]], [0.75], [0])
     """
     if prediction.image_score < point.gate:
-        return Decision(as_boxes([]), np.zeros(0, np.float32), np.zeros(0, np.int64))
+        return _no_boxes()
+    return _decide_without_gate(prediction, size, point)
+
+
+def withheld_by_gate(
+    prediction: RawPrediction, size: tuple[int, int], point: OperatingPoint
+) -> Decision:
+    """The boxes of one radiograph that the gate alone keeps out of `decide`'s.
+
+    Where the image score is below the gate, they are those of the same point with a gate of 0;
+    elsewhere there are none.
+
+    Args:
+        prediction: of an ensemble.
+        size: width and height of the radiograph, in pixels of the file.
+        point: the settings.
+
+    >>> mask = np.zeros((8, 16, 2), np.float32)
+    >>> mask[2:4, 4:8, 1] = 0.75
+    >>> unsure, point = RawPrediction(0.4, mask), OperatingPoint(shrink=0, gate=0.5)
+    >>> len(decide(unsure, (160, 80), point).boxes)
+    0
+    >>> withheld_by_gate(unsure, (160, 80), point).boxes.tolist()
+    [[40.0, 20.0, 80.0, 40.0]]
+    """
+    if prediction.image_score >= point.gate:
+        return _no_boxes()
+    return _decide_without_gate(prediction, size, point)
+
+
+def _no_boxes() -> Decision:
+    return Decision(as_boxes([]), np.zeros(0, np.float32), np.zeros(0, np.int64))
+
+
+def _decide_without_gate(
+    prediction: RawPrediction, size: tuple[int, int], point: OperatingPoint
+) -> Decision:
     if point.compatibility == "reference":
         return _decide_as_reference(prediction, size, point)
     return select(find_candidates(prediction, point), size, point)

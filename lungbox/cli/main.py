@@ -58,6 +58,21 @@ EngineOption = Annotated[
 _TRAINING = ("albumentations", "tensorboardX")
 
 FoldOption = Annotated[int, typer.Option(help="A fold that no member was trained on.")]
+PointOption = Annotated[
+    str,
+    typer.Option(
+        help="An operating point of the ensemble, by its name in the manifest: of the default "
+        "rsna, balanced or sensitive."
+    ),
+]
+GateOption = Annotated[
+    float | None,
+    typer.Option(help="Least image score for boxes, on the scale of images.csv; 0 to 1."),
+]
+PrevalenceOption = Annotated[
+    float | None,
+    typer.Option(help="Share of images with an opacity to convert image scores to: 0.05."),
+]
 RecipeArgument = Annotated[
     Path,
     typer.Argument(help="A recipe: a TOML file, or one of Lungbox's own: lite0, four, reference."),
@@ -150,9 +165,9 @@ def predict(
     output: Annotated[Path, typer.Option(help="Folder of the results.")] = Path("predictions"),
     engine: EngineOption = "auto",
     precision: PrecisionOption = "auto",
-    operating_point: Annotated[
-        str, typer.Option(help="An operating point of the ensemble, by its name in the manifest.")
-    ] = "",
+    operating_point: PointOption = "",
+    gate: GateOption = None,
+    prevalence: PrevalenceOption = None,
     ids: Annotated[
         Path | None,
         typer.Option(help="A sample submission: its rows, no more and no fewer, are written."),
@@ -187,6 +202,8 @@ def predict(
             members=members,
             batch_size=batch_size,
             operating_point=operating_point,
+            gate=gate,
+            prevalence=prevalence,
         ),
         console,
     )
@@ -257,12 +274,15 @@ def evaluate(
     against: Annotated[
         str | None, typer.Option(help="Another ensemble: print how the two differ.")
     ] = None,
+    operating_point: PointOption = "",
+    gate: GateOption = None,
 ) -> None:
-    """Score an ensemble on a fold it was not trained on, and choose its operating point."""
+    """Score an ensemble on a fold it was not trained on, and choose its operating points."""
     from lungbox.evaluation.evaluator import EvaluationConfig
     from lungbox.evaluation.markdown import print_evaluation
 
-    print_evaluation(EvaluationConfig(data, fold, ensemble, engine, precision), console, against)
+    config = EvaluationConfig(data, fold, ensemble, engine, precision, operating_point, gate)
+    print_evaluation(config, console, against)
 
 
 @app.command()
@@ -290,7 +310,7 @@ def tune(
         str | None, typer.Option(help="Register the result as an ensemble of this name.")
     ] = None,
 ) -> None:
-    """Choose an ensemble's operating point, and estimate its metric on held-out patients."""
+    """Choose an ensemble's operating points and calibration on held-out patients."""
     from lungbox.evaluation.evaluator import EvaluationConfig
     from lungbox.evaluation.tune import tune as tune_ensemble
 

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 from rich.markup import escape
+from rich.table import Table
 
 from lungbox.cli import WRONG_USE, console, narrow_table, widen
 from lungbox.common.backend import start_keras
@@ -52,7 +53,29 @@ def list_() -> None:
     console = Console(highlight=False)
     widen(console)
     console.print(ensembles)
+    console.print(_operating_points())
     console.print(table)
+
+
+def _operating_points() -> Table:
+    """The operating points of ensembles by name, with their figures on held-out images."""
+    from lungbox.weights.manifest import load_manifest
+
+    table = narrow_table()
+    table.add_column("operating point", overflow="fold")
+    for header in ("gate", "sensitivity", "specificity", "false boxes an image"):
+        table.add_column(header, justify="right")
+    table.add_column("on", overflow="fold")
+    for name, ensemble in load_manifest().ensembles.items():
+        for key, entry in ensemble.operating_points.items():
+            gate = ensemble.calibration(entry.gate) if ensemble.calibration else entry.gate
+            figures = entry.figures
+            shown: tuple[str, ...] = ("?", "?", "?", "not recorded")
+            if figures:
+                rates = (figures.sensitivity, figures.specificity, figures.false_positives)
+                shown = (*(f"{rate:.3f}" for rate in rates), f"{figures.images} {figures.on}")
+            table.add_row(escape(f"{name}: {key}"), f"{gate:.4f}", *map(escape, shown))
+    return table
 
 
 @app.command()

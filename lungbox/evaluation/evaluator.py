@@ -23,7 +23,9 @@ from lungbox.evaluation.scores import (
     dataset_estimates,
     score_predictions,
 )
+from lungbox.evaluation.tuned import Tuned
 from lungbox.inference.predictor import load
+from lungbox.weights.calibration import Calibration
 from lungbox.weights.manifest import load_manifest
 
 
@@ -37,6 +39,8 @@ class EvaluationConfig:
         ensemble: a name in the manifest.
         engine: the inference engine.
         precision: the inference precision.
+        operating_point: of the ensemble, by its name; its default one where empty.
+        gate: replaces that point's gate, on the scale of the scores that are written.
     """
 
     data: Path
@@ -44,6 +48,8 @@ class EvaluationConfig:
     ensemble: str
     engine: EngineName = "auto"
     precision: PrecisionName = "float32"
+    operating_point: str = ""
+    gate: float | None = None
 
     def images(self) -> Dataset:
         """The fold's images; see `held_out_images`."""
@@ -87,7 +93,9 @@ class EvaluationResult:
         fold: the fold.
         ran_on: `engine, precision`.
         fitted: the operating points chosen on the challenge's images.
-        own: the ensemble's operating point in the manifest.
+        own: the ensemble's operating point in the manifest, or the requested one of them.
+        own_calibration: of its image score in the manifest.
+        tuned: the values for the manifest that are chosen on the challenge's images.
         challenge: the data set that operating points are chosen on; see
             `datasets.challenge_images`.
         others: the other data sets of the fold, by title.
@@ -98,6 +106,8 @@ class EvaluationResult:
     ran_on: str
     fitted: CrossFit
     own: OperatingPoint
+    own_calibration: Calibration | None
+    tuned: Tuned
     challenge: DatasetResult
     others: dict[str, DatasetResult]
 
@@ -117,13 +127,15 @@ def evaluate_ensemble(config: EvaluationConfig, console: Console) -> EvaluationR
     Raises:
         LungboxError: the data is missing, or the fold is not held out.
     """
+    own, calibration = (
+        load_manifest().ensemble(config.ensemble).settings(config.operating_point, config.gate)
+    )
     images = config.images()
     engine = config.start(console)
     challenge, *others = (
         predict_with_progress(part, engine, console) for part in _by_source(images)
     )
     fitted = cross_fit(challenge, SearchGrid())
-    own = load_manifest().ensemble(config.ensemble).point
 
     def result(predictions: DatasetPredictions, points: Sequence[OperatingPoint]) -> DatasetResult:
         return DatasetResult(
@@ -142,6 +154,8 @@ def evaluate_ensemble(config: EvaluationConfig, console: Console) -> EvaluationR
         ran_on=f"{engine.name}, {engine.precision}",
         fitted=fitted,
         own=own,
+        own_calibration=calibration,
+        tuned=Tuned.on(challenge, fitted, config.fold),
         challenge=result(challenge, fitted.points),
         others={result.info.title: result for result in results},
     )

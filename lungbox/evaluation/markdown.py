@@ -16,7 +16,8 @@ from lungbox.evaluation.evaluator import (
     evaluate_ensemble,
 )
 from lungbox.evaluation.groups import example_cases, recall_by_size
-from lungbox.evaluation.operating_point import CrossFit, as_toml, in_brief
+from lungbox.evaluation.operating_point import in_brief
+from lungbox.evaluation.reliability import BINS, how_calibrated, score_reliability
 from lungbox.evaluation.scores import VIEW_ALONE, dataset_estimates
 
 _CASES = 5
@@ -40,19 +41,21 @@ def print_evaluation(
     """
     result = evaluate_ensemble(config, console)
     if against:
-        other = evaluate_ensemble(replace(config, ensemble=against), console)
+        other = evaluate_ensemble(
+            replace(config, ensemble=against, operating_point="", gate=None), console
+        )
         print("\n".join(_differences(name, result, other) for name in result.parts))
         return
     parts = [f"# {result.ensemble}, fold {result.fold}\n"]
     for name, part in result.parts.items():
         title = f"## {name}, {len(part.predictions.dataset)} images"
         parts.append(_figures(title, dataset_estimates(part.scored)))
-    parts += [_at_own_point(result), _groups(result)]
+    parts += [_at_own_point(result, config), _calibration(result), _groups(result)]
     for name, part in result.parts.items():
         sizes = recall_by_size(part.scored)
         parts.append(_figures(f"## {name}, recall of boxes by their share of the image", sizes))
         parts.append(_cases(name, part))
-    print("\n".join([*parts, _chosen(result.fitted)]))
+    print("\n".join([*parts, _named_points(result), _chosen(result)]))
 
 
 def markdown_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
@@ -93,12 +96,59 @@ def _differences(name: str, one: EvaluationResult, other: EvaluationResult) -> s
     return f"{title}\n\n{markdown_table(columns, rows)}\n"
 
 
-def _at_own_point(result: EvaluationResult) -> str:
+def _at_own_point(result: EvaluationResult, config: EvaluationConfig) -> str:
     tables = box_estimates_at_own_point(result).items()
     shown = [_figures(f"### {name}", figures) for name, figures in tables]
     note = "May have been chosen on these very patients; not cross-fitted.\n"
-    title = "## At the ensemble's own operating point\n"
+    which = "ensemble's own operating point"
+    if config.operating_point:
+        which = f"operating point {config.operating_point}"
+    title = f"## At the {which}{'' if config.gate is None else f', gate {config.gate:g}'}\n"
     return "\n".join([title, f"{in_brief(result.own)}\n", note, *shown])
+
+
+def _calibration(result: EvaluationResult) -> str:
+    """The expected calibration errors of the image score."""
+    mixed = f"{result.challenge.info.title} at the challenge's mix of classes."
+    about = f"Expected calibration error, {BINS} bins of equal width over 0-1; {mixed}"
+    errors = [one.error for one in score_reliability(result)]
+    title = f"## Calibration of the image score\n\n{about} {how_calibrated(result)}"
+    return _figures(title, errors)
+
+
+NAMED_COLUMNS = (
+    "operating point", "gate", "calibrated", "sensitivity", "specificity",
+    "false positives an image", "images",
+)  # fmt: skip
+
+
+def named_rows(result: EvaluationResult) -> list[tuple[str, ...]]:
+    """A row of `NAMED_COLUMNS` for each operating point by name, as it is chosen on this fold."""
+    calibration, rows = result.tuned.calibration, []
+    for name, entry in result.tuned.named.items():
+        if figures := entry.figures:
+            written = f"{calibration(entry.gate):.4f}" if calibration else ""
+            rates = (figures.sensitivity, figures.specificity, figures.false_positives)
+            shown = (f"{rate:.3f}" for rate in rates)
+            rows.append((name, f"{entry.gate:.4f}", written, *shown, str(figures.images)))
+    return rows
+
+
+def named_on(result: EvaluationResult) -> str:
+    """What the figures of `named_rows` are, and on which images."""
+    on = next(entry.figures.on for entry in result.tuned.named.values() if entry.figures)
+    return " ".join(
+        [
+            "Sensitivity and specificity: of images, by whether they get a box. False positives: "
+            f"boxes that meet no true box (IoU >= 0.4). On {on}.",
+            *result.tuned.notes(),
+        ]
+    )
+
+
+def _named_points(result: EvaluationResult) -> str:
+    table = markdown_table(NAMED_COLUMNS, named_rows(result))
+    return f"## Operating points by name\n\n{named_on(result)}\n\n{table}\n"
 
 
 def _groups(result: EvaluationResult) -> str:
@@ -123,13 +173,14 @@ def _cases(name: str, part: DatasetResult) -> str:
             image = scored.dataset.images[row]
             score, metric = scored.image_scores[row], scored.outcomes.parts[row]
             rows.append((kind, image.identity, image.category, f"{score:.3f}", f"{metric:.3f}"))
-    columns = ("", "image", "class", "image score", "part in the metric")
+    columns = ("", "image", "class", "image score before calibration", "part in the metric")
     return f"## {name}, where it goes wrong\n\n{markdown_table(columns, rows)}\n"
 
 
-def _chosen(fitted: CrossFit) -> str:
+def _chosen(result: EvaluationResult) -> str:
+    fitted = result.fitted
     lines = ["## Operating point\n", "Chosen on the whole fold, for the manifest:\n", "```toml"]
-    lines.append(as_toml(fitted.point))
+    lines.append(result.tuned.to_toml(result.ensemble))
     lines.append("```\n\nChosen on the other patients, part by part:\n")
     different = sorted({in_brief(other) for other in fitted.points})
     return "\n".join(lines + [f"- {text}" for text in different])

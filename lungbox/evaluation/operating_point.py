@@ -3,7 +3,7 @@ that was chosen on other patients."""
 
 import json
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import compress, product
 
@@ -173,6 +173,28 @@ def mix_weights(dataset: Dataset, counts: NDArray[np.number] | None = None) -> N
     return bootstrap.mix_weights(categories, mix_of(dataset), counts)
 
 
+def resampled_weights(dataset: Dataset, chosen: NDArray[np.bool_]) -> Iterator[NDArray[np.float64]]:
+    """`(N,)` weights of the images in each of 100 resamples of the `chosen` images' patients, at
+    the challenge's mix.
+
+    Resamples without one of the classes have no mix and are drawn anew; where the `chosen` images
+    themselves lack one, all count alike.
+    """
+    patients = np.array([image.patient for image in dataset.images])
+    names, member = np.unique(patients, return_inverse=True)
+    pool = np.unique(member[chosen])
+    random = np.random.default_rng(2024)
+    mixed = has_mix(Dataset(tuple(compress(dataset.images, chosen))))
+    found = 0
+    while found < RESAMPLES:
+        drawn = np.bincount(random.choice(pool, len(pool)), minlength=len(names))
+        counts = drawn[member] * chosen
+        weights = mix_weights(dataset, counts) if mixed else counts.astype(np.float64)
+        if not np.isnan(weights).any():
+            found += 1
+            yield weights
+
+
 def patient_parts(dataset: Dataset, parts: int, seed: int) -> NDArray[np.int64]:
     """`(N,)` part of each image, 0 to `parts - 1`; all images of a patient are in one part.
 
@@ -222,25 +244,10 @@ class _Search:
         )
 
     def choose(self, chosen: NDArray[np.bool_]) -> OperatingPoint:
-        """The point for the `chosen` images, by bagging over their patients.
-
-        Resamples without one of the classes have no mix and are drawn anew; where the `chosen`
-        images themselves lack one, all count alike.
-        """
-        images = self.dataset.images
-        patients = np.array([image.patient for image in images])
-        names, member = np.unique(patients, return_inverse=True)
-        pool = np.unique(member[chosen])
-        random = np.random.default_rng(2024)
+        """The point for the `chosen` images, by bagging over their patients."""
         total = np.zeros((len(self.points), len(self.gates)))
         best: list[int] = []
-        mixed = has_mix(Dataset(tuple(compress(images, chosen))))
-        while len(best) < RESAMPLES:
-            drawn = np.bincount(random.choice(pool, len(pool)), minlength=len(names))
-            counts = drawn[member] * chosen
-            weights = mix_weights(self.dataset, counts) if mixed else counts.astype(np.float64)
-            if np.isnan(weights).any():
-                continue
+        for weights in resampled_weights(self.dataset, chosen):
             values = self.values(weights)
             best.append(int(values.argmax()) % len(self.gates))
             total += values

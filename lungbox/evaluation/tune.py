@@ -12,9 +12,16 @@ from lungbox.datasets import DatasetError, challenge_images, info_of
 from lungbox.errors import LungboxError
 from lungbox.evaluation.estimates import MetricEstimate
 from lungbox.evaluation.evaluator import EvaluationConfig, predict_with_progress
-from lungbox.evaluation.operating_point import WIDE_GRID, SearchGrid, as_toml, cross_fit, has_mix
+from lungbox.evaluation.operating_point import (
+    WIDE_GRID,
+    CrossFit,
+    SearchGrid,
+    cross_fit,
+    has_mix,
+)
 from lungbox.evaluation.predictions import DatasetPredictions
 from lungbox.evaluation.scores import metric_at_mix, score_predictions
+from lungbox.evaluation.tuned import Tuned
 from lungbox.weights.entries import Ensemble
 from lungbox.weights.manifest import (
     check_name,
@@ -37,12 +44,14 @@ class TuningCandidate:
         point: the operating point chosen on all images.
         flip: whether it uses horizontal-flip test-time augmentation.
         estimate: the RSNA metric at the challenge's mix; cross-fitted where a search chose it.
+        points: for each image, the point chosen on the other patients.
     """
 
     name: str
     point: OperatingPoint
     flip: bool
     estimate: MetricEstimate
+    points: tuple[OperatingPoint, ...] = ()
 
 
 def tune(config: EvaluationConfig, save: str | None, console: Console) -> TuningCandidate:
@@ -63,12 +72,15 @@ def tune(config: EvaluationConfig, save: str | None, console: Console) -> Tuning
         raise LungboxError(f"{name} repeats the reference system, whose values are fixed")
     if save:
         check_name(save)  # before the search, not after it
-    candidates = _candidates(_both_predictions(config, console), ensemble, console)
+    predictions = _both_predictions(config, console)
+    candidates = _candidates(predictions, ensemble, console)
     _show(candidates, fold)
     best = best_candidate(candidates)
-    print(f"\nChosen: {best.name}\n\n{as_toml(best.point)}")
-    if best.flip:
-        print("flip = true")
+    tuned = Tuned.on(predictions[best.flip], CrossFit(best.point, best.points), fold)
+    flip = "flip = true\n" if best.flip else ""
+    print(f"\nChosen: {best.name}\n\n{flip}{tuned.to_toml(save or name)}\n")
+    for sentence in tuned.notes():
+        console.print(sentence, markup=False)
     if not save and (best.estimate - candidates[0].estimate).high < 0:
         console.print(f"It scores lower than {name}'s own point, which stays.", markup=False)
     elif not save and name in read_manifest(shipped_path()).ensembles:
@@ -77,8 +89,7 @@ def tune(config: EvaluationConfig, save: str | None, console: Console) -> Tuning
         saved = save or name
         note = f"`python -m lungbox tune` on fold {fold}: {best.estimate}, cross-fitted, the best "
         note += "of three searches"
-        values = vars(best.point) | {"flip": best.flip, "note": note}
-        register_ensemble(saved, ensemble.model_copy(update=values))
+        register_ensemble(saved, tuned.changed(ensemble, flip=best.flip, note=note))
         console.print(
             f"Registered: python -m lungbox predict IMAGE_DIR --ensemble {saved}", markup=False
         )
@@ -104,7 +115,7 @@ def _candidates(
         name: str, flip: bool, point: OperatingPoint, points: Sequence[OperatingPoint]
     ) -> TuningCandidate:
         scored = score_predictions(flipped if flip else plain, points)
-        return TuningCandidate(name, point, flip, metric_at_mix(scored, name))
+        return TuningCandidate(name, point, flip, metric_at_mix(scored, name), tuple(points))
 
     present = (ensemble.point,) * len(plain.dataset)
     candidates = [candidate("as it is", ensemble.flip, ensemble.point, present)]

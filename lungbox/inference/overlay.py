@@ -1,5 +1,6 @@
 """Overlays: the radiograph with the mask as a heat map, and boxes with their confidences."""
 
+from itertools import pairwise
 from pathlib import Path
 
 import cv2
@@ -17,6 +18,7 @@ _LONGEST_SIDE = 1024
 _CAPTION_WIDTH = 384  # smaller ones are enlarged to what the caption needs
 _MEMBER_SIDE = 384  # of each picture where members are compared
 _BOX = (255, 196, 0)
+_WITHHELD = (150, 166, 184)  # muted beside `_BOX`, and bright enough on lung and on bone
 _TRUTH = (64, 224, 255)
 _CAPTION = (235, 235, 235)
 
@@ -30,16 +32,18 @@ def draw(
         pixels: `(H, W)` uint8, the radiograph as it was read.
         mask: `(h, w, 1 + C)` probabilities; the classes' are laid over it, from clear to red.
             None for no overlay.
-        findings: its boxes, in pixels of the radiograph.
+        findings: its boxes, in pixels of the radiograph; those that were withheld are dashed and
+            gray.
 
     Returns:
-        An RGB picture of the radiograph's shape, at most 1,024 pixels long, and below it two lines
-        with the image score and that this is for research use only.
+        An RGB picture of the radiograph's shape, at most 1,024 pixels long, and below it lines
+        with the image score, why boxes were withheld, and that this is for research use only.
     """
     height, width = pixels.shape
     factor = min(_LONGEST_SIDE / max(height, width), max(1.0, _CAPTION_WIDTH / width))
     size = (max(1, round(width * factor)), max(1, round(height * factor)))
     picture = _heat_map(pixels, mask, size)
+    _draw_withheld(picture, findings)
     _draw_boxes(picture, findings)
     return _captioned(picture, findings)
 
@@ -65,6 +69,7 @@ def compare(
     factor = _MEMBER_SIDE / max(height, width)
     size = (max(1, round(width * factor)), max(1, round(height * factor)))
     tiles = [_heat_map(pixels, values, size) for values in (*members.values(), mask)]
+    _draw_withheld(tiles[-1], findings)
     _draw_boxes(tiles[-1], findings)
     font = ImageFont.load_default(14)
     row = Image.new("RGB", (len(tiles) * (size[0] + 4) - 4, size[1] + 24))
@@ -100,6 +105,7 @@ def beside_truth(
     pen = ImageDraw.Draw(picture)
     for box in geometry.scale(truth, findings.size, size).tolist():
         pen.rectangle(box, outline=_TRUTH, width=max(2, side // 170))
+    _draw_withheld(picture, findings)
     _draw_boxes(picture, findings)
     return picture
 
@@ -142,14 +148,42 @@ def _draw_boxes(picture: Image.Image, findings: Findings) -> None:
         pen.text((corner[0] - left, corner[1] + line - top), text, fill="black", font=font)
 
 
+def _draw_withheld(picture: Image.Image, findings: Findings) -> None:
+    pen, line = ImageDraw.Draw(picture), max(2, picture.width // 340)
+    font = ImageFont.load_default(max(12, picture.width // 40))
+    boxes = geometry.as_boxes([item.box for item in findings.withheld])
+    scaled = geometry.scale(boxes, findings.size, picture.size).tolist()
+    for (x1, y1, x2, y2), item in zip(scaled, findings.withheld, strict=True):
+        corners = ((x1, y1), (x2, y1), (x2, y2), (x1, y2), (x1, y1))
+        for start, end in pairwise(corners):
+            _dashed(pen, start, end, line)
+        pen.text((x1 + 2 * line, y1 + 2 * line), f"{item.score:.2f}", fill=_WITHHELD, font=font)
+
+
+def _dashed(
+    pen: ImageDraw.ImageDraw, start: tuple[float, float], end: tuple[float, float], line: int
+) -> None:
+    """A horizontal or vertical line of dashes, each as long as the gap after it."""
+    a, b = np.array(start), np.array(end)
+    length, dash = np.abs(b - a).sum(), 4 * line
+    for first in np.arange(0, length, 2 * dash):
+        shares = np.clip([first / length, (first + dash) / length], 0, 1)[:, None]
+        pen.line((a + (b - a) * shares).ravel().tolist(), fill=_WITHHELD, width=line)
+
+
 def _captioned(picture: Image.Image, findings: Findings) -> Image.Image:
     letters = max(11, picture.width // 64)
     font = ImageFont.load_default(letters)
     count = len(findings.boxes)
+    withheld = (
+        f"{len(findings.withheld)} withheld (dashed): image score {findings.image_score:.3f} is "
+        f"below the gate {findings.gate:.3f}"
+    )
     lines = [
         f"{findings.identity}   opacity {findings.image_score:.2f}   "
         f"{count} box{'' if count == 1 else 'es'}"
         + (f"   check: {findings.flag}" if findings.flag else ""),
+        *([withheld] if findings.withheld else []),
         RESEARCH_USE,
     ]
     step = round(letters * 1.5)

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from lungbox.boxes import OperatingPoint, RawPrediction, decide, label_names
+from lungbox.boxes import OperatingPoint, RawPrediction, decide, label_names, withheld_by_gate
 from lungbox.common.equality import ValueEquality
 from lungbox.common.parallel import Finished, Stages, run_prefetched
 from lungbox.engines import (
@@ -29,7 +29,7 @@ from lungbox.engines import (
     start,
 )
 from lungbox.errors import suggest
-from lungbox.findings import Findings
+from lungbox.findings import Findings, WithheldBox
 from lungbox.inference.files import ImageFile
 from lungbox.radiograph import Radiograph, RadiographError, identity, prepare, read
 from lungbox.weights.entries import DEFAULT, REDUCED_PRECISIONS, Calibration, Manifest, Precisions
@@ -163,12 +163,13 @@ class Detector:
         self, item: "_Read", prediction: RawPrediction, keep_mask: bool = False
     ) -> Findings:
         boxes, scores, labels = decide(prediction, item.size, self.point)
-        score, config = prediction.image_score, self.engine.config
+        withheld = self._withheld(prediction, item.size)
+        config = self.engine.config
         class_scores = () if prediction.class_scores is None else prediction.class_scores.tolist()
         return Findings(
             identity=item.source.identity,
             size=item.size,
-            image_score=self.calibration(score) if self.calibration else score,
+            image_score=self.written(prediction.image_score),
             boxes=boxes,
             scores=scores,
             labels=label_names(labels, config.class_names),
@@ -177,7 +178,23 @@ class Detector:
             class_names=config.class_names,
             class_scores=tuple(zip(config.image_labels, class_scores, strict=True)),
             mask=prediction.mask if keep_mask else None,
+            withheld=withheld,
+            gate=self.written(self.point.gate) if withheld else 0.0,
         )
+
+    def _withheld(
+        self, prediction: RawPrediction, size: tuple[int, int]
+    ) -> tuple[WithheldBox, ...]:
+        boxes, scores, labels = withheld_by_gate(prediction, size, self.point)
+        names = label_names(labels, self.engine.config.class_names)
+        return tuple(
+            WithheldBox(name, float(score), (x1, y1, x2, y2))
+            for name, score, (x1, y1, x2, y2) in zip(names, scores, boxes.tolist(), strict=True)
+        )
+
+    def written(self, score: float) -> float:
+        """An image score, or a gate, on the scale in which image scores are written."""
+        return self.calibration(score) if self.calibration else score
 
 
 def load(
@@ -186,6 +203,8 @@ def load(
     batch_size: int = 1,
     precision: PrecisionName = "auto",
     operating_point: str = "",
+    gate: float | None = None,
+    prevalence: float | None = None,
 ) -> Detector:
     """Load an ensemble, ready to predict.
 
@@ -196,14 +215,24 @@ def load(
         batch_size: images predicted at once; more than one only helps `predict_all`.
         precision: the type it computes in; `auto` is the fastest that has passed its check.
         operating_point: a name in the ensemble's entry; its default one where empty.
+        gate: least image score for boxes, on the scale of the scores in the findings; the operating
+            point's own where None.
+        prevalence: share of images with an opacity that image scores are converted to; the
+            calibration's own where None.
 
     Raises:
-        ManifestError: no ensemble, or no operating point, has that name.
+        ManifestError: no ensemble, or no operating point, has that name; or a value is not in its
+            range.
         WeightsError: its weights are unavailable, or do not fit.
         EngineError: the engine cannot run here.
     """
     opened = open_ensemble(
-        ensemble, batch_size, precision=precision, operating_point=operating_point
+        ensemble,
+        batch_size,
+        precision=precision,
+        operating_point=operating_point,
+        gate=gate,
+        prevalence=prevalence,
     )
     for line in terms(opened.config):
         _log.warning(line)
@@ -245,6 +274,8 @@ def open_ensemble(
     keep_members: bool = False,
     precision: PrecisionName = "auto",
     operating_point: str = "",
+    gate: float | None = None,
+    prevalence: float | None = None,
 ) -> OpenedEnsemble:
     """Look an ensemble up in the manifest and fetch its weights.
 
@@ -256,15 +287,20 @@ def open_ensemble(
         precision: the type it is to compute in; `auto` leaves it to the engine, among those that
             have passed their check.
         operating_point: a name in the ensemble's entry; its default one where empty.
+        gate: least image score for boxes, on the scale of the scores in the findings; the operating
+            point's own where None.
+        prevalence: share of images with an opacity that image scores are converted to; the
+            calibration's own where None.
 
     Raises:
-        ManifestError: no ensemble, or no operating point, has that name.
+        ManifestError: no ensemble, or no operating point, has that name; or a value is not in its
+            range.
         WeightsError: its weights are unavailable, or not in that precision.
         EngineError: there is no such precision.
     """
     manifest = load_manifest()
     ensemble = manifest.ensemble(name)
-    point = ensemble.operating_point(operating_point)
+    point, calibration = ensemble.settings(operating_point, gate, prevalence)
     paths = fetch_all(ensemble.members, manifest, watch)
     config = EngineConfig(
         ensemble=name,
@@ -277,7 +313,7 @@ def open_ensemble(
         image_score=ensemble.image_score,
     )
     config = _in_precision(config, point, manifest, precision, watch)
-    return OpenedEnsemble(config, point, ensemble.calibration)
+    return OpenedEnsemble(config, point, calibration)
 
 
 def _in_precision(

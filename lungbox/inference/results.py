@@ -41,6 +41,8 @@ class RunSummary:
     Attributes:
         read: files that were read.
         with_boxes: of those, with a box.
+        boxes: of these, all together.
+        withheld: files whose boxes were withheld, as their image score is below the gate.
         flagged: of those, with a flag.
         failed: files without findings.
         without_picture: files that were read, but whose picture could not be written.
@@ -51,6 +53,8 @@ class RunSummary:
     flagged: int
     failed: int
     without_picture: int = 0
+    boxes: int = 0
+    withheld: int = 0
 
 
 class OutputFolderError(LungboxError):
@@ -121,6 +125,8 @@ def write_results(
                 findings = Findings.from_record(record["findings"])
                 summary["read"] += 1
                 summary["with_boxes"] += len(findings.boxes) > 0
+                summary["boxes"] += len(findings.boxes)
+                summary["withheld"] += bool(findings.withheld)
                 summary["flagged"] += bool(findings.flag)
                 summary["without_picture"] += bool(record.get("no_picture"))
                 line = json.dumps(record["findings"], ensure_ascii=False, allow_nan=False)

@@ -20,6 +20,8 @@ from lungbox.inference.predictor import ImageResult
 from lungbox.radiograph.types import single_line
 
 _NAME, _LOCK = ".journal.jsonl", ".journal.lock"
+# Raised when records hold something else, so that a log of an earlier version is discarded.
+_RECORDS = 2
 
 
 class BusyError(LungboxError):
@@ -42,7 +44,7 @@ class ResumeLog:
 
     def __init__(self, folder: Path, settings: dict[str, Any]) -> None:
         self._folder, self._path = folder, folder / _NAME
-        self._settings = json.dumps(settings, sort_keys=True)
+        self._settings = json.dumps(settings | {"records": _RECORDS}, sort_keys=True)
         self.discarded: list[str] = []
 
     def __enter__(self) -> "ResumeLog":

@@ -56,6 +56,8 @@ class PredictRequest:
     members: bool
     batch_size: int
     operating_point: str = ""
+    gate: float | None = None
+    prevalence: float | None = None
 
 
 def predict_folder(request: PredictRequest, console: Console) -> RunSummary:
@@ -74,7 +76,7 @@ def predict_folder(request: PredictRequest, console: Console) -> RunSummary:
         summary = write_results(request.output, resume_log, sources, ids, request.submission_size)
         _write_run(request, detector, summary, time.monotonic() - started)
     console.print(detector.precision_note, markup=False)
-    _report(request, summary, ids, sources, console)
+    _report(request, detector, summary, ids, sources, console)
     return summary
 
 
@@ -114,6 +116,8 @@ def _detector(request: PredictRequest, batch_size: int, console: Console) -> Det
             request.members,
             request.precision,
             request.operating_point,
+            request.gate,
+            request.prevalence,
         )
     for line in terms(opened.config):
         console.print(line, markup=False)
@@ -251,18 +255,29 @@ def _write_run(
         file.write(json.dumps(record, indent=2, allow_nan=False) + "\n")
 
 
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" + ("" if number == 1 else "es" if what.endswith("x") else "s")
+
+
 def _report(
     request: PredictRequest,
+    detector: Detector,
     summary: RunSummary,
     ids: list[str] | None,
     sources: list[ImageFile],
     console: Console,
 ) -> None:
     console.print(
-        f"{summary.read} radiographs read, {summary.with_boxes} with boxes, "
-        f"{summary.failed} failed. Results in {request.output}/.",
+        f"{summary.read} radiographs read, {_count(summary.with_boxes, 'image')} with an opacity, "
+        f"{_count(summary.boxes, 'box')}; {summary.failed} failed. Results in {request.output}/.",
         markup=False,
     )
+    if summary.withheld:
+        gate = detector.written(detector.point.gate)
+        console.print(
+            f"On {_count(summary.withheld, 'more image')} the boxes were withheld because the "
+            f"image score is below the gate {gate:.2f}; they are in predictions.jsonl."
+        )
     if summary.flagged:
         console.print(f"{summary.flagged} may not be frontal chest radiographs: see images.csv.")
     if summary.failed:

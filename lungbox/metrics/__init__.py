@@ -12,6 +12,7 @@ from lungbox.metrics.classification import (
     roc_curve,
     sensitivity_specificity,
     weighted_auc,
+    weighted_calibration_error,
 )
 from lungbox.metrics.coco import coco_average_precision
 from lungbox.metrics.curves import DetectionCurve, froc
@@ -49,6 +50,7 @@ __all__ = [
     "sensitivity_specificity",
     "voc_map",
     "weighted_auc",
+    "weighted_calibration_error",
 ]
 
 

@@ -115,23 +115,32 @@ class Reliability:
     counts: NDArray[np.int64]
 
 
-def reliability(targets: ArrayLike, scores: ArrayLike, bins: int = 10) -> Reliability:
+def reliability(
+    targets: ArrayLike, scores: ArrayLike, bins: int = 10, weights: ArrayLike | None = None
+) -> Reliability:
     """Scores in bins of equal width over 0-1; an edge belongs to the bin above it, 1 to the last.
 
     Args:
         targets: `(N,)` booleans.
         scores: `(N,)` probabilities.
         bins: how many.
+        weights: `(N,)` of the images in the means and shares; all 1 by default.
     """
     values = np.asarray(scores, np.float64)
-    edges = np.linspace(0, 1, bins + 1)[1:-1]
-    index = np.searchsorted(edges, values, side="right")
+    times = np.ones(len(values)) if weights is None else np.asarray(weights, np.float64)
+    index = _bin_of(values, bins)
     counts = np.bincount(index, minlength=bins)
-    sums = np.bincount(index, weights=values, minlength=bins)
-    positives = np.bincount(index, weights=np.asarray(targets, bool), minlength=bins)
+    total = np.bincount(index, weights=times, minlength=bins)
+    sums = np.bincount(index, weights=times * values, minlength=bins)
+    positives = np.bincount(index, weights=times * np.asarray(targets, bool), minlength=bins)
     empty = np.full((2, bins), np.nan)
-    confidence, observed = np.divide([sums, positives], counts, out=empty, where=counts > 0)
+    confidence, observed = np.divide([sums, positives], total, out=empty, where=total > 0)
     return Reliability(confidence, observed, counts)
+
+
+def _bin_of(values: NDArray[np.float64], bins: int) -> NDArray[np.int64]:
+    edges = np.linspace(0, 1, bins + 1)[1:-1]
+    return np.searchsorted(edges, values, side="right")
 
 
 def expected_calibration_error(targets: ArrayLike, scores: ArrayLike, bins: int = 10) -> float:
@@ -147,10 +156,31 @@ def expected_calibration_error(targets: ArrayLike, scores: ArrayLike, bins: int 
     Returns:
         0-1; NaN without images.
     """
-    found = reliability(targets, scores, bins)
-    total = found.counts.sum()
-    distance = np.abs(np.nan_to_num(found.confidence - found.observed))
-    return float(distance @ found.counts / total) if total else float("nan")
+    ones = np.ones((1, np.size(targets)))
+    return float(weighted_calibration_error(targets, scores, ones, bins)[0])
+
+
+def weighted_calibration_error(
+    targets: ArrayLike, scores: ArrayLike, weights: NDArray[np.floating], bins: int = 10
+) -> NDArray[np.float64]:
+    """`expected_calibration_error` of weighted images.
+
+    Args:
+        targets: `(N,)` booleans.
+        scores: `(N,)` probabilities.
+        weights: `(R, N)` of the images, in R resamples.
+        bins: of equal width.
+
+    Returns:
+        `(R,)` 0-1; NaN where no image has weight.
+    """
+    values = np.asarray(scores, np.float64)
+    times = np.asarray(weights, np.float64)
+    # In each bin the sum of its scores less its positives; divided by all images together.
+    in_bin = np.eye(bins)[_bin_of(values, bins)]
+    distance = np.abs(times @ (in_bin * (values - np.asarray(targets, bool))[:, None])).sum(axis=1)
+    total = times.sum(axis=1)
+    return np.divide(distance, total, out=np.full(len(total), np.nan), where=total > 0)
 
 
 def _share(values: NDArray[np.bool_]) -> float:

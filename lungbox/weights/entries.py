@@ -2,9 +2,8 @@
 
 import hashlib
 import json
-import math
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -19,6 +18,7 @@ from lungbox.constants import (
 )
 from lungbox.errors import LungboxError, suggest
 from lungbox.radiograph.prepare import VERSIONS, Preparation
+from lungbox.weights.calibration import Calibration
 from lungbox.weights.formats import Format
 
 # Names become names of files and folders.
@@ -170,26 +170,22 @@ class Weights(Entry):
     licence: str = ""
 
 
-class Calibration(Entry):
-    """Platt scaling: from an image score to a calibrated probability.
+class PointFigures(Entry):
+    """How often the boxes of an operating point are right, on held-out images.
 
-    The probability is `sigmoid(slope * logit(score) + intercept)` (Platt, *Probabilistic outputs
-    for support vector machines*, 1999).
+    Attributes:
+        sensitivity: share of the images with an opacity that get a box.
+        specificity: share of the images without that get none.
+        false_positives: boxes an image that meet no true box (IoU >= 0.4), on average.
+        images: how many there were.
+        on: which, and how they were weighted, in words.
     """
 
-    slope: float = Field(1.0, gt=0)
-    intercept: float = 0.0
-
-    def __call__(self, score: float) -> float:
-        """The calibrated probability of an image score in 0-1.
-
-        >>> round(Calibration(slope=2.0, intercept=-1.0)(0.5), 4)
-        0.2689
-        """
-        if not 0 < score < 1:
-            return score
-        logit = math.log(score / (1 - score))
-        return 1 / (1 + math.exp(-(self.slope * logit + self.intercept)))
+    sensitivity: float = Field(ge=0, le=1)
+    specificity: float = Field(ge=0, le=1)
+    false_positives: float = Field(ge=0)
+    images: int = Field(ge=0)
+    on: str = ""
 
 
 # Settings of earlier versions whose search brought nothing, and the only value they may have now.
@@ -230,6 +226,16 @@ class PointEntry(Entry):
         )
 
 
+class NamedPoint(PointEntry):
+    """An operating point that an ensemble has beside its default one.
+
+    Attributes:
+        figures: how often its boxes are right; None where that is not recorded.
+    """
+
+    figures: PointFigures | None = None
+
+
 class Ensemble(PointEntry):
     """Weight files that predict together, and how their prediction becomes boxes.
 
@@ -245,7 +251,7 @@ class Ensemble(PointEntry):
         preparation: how a radiograph becomes its members' input, see `radiograph.prepare`.
         flip: whether each radiograph is also read mirrored, at twice the cost (test-time
             augmentation): masks and scores are averaged, boxes fused.
-        calibration: of the image score that is written; the gate is applied to the score before.
+        calibration: of the image score that is written; gates are compared with the score before.
         operating_points: others than the default, by name.
         note: where the operating point comes from, or how to train what is not published.
     """
@@ -257,7 +263,7 @@ class Ensemble(PointEntry):
     preparation: Preparation = "equalised"
     flip: bool = False
     calibration: Calibration | None = None
-    operating_points: dict[_Name, PointEntry] = Field({})
+    operating_points: dict[_Name, NamedPoint] = Field({})
     note: str = ""
 
     @model_validator(mode="after")
@@ -309,6 +315,45 @@ class Ensemble(PointEntry):
             known = (DEFAULT, *self.operating_points)
             raise ManifestError(f"no operating point is called {name}; {suggest(name, known)}")
         return self.operating_points[name].point
+
+    def settings(
+        self,
+        operating_point: str = "",
+        gate: float | None = None,
+        prevalence: float | None = None,
+    ) -> tuple[OperatingPoint, Calibration | None]:
+        """An operating point with the calibration of the image scores that are written.
+
+        The point's gate is compared with image scores before calibration.
+
+        Args:
+            operating_point: its name; the default one where empty.
+            gate: replaces its gate, on the scale of the scores that are written; None to keep it.
+            prevalence: share of images with an opacity that written scores are converted to; None
+                for that of the calibration. It leaves the operating point's own gate as it is.
+
+        Raises:
+            ManifestError: there is no such operating point, a value is not in its range, or there
+                is no calibration to convert.
+        """
+        point, calibration = self.operating_point(operating_point), self.calibration
+        if prevalence is not None:
+            if not 0 < prevalence < 1:
+                raise ManifestError(
+                    f"prevalence {prevalence:g}: give a share above 0 and below 1, as in 0.05"
+                )
+            if calibration is None or calibration.prevalence is None:
+                raise ManifestError(
+                    "image scores are converted to another prevalence only where the ensemble's "
+                    "calibration states its own, and this ensemble's does not; make one: python -m "
+                    "lungbox tune"
+                )
+            calibration = calibration.at_prevalence(prevalence)
+        if gate is not None:
+            if not 0 <= gate <= 1:
+                raise ManifestError(f"gate {gate:g}: give an image score, from 0 to 1")
+            point = replace(point, gate=calibration.inverse(gate) if calibration else gate)
+        return point, calibration
 
 
 # A file with sources and a hash.

@@ -8,7 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lungbox.boxes import Detections, OperatingPoint, RawPrediction, decide, geometry
+from lungbox.boxes import (
+    Detections,
+    OperatingPoint,
+    RawPrediction,
+    decide,
+    geometry,
+    withheld_by_gate,
+)
 from tests import reference
 
 PLAIN = OperatingPoint(threshold=0.5, min_area=0, shrink=0)
@@ -285,3 +292,23 @@ def test_nothing_predicted_is_nothing_found():
         boxes, scores, labels = decide(prediction, (9, 7), replace(PLAIN, min_score=0.9))
         assert (boxes.shape, boxes.dtype) == ((0, 4), np.float32)
         assert (scores.dtype, labels.dtype) == (np.float32, np.int64)
+
+
+@pytest.mark.parametrize("compatibility", ["lungbox", "reference"])
+@pytest.mark.parametrize("voters", [(), (VOTER,)])
+@given(score=st.sampled_from([0.0, 0.39, 0.4, 0.41, 1.0]))
+def test_a_box_is_found_or_withheld_and_never_both(compatibility, voters, score):
+    """At the gate itself boxes are found; below it those of an open gate are withheld."""
+    if compatibility == "reference":
+        voters = ()
+    mask = mask_of((2, 4, 20, 26), (22, 3, 30, 29), outside=0.05)
+    point = replace(PLAIN, compatibility=compatibility, gate=0.4, shrink=0.05, min_area=0.01)
+    prediction = RawPrediction(score, mask, voters)
+    size = (640, 480)
+    found, withheld = (of(prediction, size, point) for of in (decide, withheld_by_gate))
+    ungated = decide(prediction, size, replace(point, gate=0.0))
+    assert len(ungated.boxes) >= 2
+    kept, empty = (found, withheld) if score >= 0.4 else (withheld, found)
+    assert all(np.array_equal(*pair) for pair in zip(kept, ungated, strict=True))
+    assert empty.boxes.shape == (0, 4)
+    assert len(empty.scores) == len(empty.labels) == 0

@@ -12,11 +12,12 @@ from PIL import Image
 from lungbox.boxes import geometry
 from lungbox.cli import main
 from lungbox.common.paths import cache_folder
+from lungbox.constants import RSNA_CLASS_MIX
 from lungbox.datasets.phantom import draw, write_rsna
 from lungbox.evaluation import evaluator, operating_point
 from lungbox.evaluation.operating_point import SearchGrid
-from lungbox.weights.entries import Ensemble
-from lungbox.weights.manifest import load_manifest, register
+from lungbox.weights.entries import Calibration, Ensemble
+from lungbox.weights.manifest import load_manifest, register, register_ensemble
 from tests.tiny import enter_tiny
 
 pytestmark = pytest.mark.usefixtures("small_networks")
@@ -245,3 +246,54 @@ def test_without_a_class_there_is_no_mix(capfd, data):
     code, _, err = run(capfd, "tune", "--data", data, "--ensemble", "tiny")
     assert code == 2
     assert "lacks one of RSNA's classes" in err
+
+
+def figures_of(out, heading):
+    """The rows of the first table under a heading, by their first cell."""
+    lines = out.split(f"\n{heading}\n")[1].split("\n## ")[0].splitlines()
+    rows = [line.strip("| ").split(" | ") for line in lines if line.startswith("| ")]
+    return {row[0]: row[1:] for row in rows[2:]}
+
+
+def test_another_operating_point_and_gate(capfd, data):
+    """The gate is on the calibrated scale; at 1 nothing passes, at 0 everything does."""
+    known = load_manifest().ensemble("tiny")
+    calibration = Calibration(slope=2.0, intercept=1.0, prevalence=0.3)
+    points = {"open": {"rule": "threshold", "threshold": 0.01, "min_area": 0.0}}
+    changes = {"calibration": calibration, "operating_points": points}
+    entry = Ensemble(**known.model_dump(exclude=set(changes)), **changes)
+    register_ensemble("calibrated", entry)
+    shared = ("evaluate", "--data", data, "--ensemble", "calibrated", "--operating-point", "open")
+    _, opened, _ = run(capfd, *shared)
+    recall = "recall of images (any box on a positive)"
+    # The table of the data set itself follows this one's heading.
+    assert "## At the operating point open\n\n" in opened
+    at_open = opened.split("## At the operating point open")[1]
+    assert figures_of(at_open, "### RSNA")[recall][0] == "1.000 (1.000 to 1.000)"
+    _, closed, _ = run(capfd, *shared, "--gate", 1)
+    at_closed = closed.split("## At the operating point open, gate 1\n")[1]
+    assert figures_of(at_closed, "### RSNA")[recall][0] == "0.000 (0.000 to 0.000)"
+    assert opened.split("## At the")[0] == closed.split("## At the")[0]
+    code, _, err = run(capfd, *shared, "--gate", 1.2)
+    assert code == 2
+    assert err.strip() == "lungbox: gate 1.2: give an image score, from 0 to 1"
+
+
+@pytest.mark.parametrize("folds", [(3,), (0, 3), ()])
+def test_a_calibration_of_the_same_fold_is_cross_fitted(capfd, data, folds):
+    """The ensemble's own only where it was fitted on other folds."""
+    known = load_manifest().ensemble("tiny")
+    own = Calibration(slope=1.0, intercept=-40.0, prevalence=0.3, folds=folds)
+    register_ensemble("calibrated", known.model_copy(update={"calibration": own}))
+    code, out, err = run(capfd, "evaluate", "--data", data, "--ensemble", "calibrated")
+    assert code == 0, err
+    errors = figures_of(out, "## Calibration of the image score")
+    if folds == (3,):
+        assert "the ensemble's own calibration, which was fitted on fold 3." in out
+        # It calls everything 0, so the error is the prevalence.
+        share = RSNA_CLASS_MIX["Lung Opacity"] / sum(RSNA_CLASS_MIX.values())
+        assert errors["RSNA, calibrated"][0].startswith(f"{share:.3f} (")
+    else:
+        assert "the ensemble's own calibration" not in out
+        assert errors.get("RSNA, calibrated", ["–"])[0] != f"{0.225:.3f} (0.225 to 0.225)"
+    assert errors["RSNA, image score"][1] == "12"

@@ -1,5 +1,6 @@
 """`lungbox tune`: what it refuses, what it chooses, and that it leaves an ensemble that runs."""
 
+import tomllib
 from dataclasses import replace
 
 import numpy as np
@@ -16,7 +17,9 @@ from lungbox.evaluation.evaluator import EvaluationConfig
 from lungbox.evaluation.operating_point import SearchGrid
 from lungbox.evaluation.tune import TuningCandidate, best_candidate
 from lungbox.metrics.bootstrap import Draws
+from lungbox.weights.entries import Manifest
 from lungbox.weights.manifest import load_manifest
+from tests.evaluation.drawn import drawn_maps
 from tests.tiny import enter_tiny
 
 pytestmark = pytest.mark.usefixtures("small_networks")
@@ -104,7 +107,8 @@ def test_more_must_be_worth_its_price():
 def searched(monkeypatch):
     """Makes a search end with these: what the ensemble has, and one choice, read mirrored."""
     draws = Draws.over(np.arange(4))
-    monkeypatch.setattr(tune, "_both_predictions", lambda *_: None)
+    predictions = drawn_maps()
+    monkeypatch.setattr(tune, "_both_predictions", lambda *_: (predictions, predictions))
 
     def ends(now, found):
         point = OperatingPoint(
@@ -113,7 +117,9 @@ def searched(monkeypatch):
         values = (("as it is", OperatingPoint(), False, now), ("search", point, True, found))
         choices = [
             TuningCandidate(
-                *facts, MetricEstimate.of("", draws.ratio(np.full(4, v), np.ones(4)), 4)
+                *facts,
+                MetricEstimate.of("", draws.ratio(np.full(4, v), np.ones(4)), 4),
+                (facts[1],) * len(predictions.dataset),
             )
             for *facts, v in values
         ]
@@ -132,7 +138,24 @@ def test_what_is_chosen_is_entered_whole(searched):
     choice = searched(now=0.5, found=0.6)
     tune.tune(EvaluationConfig(None, 0, "tiny"), None, Console(quiet=True))
     assert entered("tiny") == (choice.point, True, ("tiny",))
-    assert "0.600 (0.600 to 0.600)" in load_manifest().ensemble("tiny").note
+    ensemble = load_manifest().ensemble("tiny")
+    assert "0.600 (0.600 to 0.600)" in ensemble.note
+    assert set(ensemble.operating_points) == {"rsna", "balanced", "sensitive"}
+    assert ensemble.operating_points["rsna"].point == choice.point
+    figures = ensemble.operating_points["sensitive"].figures
+    assert figures.on == "RSNA images of fold 0 at the challenge's mix of classes, cross-fitted"
+    assert (ensemble.calibration.folds, ensemble.calibration.prevalence) == ((0,), 0.2253)
+
+
+def test_what_is_printed_is_what_is_entered(searched, capsys):
+    """The TOML can be pasted into a manifest."""
+    searched(now=0.5, found=0.6)
+    tune.tune(EvaluationConfig(None, 0, "tiny"), "pasted", Console(quiet=True))
+    printed = capsys.readouterr().out.split("Chosen: search\n")[1]
+    text = f'[ensembles.pasted]\nmembers = ["tiny"]\n{printed}'
+    pasted = Manifest.model_validate(tomllib.loads(text)).ensembles["pasted"]
+    entered_ = load_manifest().ensemble("pasted")
+    assert pasted.model_copy(update={"note": entered_.note}) == entered_
 
 
 def test_what_is_worse_is_entered_only_under_a_name_of_its_own(searched):

@@ -1,9 +1,11 @@
 """Pictures: where the heat and the boxes are, and that nothing is drawn that is not there."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from lungbox.findings import Findings
+from lungbox.findings import Findings, WithheldBox
 from lungbox.inference import overlay
 
 BOX = (255, 196, 0)
@@ -41,6 +43,23 @@ def test_a_box_is_drawn_where_it_is():
     assert rows.max() + 350 == pytest.approx(500, abs=2)
     assert not drawn[:, 420:].any()
     assert (picture[400, 250] == 100).all()
+
+
+def test_a_withheld_box_is_dashed_gray_and_explained():
+    box = WithheldBox("lung opacity", 0.7, (100.0, 200.0, 400.0, 500.0))
+    held = replace(found((800, 600)), withheld=(box,), gate=0.95)
+    clear = mask_of(np.zeros((64, 64)))
+    picture = np.asarray(overlay.draw(gray(800, 600), clear, held))
+    plain = np.asarray(overlay.draw(gray(800, 600), clear, found((800, 600))))
+    assert not (picture == BOX).all(axis=-1).any()
+    drawn = (picture[:600] == (150, 166, 184)).all(axis=-1)
+    lower = drawn[350:]  # below the confidence
+    rows, columns = np.nonzero(lower)
+    assert (columns.min(), columns.max()) == pytest.approx((100, 400), abs=2)
+    assert rows.max() + 350 == pytest.approx(500, abs=2)
+    assert 0.4 < drawn[500, 101:400].mean() < 0.7  # dashes and gaps
+    assert (picture[400, 250] == 100).all()
+    assert picture.shape[0] > plain.shape[0]  # a line of the caption more, with the reason
 
 
 def test_large_radiographs_are_made_smaller_and_boxes_with_them():

@@ -66,6 +66,51 @@ def test_an_operating_point_by_its_name(examples, tmp_path):
         assert any(int(row.split(",")[2]) for row in rows) == with_boxes
         run = json.loads((output / "run.json").read_text())
         assert run["operating_point_name"] == (name or None)
-        assert run["calibration"] == {"slope": 2.0, "intercept": 0.5}
+        assert run["calibration"]["slope"] == 2.0
+        assert run["calibration"]["intercept"] == 0.5
+        withheld = "boxes were withheld because the image score is below the gate 1.00"
+        assert (withheld in result.output) != with_boxes
     with pytest.raises(lungbox.errors.LungboxError, match="did you mean closed"):
         lungbox.load("calibrated", operating_point="closd")
+
+
+def test_boxes_behind_the_gate_are_withheld(examples):
+    """What an open gate finds, with the gate on the scale of the score that is written."""
+    path = next(examples.glob("*.png"))
+    open_gate = lungbox.load("calibrated", "keras").predict(path)
+    assert (open_gate.withheld, open_gate.gate) == ((), 0.0)
+    found = lungbox.load("calibrated", "keras", operating_point="closed").predict(path)
+    assert (len(found.boxes), found.gate) == (0, pytest.approx(1.0))
+    assert [item.box for item in found.withheld] == [tuple(box) for box in open_gate.boxes.tolist()]
+    assert [item.score for item in found.withheld] == pytest.approx(open_gate.scores.tolist())
+    assert {(item.label, item.withheld_by) for item in found.withheld} == {("lung opacity", "gate")}
+
+
+@pytest.mark.parametrize("offset", [-0.001, 0.001])
+def test_a_gate_is_compared_with_the_written_score(examples, tmp_path, offset):
+    path = next(examples.glob("*.png"))
+    written = lungbox.load("calibrated", "keras").predict(path).image_score
+    arguments = ["predict", str(path), "--ensemble", "calibrated", "--engine", "keras"]
+    gate = ["--operating-point", "closed", "--gate", str(written + offset)]
+    result = CliRunner().invoke(app, [*arguments, *gate, "--output", str(tmp_path / "out")])
+    assert result.exit_code == 0, result.output
+    record = json.loads((tmp_path / "out/predictions.jsonl").read_text())
+    assert bool(record["findings"]) == (offset < 0)
+    assert bool(record.get("withheld")) == (offset > 0)
+    if offset > 0:
+        assert record["gate"] == pytest.approx(written + offset, abs=1e-6)
+
+
+def test_a_prevalence_converts_scores_and_leaves_boxes(examples):
+    known = load_manifest().ensemble("calibrated")
+    calibration = known.calibration.model_copy(update={"prevalence": 0.25})
+    point = known.operating_points["closed"].model_copy(update={"gate": 0.4})
+    changes = {"calibration": calibration, "gate": 0.4, "operating_points": {"closed": point}}
+    register_ensemble("shifted", known.model_copy(update=changes))
+    path = next(examples.glob("*.png"))
+    before = lungbox.load("shifted", "keras").predict(path)
+    after = lungbox.load("shifted", "keras", prevalence=0.1).predict(path)
+    odds = [found.image_score / (1 - found.image_score) for found in (before, after)]
+    assert odds[1] == pytest.approx(odds[0] / 3)  # odds of 1 to 9 instead of 1 to 3
+    assert np.array_equal(after.boxes, before.boxes)
+    assert after.withheld == before.withheld

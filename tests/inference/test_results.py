@@ -2,6 +2,8 @@
 
 import csv
 import json
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +13,7 @@ from hypothesis import strategies as st
 
 from lungbox.common.tables import TableError, escape_formula, read_column, unescape_formula
 from lungbox.errors import LungboxError
-from lungbox.findings import Findings
+from lungbox.findings import Findings, WithheldBox
 from lungbox.inference import results
 from lungbox.inference.files import ImageFile
 from lungbox.inference.predictor import ImageResult
@@ -71,7 +73,7 @@ def table(path: Path) -> list[dict[str, str]]:
 
 
 def test_every_file_and_the_totals(tmp_path):
-    assert write(tmp_path) == RunSummary(read=3, with_boxes=2, flagged=1, failed=1)
+    assert write(tmp_path) == RunSummary(read=3, with_boxes=2, flagged=1, failed=1, boxes=3)
     written = sorted(path.name for path in tmp_path.iterdir() if path.name[0] != ".")
     assert written == sorted(FILES)
     assert (tmp_path / "submission.csv").read_text() == (
@@ -87,6 +89,29 @@ def test_every_file_and_the_totals(tmp_path):
     }  # fmt: skip
     lines = (tmp_path / "predictions.jsonl").read_text().splitlines()
     assert [Findings.from_record(json.loads(line)).identity for line in lines] == ["a", "c", "d"]
+
+
+def test_withheld_boxes_are_in_predictions_jsonl_alone(tmp_path):
+    """In a run that was stopped after them, too."""
+    plain = found("c.dcm", boxes=0)
+    box = WithheldBox("lung opacity", 0.625, (10.0, 20.0, 40.0, 60.5))
+    held = replace(plain, findings=replace(plain.findings, withheld=(box,) * 2, gate=0.8))
+    with suppress(KeyError):
+        write(tmp_path, (OUTCOMES[0], held), OUTCOMES)
+    outcomes = (OUTCOMES[0], held, OUTCOMES[3])
+    with ResumeLog(tmp_path, {}) as resume_log:
+        assert resume_log.done().keys() == {"a.png", "c.dcm"}
+        resume_log.append([OUTCOMES[3]])
+        summary = write_results(tmp_path, resume_log, [item.source for item in outcomes])
+    assert summary == RunSummary(read=3, with_boxes=2, flagged=0, failed=0, boxes=3, withheld=1)
+    lines = (tmp_path / "predictions.jsonl").read_text().splitlines()
+    records = [json.loads(line) for line in lines]
+    assert [len(record["findings"]) for record in records] == [1, 0, 2]
+    assert records[1]["withheld"][1] == {
+        "label": "lung opacity", "score": 0.625, "box": [10, 20, 40, 60.5], "withheld_by": "gate",
+    }  # fmt: skip
+    assert [row["boxes"] for row in table(tmp_path / "images.csv")] == ["1", "0", "2"]
+    assert table(tmp_path / "submission.csv")[1]["PredictionString"] == ""
 
 
 def test_boxes_in_a_square_and_given_rows(tmp_path):

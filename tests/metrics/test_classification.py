@@ -17,6 +17,7 @@ from lungbox.metrics import (
     roc_curve,
     sensitivity_specificity,
     weighted_auc,
+    weighted_calibration_error,
 )
 
 PAIRS = st.lists(st.tuples(st.booleans(), st.integers(0, 5)), min_size=2, max_size=60)
@@ -99,3 +100,21 @@ def test_calibration_error_takes_ten_bins_or_as_many_as_are_asked_for():
     assert expected_calibration_error(targets, scores, bins=2) == pytest.approx(two)
     # Of eleven bins these would be the first two.
     assert expected_calibration_error([0, 1], [0.05, 0.095]) == pytest.approx(abs(0.0725 - 0.5))
+
+
+def test_weighted_images_count_as_often_in_reliability_and_error():
+    random = np.random.default_rng(5)
+    scores, times = random.random(60), random.integers(0, 4, 60)
+    targets = random.random(60) < scores**2
+    repeated = (np.repeat(targets, times), np.repeat(scores, times))
+    found, expected = reliability(targets, scores, weights=times), reliability(*repeated)
+    np.testing.assert_allclose(found.confidence, expected.confidence)
+    np.testing.assert_allclose(found.observed, expected.observed)
+    assert found.counts.sum() == 60
+    rows = np.stack([times, np.ones(60), np.zeros(60)])
+    errors = weighted_calibration_error(targets, scores, rows)
+    assert errors[0] == pytest.approx(expected_calibration_error(*repeated))
+    assert errors[1] == pytest.approx(expected_calibration_error(targets, scores))
+    assert math.isnan(errors[2])
+    five = weighted_calibration_error(targets, scores, rows[:1], bins=5)[0]
+    assert five == pytest.approx(expected_calibration_error(*repeated, bins=5))

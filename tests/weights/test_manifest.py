@@ -171,3 +171,22 @@ def test_a_preparation_that_computes_something_else_voids_what_was_kept(monkeypa
     monkeypatch.setitem(VERSIONS, "nearest", VERSIONS["nearest"] + 1)
     same = [one == other for one, other in zip(before, keys(), strict=True)]
     assert same == [preparation != "nearest" for preparation in VERSIONS] * 2
+
+
+def test_the_default_has_operating_points_by_name_and_a_calibration():
+    """`rsna` is the point that is used without a name."""
+    manifest = load_manifest()
+    default = manifest.ensemble("default")
+    points = default.operating_points
+    assert list(points) == ["rsna", "balanced", "sensitive"]
+    assert points["rsna"].point == default.point
+    gates = [point.gate for point in points.values()]
+    assert gates == sorted(gates, reverse=True)
+    figures = [point.figures for point in points.values()]
+    sensitivity = [one.sensitivity for one in figures]
+    assert sensitivity == sorted(sensitivity)
+    youden = [one.sensitivity + one.specificity for one in figures]
+    assert youden[1] > youden[0]
+    assert default.calibration.prevalence == pytest.approx(0.2253, abs=1e-4)
+    seen = set().union(*(manifest.training_folds(name) for name in default.members))
+    assert seen.isdisjoint(default.calibration.folds)

@@ -20,7 +20,9 @@ from lungbox.evaluation.evaluator import (
     box_estimates_at_own_point,
 )
 from lungbox.evaluation.groups import Group, example_cases, recall_by_size
-from lungbox.evaluation.operating_point import as_toml, in_brief
+from lungbox.evaluation.markdown import NAMED_COLUMNS, named_on, named_rows
+from lungbox.evaluation.operating_point import in_brief
+from lungbox.evaluation.reliability import ScoreReliability, how_calibrated, score_reliability
 from lungbox.evaluation.report import plots
 from lungbox.evaluation.report.plots import picture
 from lungbox.evaluation.scores import (
@@ -34,12 +36,7 @@ from lungbox.evaluation.scores import (
 from lungbox.evaluation.sweep import sweeps
 from lungbox.findings import Findings
 from lungbox.inference import overlay
-from lungbox.metrics.classification import (
-    RocCurve,
-    expected_calibration_error,
-    reliability,
-    roc_curve,
-)
+from lungbox.metrics.classification import RocCurve, roc_curve
 from lungbox.metrics.curves import DetectionCurve
 from lungbox.metrics.matching import BoxTable
 from lungbox.radiograph import read
@@ -92,8 +89,14 @@ class Content:
     forest: Plot
     sizes: dict[str, list[MetricEstimate]]
     curves: list[Plot]
+    calibration: list[Plot]
+    calibration_errors: list[MetricEstimate]
+    calibration_note: str
     sweeps: list[Plot]
     montages: dict[str, dict[str, list[Tile]]]
+    named: list[tuple[str, ...]]
+    named_columns: tuple[str, ...]
+    named_on: str
     point: str
     points: list[str]
     runs: list[Plot]
@@ -103,7 +106,7 @@ def collect_content(result: EvaluationResult) -> Content:
     """Compute the metrics and draw the pictures of a report."""
     tables = {name: dataset_estimates(part.scored) for name, part in result.parts.items()}
     by_name = {figure.name: figure for figure in tables[result.challenge.info.title]}
-    groups = all_groups(result)
+    groups, scores = all_groups(result), score_reliability(result)
     forest = picture(plots.forest, groups, size=plots.forest_size(groups))
     return Content(
         title=f"{result.ensemble} on fold {result.fold}",
@@ -119,9 +122,15 @@ def collect_content(result: EvaluationResult) -> Content:
         forest=Plot(forest, "", "In brackets: images with opacity, of all."),
         sizes={name: recall_by_size(part.scored) for name, part in result.parts.items()},
         curves=_curves(result),
+        calibration=_reliability(scores),
+        calibration_errors=[one.error for one in scores],
+        calibration_note=how_calibrated(result),
         sweeps=_sweeps(result),
         montages={name: _montage(part) for name, part in result.parts.items()},
-        point=as_toml(result.fitted.point),
+        named=named_rows(result),
+        named_columns=NAMED_COLUMNS,
+        named_on=named_on(result),
+        point=result.tuned.to_toml(result.ensemble),
         points=sorted({in_brief(point) for point in result.fitted.points}),
         runs=_runs(result.ensemble),
     )
@@ -143,9 +152,6 @@ def _facts(result: EvaluationResult) -> dict[str, str]:
 
 
 def _curves(result: EvaluationResult) -> list[Plot]:
-    scored = {name: _scored(part) for name, part in result.parts.items()}
-    bins = {name: reliability(*pair) for name, pair in scored.items()}
-    errors = (f"{name} {expected_calibration_error(*pair):.3f}" for name, pair in scored.items())
     detections = {name: _ungated(part, result.fitted.point) for name, part in result.parts.items()}
     ranked = "boxes without the gate, ranked by image score times confidence"
     return [
@@ -155,17 +161,24 @@ def _curves(result: EvaluationResult) -> list[Plot]:
             "dots: at the gate",
         ),
         Plot(
-            picture(plots.calibration, bins),
-            "Reliability of the image score",
-            f"bars: how many images; expected calibration error: {', '.join(errors)}",
-        ),
-        Plot(
             picture(plots.precision_recall, detections),
             f"Precision and recall, IoU >= {_CURVE_IOU}",
             ranked,
         ),
         Plot(picture(plots.free_response, detections), f"FROC, IoU >= {_CURVE_IOU}", ranked),
     ]
+
+
+def _reliability(found: list[ScoreReliability]) -> list[Plot]:
+    """A reliability diagram for each data set: image scores as they are, and calibrated."""
+    diagrams = []
+    for name in dict.fromkeys(one.dataset for one in found):
+        shown = [one for one in found if one.dataset == name]
+        errors = (f"{one.kind} {one.error}" for one in shown)
+        text = f"bars: how many images; expected calibration error: {', '.join(errors)}"
+        diagram = picture(plots.calibration, {one.kind: one.bins for one in shown})
+        diagrams.append(Plot(diagram, f"Reliability, {name}", text))
+    return diagrams
 
 
 def _scored(part: DatasetResult) -> tuple[np.ndarray, np.ndarray]:

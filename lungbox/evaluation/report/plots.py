@@ -38,7 +38,7 @@ _STYLE: dict[Any, Any] = {
 # Sizes of pictures, in inches.
 SQUARE, LOW, WIDE_GRID = (4.8, 3.6), (4.8, 3.0), (7.6, 3.2)
 _NAMES = {
-    "gate": "gate (image score)",
+    "gate": "gate (image score before calibration)",
     "threshold": "threshold (mask)",
     "min_area": "least area (share of the image)",
     "shrink": "shrink (share, each side)",
