@@ -71,7 +71,7 @@ class Tuned:
         return "\n\n".join(parts)
 
     def notes(self) -> list[str]:
-        """One sentence for each value that could not be had as it is meant."""
+        """One sentence for each value that does not meet its definition."""
         found = []
         sensitive = self.named.get(SENSITIVE)
         if sensitive and sensitive.figures and sensitive.figures.sensitivity < MIN_SENSITIVITY:
