@@ -33,8 +33,8 @@ def draw(
         findings: its boxes, in pixels of the radiograph.
 
     Returns:
-        An RGB picture of the radiograph's shape, at most 1,024 pixels long, and below it two lines
-        with the image score and that this is for research use only.
+        An RGB picture of the radiograph's shape, at most 1,024 pixels long, and below it lines
+        with the image score, its flag where it has one, and that this is for research use only.
     """
     height, width = pixels.shape
     factor = min(_LONGEST_SIDE / max(height, width), max(1.0, _CAPTION_WIDTH / width))
@@ -148,8 +148,8 @@ def _captioned(picture: Image.Image, findings: Findings) -> Image.Image:
     count = len(findings.boxes)
     lines = [
         f"{findings.identity}   opacity {findings.image_score:.2f}   "
-        f"{count} box{'' if count == 1 else 'es'}"
-        + (f"   check: {findings.flag}" if findings.flag else ""),
+        f"{count} box{'' if count == 1 else 'es'}",
+        *([f"check: {findings.flag}"] if findings.flag else []),
         RESEARCH_USE,
     ]
     step = round(letters * 1.5)

@@ -31,6 +31,7 @@ from lungbox.inference.results import (
     write_results,
 )
 from lungbox.inference.resume import ResumeLog
+from lungbox.radiograph import frontal
 from lungbox.submission import read_ids
 
 # Outcomes that are logged at once.
@@ -148,6 +149,7 @@ def _settings(request: PredictRequest, detector: Detector) -> dict[str, object]:
         "engine": engine_fingerprint(detector.engine),
         "preparation": (detector.engine.config.preparation, detector.engine.config.flip),
         "point": vars(detector.point),
+        "frontal_check": frontal.fingerprint(),
         "pictures": (request.overlays, request.members),
     }
 
@@ -264,7 +266,10 @@ def _report(
         markup=False,
     )
     if summary.flagged:
-        console.print(f"{summary.flagged} may not be frontal chest radiographs: see images.csv.")
+        console.print(
+            f"{summary.flagged} may not be frontal chest radiographs, or are rotated or inverted: "
+            "see the column flag of images.csv."
+        )
     if summary.failed:
         console.print(f"Why files failed: {request.output / 'failed.csv'}", markup=False)
     if summary.without_picture:
