@@ -65,7 +65,8 @@ class Findings(ValueEquality):
         scores: `(N,)` float32 confidences, 0-1.
         labels: `(N,)` the class name of each box.
         path: the file.
-        flag: why it may not be a frontal chest radiograph; empty otherwise.
+        flag: why it may not be an upright frontal chest radiograph, from its DICOM header or its
+            pixels; empty otherwise.
         class_names: all classes that its boxes can be of.
         class_scores: image-level probabilities by name, of ensembles with a classification
             network.

@@ -2,11 +2,14 @@
 
 import time
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from lungbox.cli import SOME_FAILED, DataOption, console
+
+if TYPE_CHECKING:
+    from lungbox.datasets import Dataset, LabelIssue
 
 
 def prepare(
@@ -76,20 +79,44 @@ def folds(
     )
 
 
-def audit(data: DataOption) -> None:
+def audit(
+    data: DataOption,
+    images: Annotated[
+        bool,
+        typer.Option(
+            "--images",
+            help="Also read every image; list those that do not look like upright frontal chest "
+            "radiographs. They are used all the same.",
+        ),
+    ] = False,
+) -> None:
     """List label issues, and how each is handled."""
     from lungbox import datasets
     from lungbox.datasets.issues import count
 
     dataset = datasets.load(data, console)
-    for issue in dataset.issues:
+    issues = [*dataset.issues, *(_image_issues(dataset) if images else [])]
+    for issue in issues:
         print(issue)
     boxes = sum(len(image.boxes) for image in dataset.images)
     uncertain = sum(image.uncertain for image in dataset.images)
     print(f"{len(dataset)} images, {boxes} boxes, {uncertain} images neither positive nor negative")
-    issues = len(dataset.issues)
-    print(f"{issues} issue{'' if issues == 1 else 's'}")
-    for kind, number in count(dataset.issues):
+    print(f"{len(issues)} issue{'' if len(issues) == 1 else 's'}")
+    for kind, number in count(issues):
         print(f"{number:6} {kind}")
-    if dataset.issues:
+    if issues:
         raise typer.Exit(SOME_FAILED)
+
+
+def _image_issues(dataset: "Dataset") -> "list[LabelIssue]":
+    """Images that cannot be read, or do not look like radiographs; from the cache where it has
+    them."""
+    from lungbox.common.paths import cache_folder
+    from lungbox.common.progress import progress_bar
+    from lungbox.datasets.appearance import SIZE, image_issues
+    from lungbox.datasets.cache import missing, prepare_all
+
+    cached = len(dataset) - missing(dataset, SIZE, cache_folder())
+    with progress_bar(console, "Preparing", len(dataset), done=cached) as progress:
+        prepared = prepare_all(dataset, SIZE, cache_folder(), lambda: progress.advance())
+    return image_issues(prepared)

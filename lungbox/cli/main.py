@@ -186,7 +186,10 @@ def predict(
     ] = False,
     batch_size: Annotated[int, typer.Option(min=1, help="Images run at once.")] = 8,
 ) -> None:
-    """Box the lung opacities in a folder of radiographs."""
+    """Box the lung opacities in a folder of radiographs.
+
+    Images that do not look like upright frontal chest radiographs are flagged in images.csv.
+    """
     from lungbox.inference.run import PredictRequest, predict_folder
 
     summary = predict_folder(

@@ -37,7 +37,8 @@ def draw(
 
     Returns:
         An RGB picture of the radiograph's shape, at most 1,024 pixels long, and below it lines
-        with the image score, why boxes were withheld, and that this is for research use only.
+        with the image score, its flag where it has one, why boxes were withheld, and that this is
+        for research use only.
     """
     height, width = pixels.shape
     factor = min(_LONGEST_SIDE / max(height, width), max(1.0, _CAPTION_WIDTH / width))
@@ -181,9 +182,9 @@ def _captioned(picture: Image.Image, findings: Findings) -> Image.Image:
     )
     lines = [
         f"{findings.identity}   opacity {findings.image_score:.2f}   "
-        f"{count} box{'' if count == 1 else 'es'}"
-        + (f"   check: {findings.flag}" if findings.flag else ""),
+        f"{count} box{'' if count == 1 else 'es'}",
         *([withheld] if findings.withheld else []),
+        *([f"check: {findings.flag}"] if findings.flag else []),
         RESEARCH_USE,
     ]
     step = round(letters * 1.5)

@@ -31,7 +31,14 @@ from lungbox.engines import (
 from lungbox.errors import suggest
 from lungbox.findings import Findings, WithheldBox
 from lungbox.inference.files import ImageFile
-from lungbox.radiograph import Radiograph, RadiographError, identity, prepare, read
+from lungbox.radiograph import (
+    Radiograph,
+    RadiographError,
+    frontal_flag,
+    identity,
+    prepare,
+    read,
+)
 from lungbox.weights.entries import DEFAULT, REDUCED_PRECISIONS, Calibration, Manifest, Precisions
 from lungbox.weights.formats.safetensors import WeightsError
 from lungbox.weights.manifest import load_manifest
@@ -381,11 +388,13 @@ class _Read:
 
 def _read(source: ImageFile, config: EngineConfig, keep: bool) -> _Read:
     radiograph = read(source.path)
+    prepared = prepare(radiograph.pixels, config.image_size, config.preparation)
     return _Read(
         source=source,
-        prepared=prepare(radiograph.pixels, config.image_size, config.preparation),
+        prepared=prepared,
         size=radiograph.size,
-        flag=radiograph.flag,
+        # What a header says, such as a lateral view, is more exact.
+        flag=radiograph.flag or frontal_flag(prepared),
         radiograph=radiograph if keep else None,
     )
 

@@ -31,6 +31,7 @@ from lungbox.inference.results import (
     write_results,
 )
 from lungbox.inference.resume import ResumeLog
+from lungbox.radiograph import frontal
 from lungbox.submission import read_ids
 
 # Outcomes that are logged at once.
@@ -152,6 +153,7 @@ def _settings(request: PredictRequest, detector: Detector) -> dict[str, object]:
         "engine": engine_fingerprint(detector.engine),
         "preparation": (detector.engine.config.preparation, detector.engine.config.flip),
         "point": vars(detector.point),
+        "frontal_check": frontal.fingerprint(),
         "pictures": (request.overlays, request.members),
     }
 
@@ -279,7 +281,10 @@ def _report(
             f"image score is below the gate {gate:.2f}; they are in predictions.jsonl."
         )
     if summary.flagged:
-        console.print(f"{summary.flagged} may not be frontal chest radiographs: see images.csv.")
+        console.print(
+            f"{summary.flagged} may not be frontal chest radiographs, or are rotated or inverted: "
+            "see the column flag of images.csv."
+        )
     if summary.failed:
         console.print(f"Why files failed: {request.output / 'failed.csv'}", markup=False)
     if summary.without_picture:

@@ -1,6 +1,7 @@
 """Reading radiographs, and preparing them for the networks."""
 
 import lungbox.radiograph.codecs  # noqa: F401  before all that import pydicom
+from lungbox.radiograph.frontal import frontal_flag
 from lungbox.radiograph.prepare import equalise, prepare, resize_area
 from lungbox.radiograph.read import RadiographSource, read, read_metadata, size
 from lungbox.radiograph.types import (
@@ -18,6 +19,7 @@ __all__ = [
     "RadiographSource",
     "SourceMetadata",
     "equalise",
+    "frontal_flag",
     "identity",
     "prepare",
     "read",

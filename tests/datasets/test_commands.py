@@ -1,11 +1,14 @@
 """`lungbox prepare`, `folds` and `audit`, from the command line."""
 
+import numpy as np
 import pytest
 import typer
+from PIL import Image
 from typer.testing import CliRunner
 
 from lungbox import datasets
 from lungbox.cli import data
+from lungbox.radiograph import read
 from tests.datasets import kaggle
 
 app = typer.Typer()
@@ -64,3 +67,35 @@ def test_audit_lists_and_counts(folder):
     assert "gone: labelled, but there is no image of that name" in result.stdout
     assert "0001e1f0-1: its box is 0 x 9 pixels; left out" in result.stdout
     assert "     1 box without area" in result.stdout
+
+
+def test_audit_of_images(tmp_path, monkeypatch, examples):
+    """Radiographs, one of them inverted, one that is noise and one that is cut off."""
+    monkeypatch.setenv("LUNGBOX_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "data/images").mkdir(parents=True)
+    first, second, third, *_ = sorted(examples.glob("*.png"))
+    names = ("sound", "inverted", "noise", "damaged")
+    for name, path in zip(names, (first, second, first, third), strict=True):
+        pixels = read(path).pixels
+        if name == "inverted":
+            pixels = 255 - pixels
+        elif name == "noise":
+            pixels = np.random.default_rng(0).integers(0, 256, (300, 250), np.uint8)
+        file = tmp_path / f"data/images/{name}.png"
+        Image.fromarray(pixels).save(file)
+        if name == "damaged":
+            file.write_bytes(file.read_bytes()[:-20_000])
+    (tmp_path / "data/boxes.csv").write_text(
+        "image_id,x,y,width,height\n" + "".join(f"{name},,,,\n" for name in names)
+    )
+    without = run("audit", "--data", tmp_path / "data")
+    assert without.stdout.endswith("\n0 issues\n"), without.output
+    result = run("audit", "--data", tmp_path / "data", "--images")
+    assert result.exit_code == 3
+    assert "inverted.png: looks inverted; used as it is\n" in result.stdout
+    flag = "does not look like a frontal chest radiograph"
+    assert f"noise.png: {flag}; used as it is\n" in result.stdout
+    assert "damaged.png: " in result.stdout
+    assert "sound.png" not in result.stdout
+    assert "\n3 issues\n" in result.stdout
+    assert "     1 image that looks inverted\n" in result.stdout

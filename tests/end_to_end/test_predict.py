@@ -4,6 +4,7 @@ Only what needs a process of its own has one: the scripts, signals, and limits o
 """
 
 import csv
+import hashlib
 import io
 import json
 import os
@@ -23,6 +24,8 @@ from pydicom.uid import JPEG2000Lossless, JPEGBaseline8Bit, RLELossless
 import lungbox
 from lungbox.cli import main
 from lungbox.datasets.phantom import draw
+from lungbox.inference.resume import ResumeLog
+from lungbox.radiograph import frontal, read
 from lungbox.submission import read_submission
 from tests import dicoms
 from tests.conftest import ROOT
@@ -100,9 +103,10 @@ def test_everything_a_run_leaves(home, tmp_path):
     assert run["ensemble"] == "tiny"
     assert run["engine"] == "openvino"
     assert len(run["members"][0]["sha256"]) == 64
+    flagged = sum(bool(row["flag"]) for row in images)  # phantoms are no radiographs
     boxes = [int(row["boxes"]) for row in images]
     assert run["totals"] == {"read": 5, "with_boxes": sum(map(bool, boxes)), "boxes": sum(boxes),
-                             "withheld": 0, "flagged": 0, "failed": 0,
+                             "withheld": 0, "flagged": flagged, "failed": 0,
                              "without_picture": 0}  # fmt: skip
     for name in names:
         with Image.open(tmp_path / f"out/overlays/{name}.png") as picture:
@@ -259,13 +263,32 @@ def test_a_stopped_run_continues(home, tmp_path):
     assert images[0]["patientId"] == "chest-00"
     assert images[0]["width"] == "80"
     # What stood in the journal was taken from there and not predicted again.
-    assert sum(row["flag"] == MARK for row in images) == finished - 1
+    assert sum(row["flag"].endswith(MARK) for row in images) == finished - 1
     arguments[2] = tmp_path / "again"
     undisturbed = predict(*arguments, ensemble="slow")
     assert undisturbed.returncode == 0
     for name in ("submission.csv", "images.csv", "predictions.jsonl"):
         text = (tmp_path / "out" / name).read_text().replace(MARK, "")
         assert text == (tmp_path / "again" / name).read_text()
+
+
+def test_a_stopped_run_starts_anew_with_another_frontal_check(home, tmp_path, monkeypatch):
+    fill(tmp_path / "in", count=2)
+    settings = []
+    real = ResumeLog.__init__
+
+    def noted(log, folder, given):
+        settings.append(given)
+        real(log, folder, given)
+
+    monkeypatch.setattr(ResumeLog, "__init__", noted)
+    for fingerprint in (frontal.fingerprint(), "another"):
+        monkeypatch.setattr(frontal, "fingerprint", lambda value=fingerprint: value)
+        assert predict(tmp_path / "in", "--output", tmp_path / "out").returncode == 0
+    first, second = settings
+    assert {key for key in first if first[key] != second[key]} == {"frontal_check"}
+    digest = hashlib.sha256((ROOT / "checkpoints/frontal.safetensors").read_bytes()).hexdigest()
+    assert (first["frontal_check"], second["frontal_check"]) == (digest, "another")
 
 
 @pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
@@ -288,15 +311,15 @@ def test_a_run_that_is_told_to_stop(home, tmp_path, sent, code):
     assert 0 < finished < 100
 
 
-MARK = "from the journal"
+MARK = " from the journal"
 
 
 def mark(journal: Path) -> int:
-    """Flag every whole record of a stopped run's journal; how many there are."""
+    """Mark the flag of every whole record of a stopped run's journal; how many there are."""
     settings, *lines = journal.read_text().splitlines(keepends=True)
     records = [json.loads(line) for line in lines if line.endswith("\n")]
     for record in records:
-        record["findings"]["flag"] = MARK
+        record["findings"]["flag"] += MARK
     journal.write_text(settings + "".join(json.dumps(record) + "\n" for record in records))
     return len(records)
 
@@ -431,6 +454,36 @@ def test_flagged_files_are_read(home, tmp_path):
     assert not [secret for secret in secrets if secret in "".join(written) + done.stderr]
     assert "may not be frontal chest radiographs" in done.stderr
     assert table(tmp_path / "out/images.csv")[0]["flag"] == "view LL"
+
+
+def test_what_does_not_look_like_a_radiograph_is_flagged_and_read(home, tmp_path, examples):
+    (tmp_path / "in").mkdir()
+    radiograph = read(next(examples.glob("*.png"))).pixels
+    noise = np.random.default_rng(0).integers(0, 256, (200, 300), np.uint8)
+    pictures = {"chest": radiograph, "noise": noise, "turned": np.rot90(radiograph)}
+    for name, pixels in pictures.items():
+        Image.fromarray(pixels).save(tmp_path / f"in/{name}.png")
+    ds = dicoms.dataset(noise)
+    ds.ViewPosition = "LL"
+    dicoms.write(ds, tmp_path / "in/lateral.dcm")
+    done = predict(tmp_path / "in", "--output", tmp_path / "out", "--overlays")
+    assert done.returncode == 0, done.stderr
+    flags = {
+        "chest": "",
+        "lateral": "view LL",  # a header says more
+        "noise": "does not look like a frontal chest radiograph",
+        "turned": "looks rotated by 90 degrees",
+    }
+    rows = table(tmp_path / "out/images.csv")
+    assert {row["patientId"]: row["flag"] for row in rows} == flags
+    lines = (tmp_path / "out/predictions.jsonl").read_text().splitlines()
+    assert {item["id"]: item["flag"] for item in map(json.loads, lines)} == flags
+    said = " ".join(done.stderr.split())
+    assert "3 may not be frontal chest radiographs, or are rotated or inverted" in said
+    submitted = read_submission(tmp_path / "out/submission.csv")
+    assert all(len(submitted[row["patientId"]].boxes) == int(row["boxes"]) for row in rows)
+    assert int(rows[2]["boxes"]) > 0  # boxes are kept
+    assert lungbox.load("tiny").predict(tmp_path / "in/noise.png").flag == flags["noise"]
 
 
 @pytest.mark.parametrize(

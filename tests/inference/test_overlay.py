@@ -7,6 +7,7 @@ import pytest
 
 from lungbox.findings import Findings, WithheldBox
 from lungbox.inference import overlay
+from lungbox.radiograph import frontal
 
 BOX = (255, 196, 0)
 
@@ -93,6 +94,24 @@ def test_every_picture_says_what_it_is_not():
     bright = (picture[512:] > 150).any(axis=(1, 2))
     lines = np.flatnonzero(np.diff(np.concatenate([[0], bright, [0]])) == 1)
     assert len(lines) >= 2
+
+
+def lines_below(picture, height):
+    """Lines of bright letters in the caption."""
+    bright = (np.asarray(picture)[height:] > 150).any(axis=(1, 2))
+    return int((np.diff(np.concatenate([[0], bright, [0]])) == 1).sum())
+
+
+@pytest.mark.parametrize("side", [96, 512])
+def test_a_flag_has_a_line_of_its_own(side):
+    """It is as long as any, and must not run out of the picture."""
+    mask, findings = mask_of(np.zeros((8, 8))), found((side, side))
+    flagged = replace(findings, flag=max(frontal.FLAGS, key=len))
+    height = max(side, 384)
+    without = overlay.draw(gray(side, side, 0), mask, findings)
+    picture = overlay.draw(gray(side, side, 0), mask, flagged)
+    assert lines_below(picture, height) == lines_below(without, height) + 1
+    assert (np.asarray(picture)[height:, -10:] < 60).all()  # nothing is cut off at the right
 
 
 def test_members_stand_side_by_side_and_the_ensemble_last():
