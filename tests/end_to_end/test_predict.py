@@ -415,7 +415,8 @@ def test_results_that_cannot_be_written(home, tmp_path):
     arguments = [tmp_path / "in", "--output", tmp_path / "out", "--batch-size", 1]
     assert predict(*arguments, ensemble="slow").returncode == 0
     before = (tmp_path / "out/predictions.jsonl").read_bytes()
-    for size, name in ((10, ".journal.jsonl"), (1000, "run.json")):
+    too_small = (tmp_path / "out/run.json").stat().st_size - 1  # larger than all others
+    for size, name in ((10, ".journal.jsonl"), (too_small, "run.json")):
         done = limited(size, *arguments)
         assert done.returncode == 2
         assert done.stderr == f"lungbox: {tmp_path / 'out' / name}: File too large\n"

@@ -130,7 +130,7 @@ def test_weights_of_the_references_networks_get_its_preparation_and_box_rule(cap
         (("new", "tiny"), "name its network with --architecture"),
         (("new", "absent", "--architecture", "unet_lite0"), "there is no such weight file"),
         (("new", "page", "--architecture", "unet_lite0"), "web page"),
-        (("new", "tiny", "--architecture", "unet_lite1"), "did you mean unet_lite0"),
+        (("new", "tiny", "--architecture", "unet_lit0"), "did you mean unet_lite0"),
         ((NAME, "page"), "web page"),
         (("lite0", "tiny"), "bytes instead of"),
         (("lite0", "tiny", "--replace"), "bytes instead of"),
