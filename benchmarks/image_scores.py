@@ -20,7 +20,9 @@ from sklearn.linear_model import LogisticRegression
 
 from lungbox import datasets
 from lungbox.common.paths import cache_folder
+from lungbox.errors import LungboxError
 from lungbox.evaluation.estimates import MetricEstimate, draws_of
+from lungbox.evaluation.evaluator import held_out_images
 from lungbox.evaluation.operating_point import (
     PARTS,
     SearchGrid,
@@ -52,8 +54,8 @@ def main(
 ) -> None:
     """Print a table for each ensemble."""
     console = Console()
-    images = datasets.challenge_images(datasets.as_opacity(datasets.load(data)).folds([fold]))
     for name in ensemble:
+        images = datasets.challenge_images(held_out_images(name, data, fold))
         engine = load(name, batch_size=8, precision="float32").engine
         predictions = predict_dataset(images, engine, cache_folder())
         console.print(f"\n{name}, {len(images)} images of fold {fold}\n", markup=False)
@@ -70,7 +72,8 @@ def main(
 
 def candidates(predictions: DatasetPredictions) -> Iterator[tuple[str, NDArray[np.float32]]]:
     """The names and the image scores `(N,)`, 0-1, of each candidate."""
-    assert predictions.opacity is not None
+    if predictions.opacity is None:
+        raise LungboxError("the ensemble has no segmentation network, so no mask to score")
     yield HEAD, predictions.scores
     of_mask = {share: top_mean(predictions.opacity, share) for share in SHARES}
     for share, scores in of_mask.items():

@@ -15,20 +15,45 @@ _VINBIGDATA = {name: f"VinBigData {name}" for name in VINBIGDATA_CLASSES[:VINBIG
 FINDINGS = (ABNORMAL, *_NIH.values(), *_VINBIGDATA.values())
 
 
-def nih_findings(written: str) -> FindingLabels:
+# Written in place of a finding where there is none of the list.
+_NONE = {"No Finding", "Normal", "Other", ""}
+
+
+def nih_findings(written: str, of_readers: bool = False) -> FindingLabels:
     """The 14 findings of a cell of NIH's: names with `|` between them, or `No Finding`.
 
-    Names that are not among the 14 have no effect; without any text, nothing is known.
+    Names that are not among the 14 have no effect, see `unknown_nih_findings`; without any text,
+    nothing is known.
+
+    Args:
+        written: the cell; `Pleural Thickening` may have a space or an underscore.
+        of_readers: whether radiologists wrote it (Majkowska et al., Radiology 2020), whose list has
+            no pneumonia: that is not known then.
 
     >>> dict(nih_findings("Effusion|Mass"))["NIH Mass"], len(nih_findings("No Finding"))
     (1.0, 14)
     >>> nih_findings("")
     ()
     """
-    present = {name.strip() for name in written.split("|")}
+    present = _names(written)
     if not written.strip():
         return ()
-    return tuple((label, float(name in present)) for name, label in _NIH.items())
+    known = {name: label for name, label in _NIH.items() if not of_readers or name != "Pneumonia"}
+    return tuple((label, float(name in present)) for name, label in known.items())
+
+
+def unknown_nih_findings(written: str) -> list[str]:
+    """The names in a cell of NIH's findings that are not among the 14.
+
+    >>> unknown_nih_findings("Effusion|Pleural Thickening|Efusion|Other")
+    ['Efusion']
+    """
+    return sorted(_names(written) - set(_NIH) - _NONE)
+
+
+def _names(written: str) -> set[str]:
+    names = (name.strip() for name in written.split("|"))
+    return {name if name in _NONE else name.replace(" ", "_") for name in names}
 
 
 def share_of_readers(classes: Sequence[str], readers: Sequence[str]) -> FindingLabels:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from lungbox.datasets.findings import nih_findings
+from lungbox.datasets.findings import nih_findings, unknown_nih_findings
 from lungbox.datasets.images import find_images
 from lungbox.datasets.labels import Label, match_files
 from lungbox.datasets.tables import Row, fold, number, read_rows
@@ -65,6 +65,9 @@ def _label(row: Row, issues: list[LabelIssue]) -> Label:
     if kind not in INFO.categories:
         what = f"its kind {kind or '(none)'} is not known; it is neither positive nor negative"
         issues.append(row.issue("unknown class", what, name))
+    read, mined = row.get("findings_read"), row.get("nih_labels")
+    for unknown in unknown_nih_findings(f"{read}|{mined}"):
+        issues.append(row.issue("unknown finding", f"{unknown} is none of NIH's 14", name))
     return Label(
         identity=name,
         where=row.where,
@@ -77,5 +80,5 @@ def _label(row: Row, issues: list[LabelIssue]) -> Label:
         sex=sex(row.get("PatientSex")),
         age=age(row.get("PatientAge")),
         equalised=number(row.get("equalised")) == 1,
-        findings=nih_findings(row.get("findings_read") or row.get("nih_labels")),
+        findings=nih_findings(read, of_readers=True) or nih_findings(mined),
     )

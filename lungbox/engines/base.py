@@ -289,6 +289,8 @@ def engine_fingerprint(engine: Engine) -> list[str]:
     found = [engine.name, engine.precision, code_version()]
     if engine.precision == "int8" and engine.config.int8:
         found.append(engine.config.int8.sha256)
+    elif version := getattr(engine, "network_version", ""):
+        found.append(version)
     return found
 
 

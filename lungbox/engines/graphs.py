@@ -17,17 +17,20 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import openvino
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
 
 from lungbox.common.paths import shipped_checkpoints
 from lungbox.engines.base import EngineConfig
-from lungbox.weights.formats.safetensors import check_finite, read_tensors
+from lungbox.weights.formats.safetensors import WeightsError, check_finite, read_tensors
 
 FOLDER = "graphs"
 # `value`: a variable; `kernel`: a kernel times the scale of the batch normalisation behind it;
 # `shift`: what that normalisation adds.
 Rule = Literal["value", "kernel", "shift"]
 Tensors = dict[str, NDArray[np.float32]]
+
+
+class GraphFileError(ValueError):
+    """A graph file is damaged, or of other networks than the weights."""
 
 
 class Constant(NamedTuple):
@@ -60,21 +63,26 @@ class Graph:
         xml: OpenVINO's description of the network.
         size: bytes of its `bin`.
         constants: those that are computed from weights.
+        shapes: of each variable of each member, by path.
         fixed: offset and bytes of each of the others.
     """
 
     xml: bytes
     size: int
     constants: tuple[Constant, ...]
+    shapes: tuple[dict[str, tuple[int, ...]], ...]
     fixed: tuple[tuple[int, bytes], ...]
 
     def fill(self, members: list[Tensors]) -> openvino.Model:
         """The network with the members' weights, by variable path.
 
         Raises:
-            KeyError: a variable is missing.
+            GraphFileError: the variables are those of other networks.
             RuntimeError: OpenVINO cannot read it.
         """
+        found = tuple({name: v.shape for name, v in member.items()} for member in members)
+        if found != self.shapes:
+            raise GraphFileError("the weights are of other networks")
         data = np.zeros(self.size, np.uint8)
         for offset, content in self.fixed:
             data[offset : offset + len(content)] = np.frombuffer(content, np.uint8)
@@ -123,20 +131,27 @@ def _networks_version() -> str:
     return hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()
 
 
+def graph_file(config: EngineConfig) -> Path | None:
+    """The graph file of an ensemble; None where there is none."""
+    path = shipped_checkpoints() / FOLDER / f"{structure(config)}.safetensors"
+    formats = {member.weights.format for member in config.members}
+    usable = formats == {"safetensors"} and not config.keep_members and path.is_file()
+    return path if usable else None
+
+
 def without_keras(config: EngineConfig) -> openvino.Model | None:
     """The network of an ensemble that has a graph file, for any batch size; None without one.
 
     Raises:
         WeightsError: a weight file cannot be read, or holds NaN or infinity.
     """
-    path = shipped_checkpoints() / FOLDER / f"{structure(config)}.safetensors"
-    formats = {member.weights.format for member in config.members}
-    if config.keep_members or formats != {"safetensors"} or not path.is_file():
+    path = graph_file(config)
+    if path is None:
         return None
     members = [_variables(member.path) for member in config.members]
     try:
         return load_graph(path).fill(members)
-    except (KeyError, ValueError, RuntimeError, SafetensorError):
+    except (GraphFileError, RuntimeError):
         # Of another version of OpenVINO or of other networks: Keras reports what is wrong, if any.
         return None
 
@@ -149,8 +164,8 @@ def _variables(path: Path) -> Tensors:
 
 
 def save_graph(graph: Graph) -> bytes:
-    """The content of a graph file: safetensors with the `xml` and the fixed constants compressed,
-    and the rules in its metadata."""
+    """The content of a graph file: a safetensors file with the `xml`, the fixed constants and the
+    rules, compressed."""
     from safetensors.numpy import save
 
     fixed = b"".join(content for _, content in graph.fixed)
@@ -158,11 +173,12 @@ def save_graph(graph: Graph) -> bytes:
     rules: dict[str, Any] = {
         "size": graph.size,
         "constants": graph.constants,
+        "shapes": graph.shapes,
         "fixed": [(offset, len(content)) for offset, content in graph.fixed],
     }
+    parts["rules"] = json.dumps(rules).encode()
     return save(
-        {name: np.frombuffer(zlib.compress(part, 9), np.uint8) for name, part in parts.items()},
-        metadata={"rules": json.dumps(rules)},
+        {name: np.frombuffer(zlib.compress(part, 9), np.uint8) for name, part in parts.items()}
     )
 
 
@@ -170,17 +186,25 @@ def load_graph(path: Path) -> Graph:
     """Read a file that `save_graph` made.
 
     Raises:
-        SafetensorError, KeyError, ValueError: it is no such file.
+        GraphFileError: it is no such file, or damaged.
     """
-    with safe_open(path, framework="numpy") as file:
-        rules = json.loads(file.metadata()["rules"])
-        xml, fixed = (zlib.decompress(file.get_tensor(name).tobytes()) for name in ("xml", "fixed"))
-    parts, start = [], 0
-    for offset, length in rules["fixed"]:
-        parts.append((offset, fixed[start : start + length]))
-        start += length
-    constants = tuple(
-        Constant(offset, member, rule, variable, norm, tuple(axes), epsilon)
-        for offset, member, rule, variable, norm, axes, epsilon in rules["constants"]
-    )
-    return Graph(xml, rules["size"], constants, tuple(parts))
+    try:
+        tensors = read_tensors(path)
+        xml, fixed, text = (
+            zlib.decompress(tensors[name].tobytes()) for name in ("xml", "fixed", "rules")
+        )
+        rules = json.loads(text)
+        parts, start = [], 0
+        for offset, length in rules["fixed"]:
+            parts.append((offset, fixed[start : start + length]))
+            start += length
+        constants = tuple(
+            Constant(offset, member, rule, variable, norm, tuple(axes), epsilon)
+            for offset, member, rule, variable, norm, axes, epsilon in rules["constants"]
+        )
+        shapes = tuple(
+            {name: tuple(shape) for name, shape in member.items()} for member in rules["shapes"]
+        )
+        return Graph(xml, rules["size"], constants, shapes, tuple(parts))
+    except (WeightsError, zlib.error, KeyError, TypeError, ValueError) as error:
+        raise GraphFileError(f"{path}: not a graph file, or damaged ({error})") from error

@@ -32,11 +32,12 @@ from lungbox.engines.base import (
 )
 from lungbox.weights.entries import REDUCED_PRECISIONS, Precision
 from lungbox.weights.formats.safetensors import WeightsError, read_tensors
+from lungbox.weights.store import sha256
 
 silence_openvino()
 import openvino  # noqa: E402
 
-from lungbox.engines.graphs import without_keras  # noqa: E402
+from lungbox.engines.graphs import graph_file, without_keras  # noqa: E402
 
 _XML = "network.xml"
 # OpenVINO's names of precisions. Without a hint it uses bfloat16 where the CPU supports it. The
@@ -91,13 +92,20 @@ def compile_model(network: openvino.Model | Path, hints: dict[str, str]) -> open
 
 
 class OpenVinoEngine:
-    """Runs an ensemble through OpenVINO on the CPU, in float32, bfloat16 or INT8."""
+    """Runs an ensemble through OpenVINO on the CPU, in float32, bfloat16 or INT8.
+
+    Attributes:
+        network_version: OpenVINO's version and the hash of the graph file, if there is one, which
+            decide in which order constants were computed.
+    """
 
     name = "openvino"
 
     def __init__(self, config: EngineConfig) -> None:
         self._lock = Lock()
         self.precision, self.config, network = _network(config)
+        graph = graph_file(self.config)
+        self.network_version = f"{openvino.__version__} {sha256(graph) if graph else ''}"
         # A static input shape gives the fastest code.
         network.reshape([config.batch_size, config.image_size, config.image_size, 1])
         hint = _HINTS[self.precision]

@@ -6,6 +6,7 @@ from dataclasses import replace
 from rich.console import Console
 
 from lungbox.datasets.types import DatasetError
+from lungbox.errors import LungboxError
 from lungbox.evaluation.estimates import MetricEstimate
 from lungbox.evaluation.evaluator import (
     DatasetResult,
@@ -37,13 +38,17 @@ def print_evaluation(
         against: another ensemble; only paired differences are printed.
 
     Raises:
-        LungboxError: the data is missing, or the fold is not held out.
+        LungboxError: the data is missing, the fold is not held out, or an operating point is given
+            with `against`, which compares two ensembles at the points chosen for each.
     """
+    if against and (config.operating_point or config.gate is not None):
+        raise LungboxError(
+            "--against compares each ensemble at the points chosen for it; leave out "
+            "--operating-point and --gate"
+        )
     result = evaluate_ensemble(config, console)
     if against:
-        other = evaluate_ensemble(
-            replace(config, ensemble=against, operating_point="", gate=None), console
-        )
+        other = evaluate_ensemble(replace(config, ensemble=against), console)
         print("\n".join(_differences(name, result, other) for name in result.parts))
         return
     parts = [f"# {result.ensemble}, fold {result.fold}\n"]

@@ -141,8 +141,9 @@ class _Search:
         """The point of largest specificity that is sensitive enough, see `named_points`."""
         points = self._sensitive_points(rsna)
         weights = mix_weights(self._dataset, chosen.astype(np.float64))
-        boxed = np.stack([self.open & self._boxed(point) for point in points])
-        sensitivity, specificity = self._rates(boxed, weights)
+        # Point by point: all at once would take gigabytes on the complete challenge.
+        rates = [self._rates(self.open & self._boxed(point), weights) for point in points]
+        sensitivity, specificity = (np.stack(values) for values in zip(*rates, strict=True))
         enough = sensitivity >= min(MIN_SENSITIVITY, sensitivity.max()) - 1e-9
         best = np.unravel_index(np.where(enough, specificity, -1).argmax(), enough.shape)
         return replace(points[int(best[0])], gate=float(self.gates[best[1]]))

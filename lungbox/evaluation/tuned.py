@@ -57,12 +57,13 @@ class Tuned:
     def to_toml(self, name: str) -> str:
         """The values as TOML: the keys of `[ensembles.NAME]`, then its tables."""
         parts = [as_toml(self.point)]
+        table_of = f"ensembles.{json.dumps(name) if '.' in name else name}"
         if self.calibration:
             values = self.calibration.model_dump(exclude_none=True)
             lines = (f"{key} = {json.dumps(value)}" for key, value in values.items())
-            parts.append("\n".join([f"[ensembles.{name}.calibration]", *lines]))
+            parts.append("\n".join([f"[{table_of}.calibration]", *lines]))
         for key, entry in self.named.items():
-            table = [f"[ensembles.{name}.operating_points.{key}]", as_toml(entry.point)]
+            table = [f"[{table_of}.operating_points.{key}]", as_toml(entry.point)]
             if entry.figures:
                 pairs = entry.figures.model_dump().items()
                 shown = ", ".join(f"{figure} = {json.dumps(value)}" for figure, value in pairs)

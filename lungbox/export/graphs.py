@@ -83,7 +83,8 @@ def make_graph(config: EngineConfig) -> Graph:
             raise GraphError(f"{config.ensemble}: no rule computes constant {part.name}")
         constants.append(constant)
     size = max(part.offset + len(part.content) for part in parts)
-    return Graph(xml, size, tuple(constants), tuple(fixed))
+    shapes = tuple({name: v.shape for name, v in member.items()} for member in members)
+    return Graph(xml, size, tuple(constants), shapes, tuple(fixed))
 
 
 def _convert(

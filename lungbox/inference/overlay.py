@@ -178,7 +178,7 @@ def _captioned(picture: Image.Image, findings: Findings) -> Image.Image:
     count = len(findings.boxes)
     withheld = (
         f"{len(findings.withheld)} withheld (dashed): image score {findings.image_score:.3f} is "
-        f"below the gate {findings.gate:.3f}"
+        f"below the gate {findings.gate:.4f}"
     )
     lines = [
         f"{findings.identity}   opacity {findings.image_score:.2f}   "

@@ -257,10 +257,6 @@ def _write_run(
         file.write(json.dumps(record, indent=2, allow_nan=False) + "\n")
 
 
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}" + ("" if number == 1 else "es" if what.endswith("x") else "s")
-
-
 def _report(
     request: PredictRequest,
     detector: Detector,
@@ -270,15 +266,15 @@ def _report(
     console: Console,
 ) -> None:
     console.print(
-        f"{summary.read} radiographs read, {_count(summary.with_boxes, 'image')} with an opacity, "
-        f"{_count(summary.boxes, 'box')}; {summary.failed} failed. Results in {request.output}/.",
+        f"{summary.read} radiographs read, {summary.with_boxes} with boxes "
+        f"({summary.boxes} in all), {summary.failed} failed. Results in {request.output}/.",
         markup=False,
     )
     if summary.withheld:
         gate = detector.written(detector.point.gate)
         console.print(
-            f"On {_count(summary.withheld, 'more image')} the boxes were withheld because the "
-            f"image score is below the gate {gate:.2f}; they are in predictions.jsonl."
+            f"On {summary.withheld} more the boxes were withheld because the "
+            f"image score is below the gate {gate:.4f}; they are in predictions.jsonl."
         )
     if summary.flagged:
         console.print(

@@ -37,11 +37,18 @@ def check_initial_weights(recipe: Recipe) -> None:
     """Check that the initial weights exist and were not trained on the validation fold.
 
     Raises:
-        RecipeError: they do not, or they were.
+        RecipeError: they do not exist, were trained on that fold, or nothing is known of it.
     """
-    fold = recipe.validation.fold
-    if fold is not None and fold in (initial_folds(recipe) or ()):
+    given, fold = recipe.initial_weights, recipe.validation.fold
+    seen = initial_folds(recipe)
+    if fold is None:
+        return
+    if seen is None:
         raise RecipeError(
-            f"validation.fold: the initial weights {recipe.initial_weights} were trained on "
-            f"fold {fold}"
+            f"validation.fold: the training folds of the initial weights {given} are unknown; "
+            "register them with `lungbox weights add`, or train without validation"
+        )
+    if fold in seen:
+        raise RecipeError(
+            f"validation.fold: the initial weights {given} were trained on fold {fold}"
         )

@@ -37,9 +37,10 @@ def run(config: TrainingConfig, console: Console) -> str:
         LungboxError: the recipe, the data or the encoder's weights are invalid or missing.
     """
     recipe = config.load_recipe()
+    before = initial_folds(recipe)  # while the file is there
     with ExitStack() as stack:
         path = loop.train(config, TerminalProgress(console, stack))
-    name = _register(recipe, config, path)
+    name = _register(recipe, config, path, before)
     _print_registered(name, console)
     return name
 
@@ -63,6 +64,11 @@ def run_all_folds(config: TrainingConfig, console: Console) -> str:
         raise RecipeError(
             f"--folds all: {recipe.distillation.teacher}, the teacher, was trained on folds that "
             "its students are to predict"
+        )
+    if initial_folds(recipe) != frozenset():
+        raise RecipeError(
+            f"--folds all: the initial weights {recipe.initial_weights} were trained on folds that "
+            "the networks are to predict, or on unknown ones"
         )
     folder = config.folder(recipe)
     names = []
@@ -123,10 +129,13 @@ def _print_registered(name: str, console: Console) -> None:
     console.print(f"Registered as {name}: {command}", markup=False)
 
 
-def _register(recipe: Recipe, config: TrainingConfig, path: Path) -> str:
+def _register(
+    recipe: Recipe, config: TrainingConfig, path: Path, before: frozenset[int] | None
+) -> str:
+    """Register trained weights; `before` are the training folds of the initial ones."""
     digest = sha256(path)
     name = f"{recipe.label}-{digest[:8]}"
-    folds, before = set(recipe.data.folds), initial_folds(recipe)
+    folds = set(recipe.data.folds)
     if recipe.distillation:
         folds |= training_folds_of(recipe.distillation.teacher)
     network = architecture.describe(recipe.architecture)

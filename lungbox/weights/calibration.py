@@ -37,7 +37,7 @@ class Calibration(BaseModel):
         0.5954
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     slope: float = Field(1.0, gt=0)
     intercept: float = 0.0

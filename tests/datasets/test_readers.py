@@ -161,7 +161,7 @@ def test_a_box_without_numbers_is_an_issue_and_leaves_the_image_uncertain(folder
 
 COLUMNS = "image_id,kind,nih_labels,findings_read,fold,group"
 NIH = f"""{COLUMNS},ViewPosition,PatientAge,PatientSex,equalised
-a_000,expert_no_opacity_abnormal,Effusion,Mass|Other,2,p1,PA,57,M,0
+a_000,expert_no_opacity_abnormal,Effusion|Pneumonia,Mass|Pleural Thickening|Other,2,p1,PA,57,M,0
 a_001,expert_no_opacity_normal,No Finding,,2,p1,AP,58,M,1
 b_000,expert_opacity,Mass|Pleural_Thickening,,4,p2,PA,5,F,0
 c_000,nih_no_finding,No Finding,,0,p3,PA,,F,0
@@ -193,11 +193,23 @@ def test_findings_of_nih_are_those_of_readers_where_there_are_any(tmp_path):
     found = [dict(image.findings) for image in datasets.load(tmp_path).images]
     present = [{name for name, value in each.items() if value} for each in found]
     assert present[:3] == [
-        {"abnormal", "NIH Mass"}, set(), {"NIH Mass", "NIH Pleural_Thickening"},
+        {"abnormal", "NIH Mass", "NIH Pleural_Thickening"}, set(),
+        {"NIH Mass", "NIH Pleural_Thickening"},
     ]  # fmt: skip
     # The kinds that radiologists read say whether an image is abnormal; others do not.
     assert ["abnormal" in each for each in found] == [True, True, False, False, False]
-    assert [len(each) for each in found] == [15, 15, 14, 14, 0]
+    # Readers had no pneumonia on their list.
+    assert "NIH Pneumonia" not in found[0]
+    assert [len(each) for each in found] == [14, 15, 14, 14, 0]
+
+
+def test_a_misspelt_finding_is_an_issue(tmp_path):
+    (tmp_path / "nih_images.csv").write_text(NIH.replace("Effusion|Pneumonia", "Efusion"))
+    for name in ("a_000", "a_001", "b_000", "c_000", "d_000"):
+        picture(tmp_path / "images" / f"{name}.jpg")
+    found = [issue for issue in datasets.load(tmp_path).issues if "finding" in issue.kind]
+    assert [issue.what for issue in found] == ["Efusion is none of NIH's 14"]
+    assert "line 2, a_000: " in found[0]
 
 
 def test_a_folder_without_the_tables_is_none(tmp_path):

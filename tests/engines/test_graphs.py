@@ -8,7 +8,14 @@ import pytest
 
 from lungbox import architecture
 from lungbox.engines import EngineConfig, Member, graphs, openvino
-from lungbox.engines.graphs import Graph, load_graph, save_graph, structure, without_keras
+from lungbox.engines.graphs import (
+    Graph,
+    GraphFileError,
+    load_graph,
+    save_graph,
+    structure,
+    without_keras,
+)
 from lungbox.export.graphs import GraphError, make_graph, write_graph
 from lungbox.inference.files import find_image_files
 from lungbox.inference.predictor import open_ensemble
@@ -105,20 +112,31 @@ def test_the_key_is_that_of_what_affects_the_graph(pair):
 
 
 def test_weights_that_do_not_fit_are_left_to_keras(pair, monkeypatch, tmp_path):
+    """More, fewer or larger variables than the graph's; damaged files, wherever the damage is."""
     monkeypatch.setattr(graphs, "shipped_checkpoints", lambda: tmp_path)
-    constant = graphs.Constant(0, 0, "value", "no_layer/kernel", axes=(0,))
     path = tmp_path / graphs.FOLDER / f"{structure(pair)}.safetensors"
     path.parent.mkdir()
-    path.write_bytes(save_graph(Graph(b"<net/>", 8, (constant,), ((0, b"12345678"),))))
-    assert without_keras(pair) is None
-    read_back = load_graph(path)
-    assert read_back == Graph(b"<net/>", 8, (constant,), ((0, b"12345678"),))
-    path.write_bytes(b"damaged")
-    assert without_keras(pair) is None
+    shapes = tuple({"a/kernel": (2, 3)} for _ in pair.members)
+    constant = graphs.Constant(8, 1, "value", "a/kernel", axes=(1, 0))
+    graph = Graph(b"<net/>", 32, (constant,), shapes, ((0, b"12345678"),))
+    path.write_bytes(save_graph(graph))
+    assert load_graph(path) == graph
+    fits = {"a/kernel": np.zeros((2, 3), np.float32)}
+    for other in ({}, fits | {"b/bias": np.zeros(1, np.float32)}, {"a/kernel": np.zeros((2, 4))}):
+        with pytest.raises(GraphFileError, match="other networks"):
+            graph.fill([fits, other])
+    assert without_keras(pair) is None  # its weights are a real network's
+    content = path.read_bytes()
+    for position in (3, 20, len(content) // 2, len(content) - 3):
+        path.write_bytes(content[:position] + b"\xff\xfe" + content[position + 2 :])
+        with pytest.raises(GraphFileError, match=f"{path.name}: not a graph file, or damaged"):
+            load_graph(path)
+        assert without_keras(pair) is None
     damaged = tmp_path / "damaged.safetensors"
     damaged.write_bytes(b"1234")
+    members = tuple(replace(member, path=damaged) for member in pair.members)
     with pytest.raises(WeightsError, match=r"damaged\.safetensors: not a readable"):
-        without_keras(replace(pair, members=tuple(replace(m, path=damaged) for m in pair.members)))
+        without_keras(replace(pair, members=members))
 
 
 def test_a_network_whose_constants_have_no_rule_is_refused(tmp_path):

@@ -68,7 +68,7 @@ def test_an_operating_point_by_its_name(examples, tmp_path):
         assert run["operating_point_name"] == (name or None)
         assert run["calibration"]["slope"] == 2.0
         assert run["calibration"]["intercept"] == 0.5
-        withheld = "boxes were withheld because the image score is below the gate 1.00"
+        withheld = "boxes were withheld because the image score is below the gate 1.0000"
         assert (withheld in result.output) != with_boxes
     with pytest.raises(lungbox.errors.LungboxError, match="did you mean closed"):
         lungbox.load("calibrated", operating_point="closd")

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 from rich.console import Console
 
 from lungbox.datasets.findings import FINDINGS
@@ -13,7 +14,7 @@ from lungbox.training.batches import Batches
 from lungbox.training.data import check_data
 from lungbox.training.heads import HEADS
 from lungbox.training.recipe import RecipeError
-from lungbox.training.run import run
+from lungbox.training.run import run, run_all_folds
 from lungbox.weights.entries import Ensemble, Weights
 from lungbox.weights.formats.safetensors import WeightsError, save_weights
 from lungbox.weights.manifest import load_manifest, register
@@ -116,6 +117,12 @@ def test_uncertain_images_are_trained_on_without_a_mask(tmp_path, monkeypatch):
         check_data(misspelt, dataset)
 
 
+def test_a_teacher_and_weak_targets_are_refused():
+    weak = {"weak_targets": {"Opacity": 0.3}, "samples_per_epoch": 4}
+    with pytest.raises(ValidationError, match="weak_targets: not with distillation"):
+        recipe_of(data=weak, distillation={"teacher": "default"})
+
+
 def test_a_certain_image_keeps_its_target():
     """A weak target is of uncertain images of the class alone."""
     recipe = recipe_of(data={"order": "fixed", "weak_targets": {"Opacity": 0.3}})
@@ -165,6 +172,8 @@ def test_folds_of_the_initial_weights_count(
     changes = (f"initial_weights={path}", "data.folds=[1,2]")
     name = run(config_of(folder, f"named-{expected}", *changes), Console(quiet=True))
     assert load_manifest().weights[name].folds == expected
-    if folds:
-        with pytest.raises(RecipeError, match=r"validation\.fold: .*trained on fold 0"):
-            run(config_of(folder, "scored", *changes, "validation.fold=0"), Console(quiet=True))
+    reason = "trained on fold 0" if folds else "are unknown"
+    with pytest.raises(RecipeError, match=rf"validation\.fold: .*{reason}"):
+        run(config_of(folder, "scored", *changes, "validation.fold=0"), Console(quiet=True))
+    with pytest.raises(RecipeError, match=r"--folds all: the initial weights .*before"):
+        run_all_folds(config_of(folder, "all", *changes), Console(quiet=True))
