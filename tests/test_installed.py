@@ -116,10 +116,12 @@ def test_what_the_wheel_holds(wheel):
         "py.typed",
         "cli/main.py",
         "checkpoints/lite0.safetensors",
+        "checkpoints/frontal.safetensors",
         "checkpoints/LICENSE.txt",
+        *(f"checkpoints/graphs/{path.name}" for path in (ROOT / "checkpoints/graphs").iterdir()),
     ):
         assert f"lungbox/{name}" in names
-    for recipe in ("four", "lite0", "reference"):
+    for recipe in ("four", "lite0", "lite0_first", "reference"):
         assert (
             wheel.read(f"lungbox/recipes/{recipe}.toml")
             == (ROOT / f"recipes/{recipe}.toml").read_bytes()

@@ -142,6 +142,27 @@ def add(
 
 
 @app.command()
+def average(
+    name: Annotated[str, typer.Argument(help="Of the new entry.")],
+    members: Annotated[list[str], typer.Argument(help="Weights of one network.")],
+    shares: Annotated[
+        str | None, typer.Option(help="Of each in the mean: 0.25,0.75. Equal if not given.")
+    ] = None,
+    replace: Replace = False,
+) -> None:
+    """Average the weights of several runs of one network, and register the result."""
+    from lungbox.weights.average import average_weights
+
+    start_keras()
+    try:
+        numbers = [float(part) for part in shares.split(",")] if shares else []
+    except ValueError:
+        raise typer.BadParameter(f"{shares} is no list of numbers: 0.25,0.75") from None
+    kept = average_weights(name, members, numbers, replace)
+    console.print(f"{name}: {kept}", markup=False)
+
+
+@app.command()
 def remove(name: Annotated[str, typer.Argument(help="Weights or an ensemble.")]) -> None:
     """Remove an entry of your own, or the download and pinned hash of one of Lungbox's."""
     from lungbox.weights.collection import remove as remove_one

@@ -86,9 +86,7 @@ class Recipe(Section):
                 f"name: {self.label} is no file name; the only placeholder is {{architecture}}"
             )
         if self.distillation and self.data.weak_targets:
-            raise ValueError(
-                "data.weak_targets: not with distillation"
-            )
+            raise ValueError("data.weak_targets: not with distillation")
         if self.data.order == "fixed" and any(stage.source_weights for stage in self.stages):
             raise ValueError("a fixed order takes each image once: no source_weights in stages")
         if self.distillation and self.loss.edges:

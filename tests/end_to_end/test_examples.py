@@ -12,7 +12,7 @@ from lungbox.engines.openvino import fastest
 from tests.conftest import ROOT
 
 ASKED = "inference.py examples --overlays --precision float32"
-WITH_BOXES = {"00002954_007": 1, "00010773_019": 2}
+WITH_BOXES = {"00000193_019": 2, "00002954_007": 1, "00010773_019": 2}
 
 
 def overlays(examples, output, precision):
