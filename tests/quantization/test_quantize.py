@@ -326,7 +326,7 @@ def test_the_default_with_another_gate_keeps_the_shipped_network(vnni, own_home)
     default = load_manifest().ensembles["default"]
     register_ensemble("strict", default.model_copy(update={"gate": 0.95}))
     ours, theirs = (open_ensemble(name, 1)[0] for name in ("strict", "default"))
-    assert ours.precisions == theirs.precisions == ("int8", "float32")
+    assert ours.precisions == theirs.precisions == ("int8", "bfloat16", "float32")
     assert ours.int8 == theirs.int8
     assert ours.int8.path.name == "lite0-int8.safetensors"
 
