@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from lungbox.boxes import OperatingPoint
 from lungbox.weights.calibration import Calibration, logit, sigmoid
@@ -131,3 +132,9 @@ def test_without_a_calibration_a_gate_is_an_image_score():
 def test_values_that_mean_nothing_are_refused(ensemble, options, sentence):
     with pytest.raises(ManifestError, match=sentence):
         ensemble.settings(**options)
+
+
+@pytest.mark.parametrize("values", [{"slope": float("inf")}, {"intercept": float("nan")}])
+def test_numbers_that_are_not_finite_are_refused(values):
+    with pytest.raises(ValidationError, match="finite"):
+        Calibration(**values)
