@@ -1,5 +1,6 @@
 """Image-level findings: what a radiograph shows beside lung opacity, where its data set says so."""
 
+from collections import Counter
 from collections.abc import Sequence
 
 from lungbox.constants import NIH_FINDINGS, VINBIGDATA_CLASSES, VINBIGDATA_NO_FINDING
@@ -13,8 +14,6 @@ _NIH = {name: f"NIH {name}" for name in NIH_FINDINGS}
 _VINBIGDATA = {name: f"VinBigData {name}" for name in VINBIGDATA_CLASSES[:VINBIGDATA_NO_FINDING]}
 # Every image-level finding, in the order of the training head's outputs.
 FINDINGS = (ABNORMAL, *_NIH.values(), *_VINBIGDATA.values())
-
-
 # Written in place of a finding where there is none of the list.
 _NONE = {"No Finding", "Normal", "Other", ""}
 
@@ -67,12 +66,9 @@ def share_of_readers(classes: Sequence[str], readers: Sequence[str]) -> FindingL
     >>> round(dict(found)["VinBigData ILD"], 3)
     0.667
     """
-    marked = set(zip(classes, readers, strict=True))
+    marked = Counter(name for name, _ in set(zip(classes, readers, strict=True)))
     count = max(1, len(set(readers)))
-    return tuple(
-        (label, sum((name, reader) in marked for reader in set(readers)) / count)
-        for name, label in _VINBIGDATA.items()
-    )
+    return tuple((label, marked[name] / count) for name, label in _VINBIGDATA.items())
 
 
 def abnormality(category: str, normal: str, abnormal: str, positive: bool) -> FindingLabels:

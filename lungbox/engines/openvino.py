@@ -95,8 +95,7 @@ class OpenVinoEngine:
     """Runs an ensemble through OpenVINO on the CPU, in float32, bfloat16 or INT8.
 
     Attributes:
-        network_version: OpenVINO's version and the hash of the graph file, if there is one, which
-            decide in which order constants were computed.
+        network_version: see `_network_version`.
     """
 
     name = "openvino"
@@ -104,8 +103,7 @@ class OpenVinoEngine:
     def __init__(self, config: EngineConfig) -> None:
         self._lock = Lock()
         self.precision, self.config, network = _network(config)
-        graph = graph_file(self.config)
-        self.network_version = f"{openvino.__version__} {sha256(graph) if graph else ''}"
+        self.network_version = _network_version(self.config, self.precision)
         # A static input shape gives the fastest code.
         network.reshape([config.batch_size, config.image_size, config.image_size, 1])
         hint = _HINTS[self.precision]
@@ -155,6 +153,15 @@ def _network(config: EngineConfig) -> tuple[Precision, EngineConfig, openvino.Mo
             config = config.without("int8", str(error).partition(";")[0])
     precision = fastest(config.precisions)
     return precision, config, _in_precision(config, precision)
+
+
+def _network_version(config: EngineConfig, precision: Precision) -> str:
+    """OpenVINO's version and the hash of the graph file, if there is one, which decide in which
+    order constants were computed; empty for an INT8 model, which is a file of its own."""
+    if precision == "int8":
+        return ""
+    graph = graph_file(config)
+    return f"{openvino.__version__} {sha256(graph) if graph else ''}"
 
 
 def _in_precision(config: EngineConfig, precision: Precision) -> openvino.Model:

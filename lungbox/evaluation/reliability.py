@@ -45,7 +45,7 @@ def score_reliability(result: EvaluationResult) -> list[ScoreReliability]:
     found = [_of(result.challenge, "image score", result.challenge.scored.image_scores)]
     if (calibrated := _of_challenge(result)) is not None:
         found.append(_of(result.challenge, "calibrated", calibrated))
-    calibration = _calibration(result)
+    calibration = _held_out_calibration(result) or result.tuned.calibration
     for part in result.others.values():
         prevalence = float((part.scored.outcomes.truths > 0).mean())
         if not 0 < prevalence < 1:
@@ -60,8 +60,8 @@ def score_reliability(result: EvaluationResult) -> list[ScoreReliability]:
 
 def how_calibrated(result: EvaluationResult) -> str:
     """Which calibration the calibrated scores of `score_reliability` come from, in a sentence."""
-    if _own_is_held_out(result):
-        folds = ", ".join(map(str, result.own_calibration.folds)) if result.own_calibration else ""
+    if own := _held_out_calibration(result):
+        folds = ", ".join(map(str, own.folds))
         return f"By the ensemble's own calibration, which was fitted on fold {folds}."
     if result.tuned.fit is None:
         return "There is no calibration."
@@ -72,20 +72,17 @@ def how_calibrated(result: EvaluationResult) -> str:
     )
 
 
-def _own_is_held_out(result: EvaluationResult) -> bool:
+def _held_out_calibration(result: EvaluationResult) -> Calibration | None:
+    """The ensemble's own calibration, where it is known not to be fitted on this fold."""
     own = result.own_calibration
-    return own is not None and bool(own.folds) and result.fold not in own.folds
-
-
-def _calibration(result: EvaluationResult) -> Calibration | None:
-    return result.own_calibration if _own_is_held_out(result) else result.tuned.calibration
+    return own if own and own.folds and result.fold not in own.folds else None
 
 
 def _of_challenge(result: EvaluationResult) -> NDArray[np.float64] | None:
     """Calibrated probabilities of the challenge's images, none by a calibration that was fitted on
     its own patient."""
-    if _own_is_held_out(result) and result.own_calibration:
-        return result.own_calibration.probabilities(result.challenge.scored.image_scores)
+    if own := _held_out_calibration(result):
+        return own.probabilities(result.challenge.scored.image_scores)
     return result.tuned.fit.cross_fitted if result.tuned.fit else None
 
 
