@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from lungbox.boxes import geometry
 from lungbox.common.backend import devices_in_step
 from lungbox.datasets.cache import PreparedImages
+from lungbox.datasets.findings import FindingLabels
 from lungbox.datasets.types import Dataset, LabelledRadiograph
 from lungbox.radiograph import resize_area
 from lungbox.training.augmentation import Augmenter
@@ -61,6 +62,12 @@ def draw_weights(dataset: Dataset, settings: Data, stage: Stage) -> NDArray:
     if weights.sum() <= 0:
         raise ValueError("every image has a weight of 0")
     return weights / weights.sum()
+
+
+def known_findings(image: LabelledRadiograph, settings: Data) -> FindingLabels:
+    """The image-level labels of an image that a recipe trains."""
+    chosen = settings.findings
+    return tuple(label for label in image.findings if not chosen or label[0] in chosen)
 
 
 class Batches(keras.utils.PyDataset):
@@ -168,7 +175,8 @@ class Batches(keras.utils.PyDataset):
         image, mask, boxes = self._augment(image, mask, boxes, int(seeds.generate_state(1)[0]))
         has_mask = not labelled.uncertain or self._teacher is not None
         has_target = has_mask or weak is not None
-        sample = Sample(mask, target, boxes, labelled.findings, has_mask, has_target)
+        findings = known_findings(labelled, data)
+        sample = Sample(mask, target, boxes, findings, has_mask, has_target)
         targets = {
             name: head.target(sample, self._outputs[name]) for name, head in self._heads.items()
         }

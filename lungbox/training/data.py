@@ -5,8 +5,10 @@ from pathlib import Path
 
 from lungbox import datasets
 from lungbox.datasets.cache import PreparedImages, prepare_all
+from lungbox.datasets.findings import FINDINGS
 from lungbox.datasets.images import identical_files
 from lungbox.datasets.types import Dataset, LabelledRadiograph
+from lungbox.training.batches import known_findings
 from lungbox.training.distillation import Teacher
 from lungbox.training.progress import TrainingProgress
 from lungbox.training.recipe import Recipe, RecipeError, TrainingConfig, check_known
@@ -74,6 +76,7 @@ def check_data(recipe: Recipe, dataset: Dataset) -> None:
     check_known("data.category_weights", recipe.data.category_weights, categories)
     check_known("data.weak_targets", recipe.data.weak_targets, categories)
     check_known("data.opacity", recipe.data.opacity, _finding_names())
+    check_known("data.findings", recipe.data.findings, FINDINGS)
     for number, stage in enumerate(recipe.stages):
         check_known(f"stages.{number}.source_weights", stage.source_weights, sources)
         weights = stage.source_weights or recipe.data.source_weights
@@ -124,7 +127,7 @@ def _trained_on(
 def _has_other_target(image: LabelledRadiograph, recipe: Recipe) -> bool:
     """Whether an uncertain image has a target that the recipe trains: a weak one, or findings."""
     return image.category in recipe.data.weak_targets or bool(
-        recipe.loss.findings and image.findings
+        recipe.loss.findings and known_findings(image, recipe.data)
     )
 
 

@@ -50,6 +50,9 @@ class Data(Section):
             limit where None.
         weak_targets: image target of uncertain images by class, the probability that they show an
             opacity. Such images are trained on without a mask.
+        findings: the labels of `datasets.findings.FINDINGS` that `loss.findings` trains; all of
+            them where empty. With `abnormal` alone, the two image-level targets are those of three
+            classes: normal, abnormal without opacity, opacity.
         balance: attributes whose combinations are drawn equally often within a data set.
         shape: whether a box is rasterized as a rectangle or as the ellipse inside it.
         edges: `soft` gives a mask pixel its covered share, `hard` 1 where its centre is covered
@@ -67,6 +70,7 @@ class Data(Section):
     category_weights: dict[str, Share] = {}
     max_per_patient: int | None = Field(None, gt=0)
     weak_targets: dict[str, Annotated[float, Field(ge=0, le=1)]] = {}
+    findings: tuple[str, ...] = ()
     balance: tuple[Literal["view", "target"], ...] = ()
     shape: Shape = "rectangle"
     edges: Edges = "soft"

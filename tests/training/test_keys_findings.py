@@ -84,6 +84,33 @@ def test_the_findings_head_reads_the_pooled_features():
     assert HEADS["findings"].metrics == {}
 
 
+@checks("data.findings")
+def test_chosen_findings_alone_are_learned(tmp_path, monkeypatch):
+    """The others count as unknown, and so does an uncertain image that has no other label."""
+    chosen = {"findings": ["abnormal", "NIH Effusion"], "order": "fixed"}
+    recipe = recipe_of(data=chosen, loss={"findings": 1.0}, batch_size=4)
+    known = (("abnormal", 1.0), ("NIH Effusion", 0.0), ("VinBigData ILD", 1 / 3))
+    dataset = written(tmp_path, 3, ("nih",), fold=1)
+    unsure = [
+        replace(
+            image, boxes=image.boxes[:0], labels=(), target=False, uncertain=True, findings=labels
+        )
+        for image, labels in zip(dataset.images, (known, known[2:], known[1:]), strict=True)
+    ]
+    images = read(recipe, Dataset(tuple(unsure)), tmp_path, monkeypatch).images
+    assert [image.identity for image in images.dataset.images] == ["image-0", "image-2"]
+    batches = Batches(images, recipe, recipe.stages[0], OUTPUTS)
+    batches.rows = np.array([0, 1])
+    _, targets, weights = batches[0]
+    for row, abnormal in enumerate((1, UNKNOWN)):
+        found = targets["findings"][row]
+        assert (found[0], found[EFFUSION]) == (abnormal, 0)
+        assert (np.delete(found, [0, EFFUSION]) == UNKNOWN).all()
+    assert weights["findings"].tolist() == [1, 1, 0, 0]
+    with pytest.raises(RecipeError, match=r"data\.findings: .*NIH Effusion"):
+        check_data(recipe_of(data={"findings": ["Effusion"], "samples_per_epoch": 4}), dataset)
+
+
 @checks("data.weak_targets")
 def test_uncertain_images_are_trained_on_without_a_mask(tmp_path, monkeypatch):
     dataset = written(tmp_path, 5, ("nih",), fold=1)
