@@ -4,7 +4,8 @@ Candidates are the image head, the mask's own evidence (its mean, and the mean o
 pixels), and logistic regressions of both, fitted on other patients. Each is the gate of a
 cross-fitted operating point. Intervals of the differences to the image head are paired, by
 bootstrap over patients. Only the challenge's images are scored, on folds that no member was
-trained on.
+trained on. With `{fold}` in its name, an ensemble stands for five, one for each fold, whose
+out-of-fold predictions are scored together: `--ensemble "lite0-{fold}"`.
 """
 
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ from sklearn.linear_model import LogisticRegression
 
 from lungbox import datasets
 from lungbox.common.paths import cache_folder
+from lungbox.constants import FOLDS
 from lungbox.errors import LungboxError
 from lungbox.evaluation.estimates import MetricEstimate, draws_of
 from lungbox.evaluation.evaluator import held_out_images
@@ -55,10 +57,11 @@ def main(
     """Print a table for each ensemble."""
     console = Console()
     for name in ensemble:
-        images = datasets.challenge_images(held_out_images(name, data, fold))
-        engine = load(name, batch_size=8, precision="float32").engine
-        predictions = predict_dataset(images, engine, cache_folder())
-        console.print(f"\n{name}, {len(images)} images of fold {fold}\n", markup=False)
+        pooled = "{fold}" in name
+        folds = range(FOLDS) if pooled else [fold]
+        predictions = joined([_predict(name.format(fold=one), data, one) for one in folds])
+        of = "all folds" if pooled else f"fold {fold}"
+        console.print(f"\n{name}, {len(predictions.dataset)} images of {of}\n", markup=False)
         columns = [MIX_AUC, AGAINST_NOT_NORMAL, AGAINST_NORMAL, RAW, AT_MIX]
         console.print(f"| image score | {' | '.join(columns)} |", markup=False)
         console.print("| --- |" + " --: |" * len(columns))
@@ -68,6 +71,22 @@ def main(
             head = head or found
             cells = [_cell(found[column], head[column]) for column in columns]
             console.print(f"| {candidate} | {' | '.join(cells)} |", markup=False, soft_wrap=True)
+
+
+def _predict(name: str, data: Path, fold: int) -> DatasetPredictions:
+    images = datasets.challenge_images(held_out_images(name, data, fold))
+    engine = load(name, batch_size=8, precision="float32").engine
+    return predict_dataset(images, engine, cache_folder())
+
+
+def joined(parts: list[DatasetPredictions]) -> DatasetPredictions:
+    """The predictions of several segmentation networks, each of other images, as one."""
+    first, *others = (part.dataset for part in parts)
+    return DatasetPredictions(
+        dataset=sum(others, first),
+        opacity=np.concatenate([part.opacity for part in parts if part.opacity is not None]),
+        scores=np.concatenate([part.scores for part in parts]),
+    )
 
 
 def candidates(predictions: DatasetPredictions) -> Iterator[tuple[str, NDArray[np.float32]]]:
