@@ -414,6 +414,15 @@ class Manifest(Entry):
             raise ManifestError(f"no ensemble is called {name}; {suggest(name, self.ensembles)}")
         return self.ensembles[name]
 
+    def class_names(self, ensemble: str) -> tuple[str, ...]:
+        """The classes of an ensemble's boxes, by index; empty where no member predicts boxes.
+
+        Raises:
+            ManifestError: it, or a member of it, is not known.
+        """
+        members = (self.file(member) for member in self.ensemble(ensemble).members)
+        return next((one.class_names for one in members if one.kind != "classification"), ())
+
 
 # The properties of an ensemble's member that its masks and scores depend on.
 Fingerprint = list[str | int | float]
