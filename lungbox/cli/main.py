@@ -280,7 +280,11 @@ def evaluate(
     operating_point: PointOption = "",
     gate: GateOption = None,
 ) -> None:
-    """Score an ensemble on a fold it was not trained on, and choose its operating points."""
+    """Score an ensemble on a fold it was not trained on, and choose its operating points.
+
+    Of an ensemble of several findings: mean average precision, as VinBigData's challenge and COCO
+    have it, with and without the image gate, by class; and AUC of image-level labels.
+    """
     from lungbox.evaluation.evaluator import EvaluationConfig
     from lungbox.evaluation.markdown import print_evaluation
 
