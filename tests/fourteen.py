@@ -6,12 +6,15 @@ from pathlib import Path
 
 import keras
 import numpy as np
+import pytest
 from keras import layers
 from PIL import Image
 
 from lungbox import architecture
 from lungbox.architecture.registry import _NETWORKS, network
 from lungbox.constants import VINBIGDATA_CLASSES
+from lungbox.datasets.types import Dataset
+from lungbox.evaluation.predictions import DatasetPredictions
 from lungbox.weights.entries import Ensemble
 from lungbox.weights.formats.safetensors import save_weights
 from lungbox.weights.manifest import register, register_ensemble
@@ -113,3 +116,42 @@ def write_vinbigdata(folder: Path, count: int = 30, fold: int = 0) -> Path:
     ):
         (folder / file).write_text("\n".join([header, *lines]) + "\n")
     return folder
+
+
+@contextmanager
+def entered(folder: Path) -> Iterator[Path]:
+    """Inside, the user's manifest has the ensembles `findings`, with two gates, and `open`, without
+    any; gives the folder of a drawn data set."""
+    data = write_vinbigdata(folder / "data")
+    with registered(), pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LUNGBOX_HOME", str(folder / "home"))
+        patch.setenv("LUNGBOX_CACHE", str(folder / "cache"))
+        enter_findings(folder, gate=0.12, upper_gate=0.26)
+        enter_findings(folder, "open")
+        yield data
+
+
+def drawn_predictions(truth: Dataset) -> DatasetPredictions:
+    """Of a fair detector: most true boxes nearly, some of another class, some of nothing; of a gate
+    that is often right; and of a classifier that mostly is."""
+    random = np.random.default_rng(7)
+    count, most = len(truth), 12
+    boxes, scores = np.zeros((count, most, 4), np.float32), np.zeros((count, most, 14), np.float32)
+    classes = random.uniform(0, 0.6, (count, 14)).astype(np.float32)
+    gate = np.zeros(count, np.float32)
+    for row, image in enumerate(truth.images):
+        places = list(PLACES.values())
+        for slot in range(most):
+            if slot < len(image.boxes) and random.random() < 0.8:
+                box = image.boxes[slot] / np.float32([*image.size, *image.size])
+                number = CLASSES.index(image.labels[slot])
+            else:
+                box, number = np.array(places[slot % 4]), random.integers(0, 14)
+            boxes[row, slot] = np.clip(box + random.normal(0, 0.02, 4), 0, 1)
+            scores[row, slot, number] = (
+                random.beta(4, 2) if slot < len(image.boxes) else random.beta(1, 3)
+            )
+        gate[row] = np.clip(random.normal(0.75 if image.target else 0.35, 0.25), 0, 1)
+        for label in image.labels:
+            classes[row, CLASSES.index(label)] = random.uniform(0.3, 1)
+    return DatasetPredictions(truth, None, gate, ((boxes, scores, 1.0),), classes=classes)

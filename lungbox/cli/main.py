@@ -317,11 +317,21 @@ def tune(
         str | None, typer.Option(help="Register the result as an ensemble of this name.")
     ] = None,
 ) -> None:
-    """Choose an ensemble's operating points and calibration on held-out patients."""
-    from lungbox.evaluation.evaluator import EvaluationConfig
-    from lungbox.evaluation.tune import tune as tune_ensemble
+    """Choose an ensemble's operating points and calibration on held-out patients.
 
-    tune_ensemble(EvaluationConfig(data, fold, ensemble, engine), save, console)
+    Of an ensemble of several findings: least score, IoU of fusion and the two gates, for
+    VinBigData's metric.
+    """
+    from lungbox.evaluation.evaluator import EvaluationConfig
+    from lungbox.evaluation.findings import has_findings
+    from lungbox.evaluation.tune import tune as tune_ensemble
+    from lungbox.evaluation.tune_findings import tune_findings
+
+    config = EvaluationConfig(data, fold, ensemble, engine)
+    if has_findings(config.class_names):
+        tune_findings(config, save, console)
+    else:
+        tune_ensemble(config, save, console)
 
 
 @app.command()

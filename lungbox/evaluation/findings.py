@@ -160,14 +160,34 @@ def truth_table(dataset: Dataset, with_nothing: bool = False) -> BoxTable:
 
 
 def found_table(
-    predictions: DatasetPredictions, point: OperatingPoint, with_nothing: bool = False
+    predictions: DatasetPredictions, points: Sequence[OperatingPoint], with_nothing: bool = False
 ) -> BoxTable:
-    """The predicted boxes; with `with_nothing`, as a submission to VinBigData has them."""
-    found = [predictions.boxes(row, point) for row in range(len(predictions.dataset))]
+    """The predicted boxes, each image at an operating point of its own; with `with_nothing`, as a
+    submission to VinBigData has them."""
+    found = [predictions.boxes(row, point) for row, point in enumerate(points)]
     if with_nothing:
         scores = predictions.scores.tolist()
-        found = [_submitted(*pair, point) for pair in zip(found, scores, strict=True)]
+        found = [_submitted(*one) for one in zip(found, scores, points, strict=True)]
     return BoxTable.of(*(list(values) for values in zip(*found, strict=True)))
+
+
+def mean_estimate(
+    predictions: DatasetPredictions,
+    points: Sequence[OperatingPoint],
+    name: str,
+    with_nothing: bool = False,
+) -> MetricEstimate:
+    """The mAP at IoU > 0.4, each image at an operating point of its own.
+
+    Args:
+        predictions: of N images.
+        points: N settings that turn them into boxes.
+        name: of the metric.
+        with_nothing: whether VinBigData's "no finding" is one of the classes.
+    """
+    truth = truth_table(predictions.dataset, with_nothing)
+    matches = VocMatches.of(truth, found_table(predictions, points, with_nothing))
+    return _mean_and_classes(predictions.dataset, matches, name)[0]
 
 
 _NOTHING = np.array([vinbigdata.NOTHING_BOX], np.float32)
@@ -190,35 +210,24 @@ def _box_estimates(
     predictions: DatasetPredictions, point: OperatingPoint
 ) -> tuple[list[MetricEstimate], tuple[ClassRow, ...]]:
     dataset = predictions.dataset
-    ungated = replace(point, gate=0.0, upper_gate=0.0)
-    truth, found = truth_table(dataset), found_table(predictions, point)
-    without = found_table(predictions, ungated)
+    own = (point,) * len(dataset)
+    ungated = (replace(point, gate=0.0, upper_gate=0.0),) * len(dataset)
+    truth, found = truth_table(dataset), found_table(predictions, own)
     voc, by_class = _mean_and_classes(dataset, VocMatches.of(truth, found), VOC)
     coco, coco_by_class = _mean_and_classes(dataset, CocoMatches.of(truth, found), COCO)
-    open_voc, _ = _mean_and_classes(
-        dataset, VocMatches.of(truth, without), f"{VOC}, {WITHOUT_GATE}"
-    )
-    figures = [voc, open_voc, replace(voc - open_voc, name=GATE_GAIN), coco]
+    without = mean_estimate(predictions, ungated, f"{VOC}, {WITHOUT_GATE}")
+    figures = [voc, without, replace(voc - without, name=GATE_GAIN), coco]
     if vinbigdata.fits(dataset.class_names):
-        figures += _challenge_estimates(predictions, point, ungated)
+        figures += [
+            mean_estimate(predictions, own, CHALLENGE, with_nothing=True),
+            mean_estimate(predictions, ungated, f"{CHALLENGE}, {WITHOUT_GATE}", with_nothing=True),
+        ]
     rows = tuple(
         ClassRow(name, *_counts(truth, number), by_class[number], coco_by_class[number])
         for number, name in enumerate(dataset.class_names)
         if number in by_class
     )
     return figures, rows
-
-
-def _challenge_estimates(
-    predictions: DatasetPredictions, point: OperatingPoint, ungated: OperatingPoint
-) -> list[MetricEstimate]:
-    dataset = predictions.dataset
-    truth = truth_table(dataset, with_nothing=True)
-    figures = []
-    for name, settings in ((CHALLENGE, point), (f"{CHALLENGE}, {WITHOUT_GATE}", ungated)):
-        found = found_table(predictions, settings, with_nothing=True)
-        figures.append(_mean_and_classes(dataset, VocMatches.of(truth, found), name)[0])
-    return figures
 
 
 def _mean_and_classes(

@@ -20,7 +20,7 @@ from lungbox.evaluation.findings import (
 from lungbox.evaluation.predictions import DatasetPredictions
 from lungbox.metrics import auc, coco_average_precision
 from lungbox.metrics.matching import BoxTable
-from tests.fourteen import CLASSES, PLACES, enter_findings, registered, write_vinbigdata
+from tests.fourteen import CLASSES, PLACES, drawn_predictions, entered, write_vinbigdata
 
 GATE, UPPER = 0.3, 0.8
 POINT = OperatingPoint(
@@ -36,29 +36,7 @@ def truth(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def predictions(truth):
-    """A fair detector: most true boxes nearly, some of another class, some of nothing; a gate that
-    is often right; classes with 0.9 where a finding is, mostly."""
-    random = np.random.default_rng(7)
-    count, most = len(truth), 12
-    boxes, scores = np.zeros((count, most, 4), np.float32), np.zeros((count, most, 14), np.float32)
-    classes = random.uniform(0, 0.6, (count, 14)).astype(np.float32)
-    gate = np.zeros(count, np.float32)
-    for row, image in enumerate(truth.images):
-        places = list(PLACES.values())
-        for slot in range(most):
-            if slot < len(image.boxes) and random.random() < 0.8:
-                box = image.boxes[slot] / np.float32([*image.size, *image.size])
-                number = CLASSES.index(image.labels[slot])
-            else:
-                box, number = np.array(places[slot % 4]), random.integers(0, 14)
-            boxes[row, slot] = np.clip(box + random.normal(0, 0.02, 4), 0, 1)
-            scores[row, slot, number] = (
-                random.beta(4, 2) if slot < len(image.boxes) else random.beta(1, 3)
-            )
-        gate[row] = np.clip(random.normal(0.75 if image.target else 0.35, 0.25), 0, 1)
-        for label in image.labels:
-            classes[row, CLASSES.index(label)] = random.uniform(0.3, 1)
-    return DatasetPredictions(truth, None, gate, ((boxes, scores, 1.0),), classes=classes)
+    return drawn_predictions(truth)
 
 
 def overlap(a, b):
@@ -195,13 +173,7 @@ def test_other_classes_have_no_challenge_metric(predictions):
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("findings")
-    data = write_vinbigdata(folder / "data")
-    with registered(), pytest.MonkeyPatch.context() as patch:
-        patch.setenv("LUNGBOX_HOME", str(folder / "home"))
-        patch.setenv("LUNGBOX_CACHE", str(folder / "cache"))
-        enter_findings(folder, gate=0.12, upper_gate=0.26)
-        enter_findings(folder, "open")
+    with entered(tmp_path_factory.mktemp("findings")) as data:
         yield data
 
 
