@@ -133,11 +133,7 @@ def evaluate_ensemble(config: EvaluationConfig, console: Console) -> EvaluationR
         LungboxError: the data is missing, the fold is not held out, or the ensemble is of other
             findings than lung opacity, see `findings.evaluate_findings`.
     """
-    if config.class_names != (LUNG_OPACITY,):
-        raise LungboxError(
-            f"{config.ensemble} is not of lung opacity alone, whose figures these are; use lungbox "
-            "evaluate"
-        )
+    check_of_opacity(config.ensemble)
     own, calibration = (
         load_manifest().ensemble(config.ensemble).settings(config.operating_point, config.gate)
     )
@@ -230,6 +226,19 @@ def held_out_images(ensemble: str, data: Path, fold: int) -> Dataset:
             "gives the classes, is missing or lacks images"
         )
     return images
+
+
+def check_of_opacity(ensemble: str) -> None:
+    """Check that the RSNA metric can be computed of an ensemble.
+
+    Raises:
+        LungboxError: its boxes are of other findings than lung opacity, or it has none.
+    """
+    if load_manifest().class_names(ensemble) != (LUNG_OPACITY,):
+        raise LungboxError(
+            f"{ensemble} is not of lung opacity alone, whose metric this needs; lungbox evaluate "
+            "and tune know several findings"
+        )
 
 
 def check_held_out(ensemble: str, fold: int) -> None:

@@ -217,6 +217,9 @@ def test_a_fold_that_was_seen_is_refused(home):
     assert "was trained on fold 1" in str(result.exception)
 
 
-def test_a_report_of_findings_is_refused(home, tmp_path):
+def test_what_needs_the_rsna_metric_is_refused(home, tmp_path):
     result = run("report", home, "--ensemble", "findings", "--output", tmp_path / "page.html")
+    assert "not of lung opacity alone" in str(result.exception)
+    arguments = ["quantize", "findings", "--data", str(home)]
+    result = CliRunner().invoke(main.app, arguments)
     assert "not of lung opacity alone" in str(result.exception)
