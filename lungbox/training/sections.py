@@ -95,14 +95,21 @@ class Augmentation(Section):
     Attributes:
         enabled: whether images are augmented.
         flip, clahe, blur, noise, jpeg, erase_corner: probabilities, 0-1.
+        rotate90: probability of a rotation by 90, 180 or 270 degrees.
+        invert: probability that the gray levels are inverted, after equalisation.
         rotate, shear: largest angles, in degrees.
+        box_rotation: a rotated box is the bounding box of its corners (`bounding`), or of the
+            points at 1/3 and 2/3 of its sides (`third_points`), which grows less.
         scale, gamma: ranges of factors.
         shift: largest translation, as a fraction of the side.
     """
 
     enabled: bool = True
     flip: float = Field(0.5, ge=0, le=1)
+    rotate90: float = Field(0.0, ge=0, le=1)
+    invert: float = Field(0.0, ge=0, le=1)
     rotate: float = Field(10, ge=0, le=180)
+    box_rotation: Literal["bounding", "third_points"] = "bounding"
     scale: Range = (0.85, 1.15)
     shift: float = Field(0.06, ge=0, le=1)
     shear: float = Field(4, ge=0, lt=90)
