@@ -48,7 +48,7 @@ def check_network(recipe: Recipe) -> None:
         RecipeError: it has no such option.
     """
     network = architecture.describe(recipe.architecture)
-    known = [name for name in inspect.signature(network.build).parameters if name != "image_size"]
+    known = set(inspect.signature(network.build).parameters) - {"image_size", "classes"}
     check_known("options", recipe.options, known)
 
 
@@ -67,7 +67,9 @@ def build_trainable(recipe: Recipe, image_size: int, steps: int) -> TrainableNet
     keras.utils.set_random_seed(recipe.seed)
     with dtype_policy(recipe.policy):
         try:
-            inference_model = architecture.build(recipe.architecture, image_size, **recipe.options)
+            inference_model = architecture.build(
+                recipe.architecture, image_size, class_names=None, **recipe.options
+            )
         except (TypeError, ValueError) as error:
             reason = str(error).partition("\n")[0]
             raise RecipeError(f"options: {recipe.architecture} refuses them ({reason})") from error
