@@ -62,10 +62,15 @@ def classes(pooled: KerasTensor, count: int, dropout: float = 0.2) -> dict[str, 
     logits = layers.Dense(count, name="classes_logits", dtype="float32")(x)
     activation = "softmax" if count == EXCLUSIVE_CLASSES else "sigmoid"
     probabilities = layers.Activation(activation, name="classes", dtype="float32")(logits)
-    if count in (1, EXCLUSIVE_CLASSES):
+    if derives_image_score(count):
         return {"classes": probabilities, "image": probabilities[:, -1:]}
     image = layers.Dense(1, activation="sigmoid", name="image", dtype="float32")(x)
     return {"classes": probabilities, "image": image}
+
+
+def derives_image_score(count: int) -> bool:
+    """Whether the image score of a classification network is one of its `count` classes."""
+    return count in (1, EXCLUSIVE_CLASSES)
 
 
 def top_k_mean(mask: KerasTensor, name: str, share: float = IMAGE_SCORE_SHARE) -> KerasTensor:

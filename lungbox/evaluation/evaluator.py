@@ -208,7 +208,7 @@ def held_out_images(ensemble: str, data: Path, fold: int) -> Dataset:
         raise DatasetError(f"fold {fold}: folds are numbered 0 to {FOLDS - 1}")
     manifest = load_manifest()
     for member in manifest.ensemble(ensemble).members:
-        _check_held_out(member, manifest.training_folds(member), fold)
+        check_held_out(member, manifest.training_folds(member), fold)
     images = datasets.as_opacity(datasets.load(data).folds([fold])).where(
         lambda image: not image.uncertain
     )
@@ -225,7 +225,12 @@ def held_out_images(ensemble: str, data: Path, fold: int) -> Dataset:
     return images
 
 
-def _check_held_out(member: str, trained_on: frozenset[int] | None, fold: int) -> None:
+def check_held_out(member: str, trained_on: frozenset[int] | None, fold: int) -> None:
+    """Check that a member was not trained on a fold, nor chosen by its score there.
+
+    Raises:
+        TrainedOnError: it was, or that is not known.
+    """
     if trained_on is None:
         raise TrainedOnError(
             f"it is not known which folds {member} was trained on, so no metric would mean "

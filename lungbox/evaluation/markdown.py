@@ -17,6 +17,7 @@ from lungbox.evaluation.evaluator import (
     evaluate_ensemble,
 )
 from lungbox.evaluation.groups import example_cases, recall_by_size
+from lungbox.evaluation.image_labels import is_classification, label_tables
 from lungbox.evaluation.operating_point import in_brief
 from lungbox.evaluation.reliability import BINS, how_calibrated, score_reliability
 from lungbox.evaluation.scores import VIEW_ALONE, dataset_estimates
@@ -29,7 +30,8 @@ def print_evaluation(
 ) -> None:
     """Print tables of metrics, example images, and the operating point chosen on the fold.
 
-    The RSNA metrics are cross-fitted: the boxes of each patient come from the operating point
+    Of an ensemble of classification networks they are the AUC of each label, by data set. The
+    RSNA metrics are cross-fitted: the boxes of each patient come from the operating point
     chosen on the others.
 
     Args:
@@ -46,6 +48,10 @@ def print_evaluation(
             "--against compares each ensemble at the points chosen for it; leave out "
             "--operating-point and --gate"
         )
+    if is_classification(config.ensemble):
+        for title, columns, rows in label_tables(config, console, against):
+            print(f"## {title}\n\n{markdown_table(columns, rows)}\n")
+        return
     result = evaluate_ensemble(config, console)
     if against:
         other = evaluate_ensemble(replace(config, ensemble=against), console)

@@ -40,6 +40,8 @@ class DatasetPredictions:
         scores: `(N,)` float32, image scores, 0-1.
         detections: of each detection network, boxes `(N, K, 4)` in 0-1, scores `(N, K, C)` and
             its weight.
+        mask_weight: see `engines.BatchPrediction`.
+        classes: `(N, L)` float32 image-level probabilities; None without a classification network.
     """
 
     dataset: Dataset
@@ -47,6 +49,7 @@ class DatasetPredictions:
     scores: NDArray[np.float32]
     detections: tuple[tuple[NDArray[np.float32], NDArray[np.float32], float], ...] = ()
     mask_weight: float = 1.0
+    classes: NDArray[np.float32] | None = None
 
     def boxes(self, row: int, point: OperatingPoint) -> Decision:
         """The boxes of one image, see `boxes.decide`."""
@@ -128,7 +131,6 @@ def predict_dataset(
 
 def _arrays(predicted: BatchPrediction) -> dict[str, Any]:
     arrays: dict[str, Any] = dict(predicted.arrays())
-    arrays.pop("classes", None)
     if (masks := arrays.pop("masks", None)) is not None:
         arrays["opacity"] = to_uint8(masks)
     return arrays
@@ -145,7 +147,8 @@ def _from_arrays(
         for index, weight in enumerate(weights)
     )
     return DatasetPredictions(
-        images, arrays.get("opacity"), arrays["scores"], detections, mask_weight
+        *(images, arrays.get("opacity"), arrays["scores"], detections, mask_weight),
+        classes=arrays.get("classes"),
     )
 
 

@@ -100,7 +100,7 @@ class Batches(keras.utils.PyDataset):
         )
         self._map = ThreadPoolExecutor(workers).map if shared else map
         self._images, self._recipe, self._stage = images, recipe, stage
-        self._outputs, self._heads = dict(outputs), heads_for(outputs)
+        self._outputs, self._heads = dict(outputs), heads_for(outputs, recipe.label_set)
         self._teacher = teacher
         self._augment = Augmenter(recipe.augmentation, recipe.preparation)
         names = images.dataset.class_names
@@ -173,7 +173,11 @@ class Batches(keras.utils.PyDataset):
         )
         has_mask = not labelled.uncertain or self._teacher is not None
         has_target = has_mask or weak is not None
-        sample = Sample(mask, target, boxes, classes, labelled.findings, has_mask, has_target)
+        labels = self._recipe.label_set
+        sample = Sample(
+            *(mask, target, boxes, classes, labelled.findings, has_mask, has_target),
+            labels=labels.target(labelled) if labels else (),
+        )
         targets = {
             name: head.target(sample, self._outputs[name]) for name, head in self._heads.items()
         }

@@ -26,6 +26,7 @@ class Sample:
         findings: image-level labels that are known, see `datasets.findings`.
         has_mask: whether the mask and boxes are known.
         has_target: whether the target is known.
+        labels: of a classification network, see `datasets.label_sets`; empty without one.
     """
 
     mask: NDArray[np.uint8]
@@ -35,6 +36,7 @@ class Sample:
     findings: FindingLabels = ()
     has_mask: bool = True
     has_target: bool = True
+    labels: tuple[float, ...] = ()
 
 
 class Head(ABC):
