@@ -103,7 +103,9 @@ def _convert(
     random = np.random.default_rng(seed)
     networks, tensors, epsilons = [], [], {}
     for member in config.members:
-        network = architecture.build(member.weights.architecture, member.weights.image_size)
+        network = architecture.build(
+            member.weights.architecture, member.weights.image_size, member.weights.class_names
+        )
         for variable in network.weights:
             variable.assign(random.uniform(0.5, 1.5, variable.shape))
         tensors.append({v.path: np.array(v, np.float32) for v in network.weights})

@@ -100,9 +100,11 @@ class Batches(keras.utils.PyDataset):
         )
         self._map = ThreadPoolExecutor(workers).map if shared else map
         self._images, self._recipe, self._stage = images, recipe, stage
-        self._outputs, self._heads = dict(outputs), heads_for(outputs)
+        self._outputs, self._heads = dict(outputs), heads_for(outputs, recipe.label_set)
         self._teacher = teacher
         self._augment = Augmenter(recipe.augmentation, recipe.preparation)
+        names = images.dataset.class_names
+        self._class_numbers = {name: number for number, name in enumerate(names)}
         # The same in every batch of a run, which is compiled for it.
         self._partly_labelled = "findings" in self._outputs or (
             teacher is None and any(image.uncertain for image in images.dataset.images)
@@ -165,10 +167,17 @@ class Batches(keras.utils.PyDataset):
             mask, target = self._teacher.mix_targets(row, mask, target, alone=labelled.uncertain)
         boxes = geometry.scale(labelled.boxes, labelled.size, (side, side))
         seeds = np.random.SeedSequence((self._recipe.seed, self._epoch, position))
-        image, mask, boxes = self._augment(image, mask, boxes, int(seeds.generate_state(1)[0]))
+        classes = np.array([self._class_numbers[name] for name in labelled.labels], np.int64)
+        image, mask, boxes, classes = self._augment(
+            image, mask, boxes, classes, int(seeds.generate_state(1)[0])
+        )
         has_mask = not labelled.uncertain or self._teacher is not None
         has_target = has_mask or weak is not None
-        sample = Sample(mask, target, boxes, labelled.findings, has_mask, has_target)
+        labels = self._recipe.label_set
+        sample = Sample(
+            *(mask, target, boxes, classes, labelled.findings, has_mask, has_target),
+            labels=labels.target(labelled) if labels else (),
+        )
         targets = {
             name: head.target(sample, self._outputs[name]) for name, head in self._heads.items()
         }

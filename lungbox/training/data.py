@@ -97,12 +97,17 @@ def _trained_on(
     chosen, sources = found.folds(recipe.data.folds), recipe.data.sources
     if sources:
         chosen = chosen.where(lambda image: image.source in sources)
-    if recipe.distillation is None:
+    if labels := recipe.label_set:
+        chosen = chosen.where(labels.is_known)
+    elif recipe.distillation is None:
         chosen = chosen.where(lambda image: not image.uncertain or _has_other_target(image, recipe))
     if not chosen.images:
         folds = ", ".join(map(str, recipe.data.folds))
         of = f" of {' or '.join(sources)}" if sources else ""
-        raise datasets.DatasetError(f"{config.data}: no image{of} is in the recipe's folds {folds}")
+        labelled = f" with a label of data.labels = {labels.name}" if labels else ""
+        raise datasets.DatasetError(
+            f"{config.data}: no image{of}{labelled} is in the recipe's folds {folds}"
+        )
     if config.unlabelled is None:
         return chosen
     # An image of the held-out fold would be trained on here, even if without its labels.
@@ -129,10 +134,21 @@ def _has_other_target(image: LabelledRadiograph, recipe: Recipe) -> bool:
 
 
 def _scored_on(found: Dataset, recipe: Recipe, config: TrainingConfig) -> Dataset:
-    """The images of the held-out fold that are scored: the challenge's, if there are any."""
+    """The images of the held-out fold that are scored: the challenge's, if there are any; of a
+    classification network those of the data sets trained on that have a label."""
     fold = recipe.validation.fold
     if fold is None:
         return Dataset(())
+    if labels := recipe.label_set:
+        sources = set(recipe.data.sources) or found.sources
+        known = found.folds([fold]).where(lambda image: image.source in sources)
+        known = known.where(labels.is_known)
+        if not known.images:
+            raise datasets.DatasetError(
+                f"{config.data}: no image with a label of data.labels = {labels.name} is in "
+                f"validation.fold {fold}"
+            )
+        return known
     certain = found.folds([fold]).where(lambda image: not image.uncertain)
     if not certain.images:
         raise datasets.DatasetError(f"{config.data}: no image is in validation.fold {fold}")

@@ -182,12 +182,18 @@ def read_log(run: Path) -> list[EpochMetrics]:
         ) from error
 
 
+def held_out_score(epoch: EpochMetrics) -> float | None:
+    """What epochs are compared by: the RSNA metric, or the AUC where a network has no boxes; None
+    where the epoch was not scored."""
+    return epoch.known.get("rsna_metric", epoch.known.get("auc"))
+
+
 def best_epoch(epochs: Sequence[EpochMetrics]) -> int:
-    """The number of the epoch with the highest RSNA metric, the earliest of equal ones; 0 for none.
+    """The number of the epoch with the highest score, the earliest of equal ones; 0 for none.
 
     Example:
         >>> best_epoch([EpochMetrics(n, {"rsna_metric": v}) for n, v in [(1, 0.2), (2, 0.3), (3, 0.3)]])
         2
     """  # noqa: E501
-    scored = [epoch for epoch in epochs if "rsna_metric" in epoch.known]
-    return max(scored, key=lambda epoch: epoch.rsna_metric).epoch if scored else 0
+    scored = [(score, epoch) for epoch in epochs if (score := held_out_score(epoch)) is not None]
+    return max(scored, key=lambda pair: pair[0])[1].epoch if scored else 0

@@ -7,13 +7,16 @@ from typing import Any
 
 import keras
 import numpy as np
+from keras import layers
 
 from lungbox import architecture
+from lungbox.architecture.heads import derives_image_score
 from lungbox.common.backend import compile_choice, dtype_policy
+from lungbox.datasets.label_sets import LABEL_SETS, LabelSet
 from lungbox.training.devices import fuse_batch_norm, gather
 from lungbox.training.heads import HEADS, heads_for
 from lungbox.training.initial_weights import initial_file
-from lungbox.training.optimizer import EncoderAdamW, build_optimizer
+from lungbox.training.optimizer import EncoderOptimizer, build_optimizer
 from lungbox.training.recipe import Recipe, RecipeError, check_known
 from lungbox.training.sections import Loss
 from lungbox.weights.formats.imagenet import load_encoder
@@ -32,7 +35,7 @@ class TrainableNetwork:
 
     training_model: keras.Model
     inference_model: keras.Model
-    optimizer: EncoderAdamW
+    optimizer: EncoderOptimizer
 
     @property
     def outputs(self) -> dict[str, tuple[int, ...]]:
@@ -45,10 +48,20 @@ def check_network(recipe: Recipe) -> None:
 
     Raises:
         NetworkError: there is no such network.
-        RecipeError: it has no such option.
+        RecipeError: it has no such option, or `data.labels` does not fit its kind.
     """
     network = architecture.describe(recipe.architecture)
-    known = [name for name in inspect.signature(network.build).parameters if name != "image_size"]
+    if network.kind == "classification" and not recipe.data.labels:
+        raise RecipeError(
+            f"data.labels: {network.name} is a classification network; give one of "
+            f"{', '.join(LABEL_SETS)}"
+        )
+    if recipe.data.labels and network.kind != "classification":
+        raise RecipeError(
+            f"data.labels: for classification networks only; {network.name} is a {network.kind} "
+            "network"
+        )
+    known = set(inspect.signature(network.build).parameters) - {"image_size", "classes"}
     check_known("options", recipe.options, known)
 
 
@@ -67,7 +80,13 @@ def build_trainable(recipe: Recipe, image_size: int, steps: int) -> TrainableNet
     keras.utils.set_random_seed(recipe.seed)
     with dtype_policy(recipe.policy):
         try:
-            inference_model = architecture.build(recipe.architecture, image_size, **recipe.options)
+            labels = recipe.label_set
+            inference_model = architecture.build(
+                recipe.architecture,
+                image_size,
+                class_names=labels.class_names if labels else None,
+                **recipe.options,
+            )
         except (TypeError, ValueError) as error:
             reason = str(error).partition("\n")[0]
             raise RecipeError(f"options: {recipe.architecture} refuses them ({reason})") from error
@@ -78,24 +97,34 @@ def build_trainable(recipe: Recipe, image_size: int, steps: int) -> TrainableNet
     if recipe.initial_weights:
         load_weights(inference_model, initial_file(recipe))
     if recipe.optimizer.encoder_learning_rate == 0:
-        _freeze(inference_model, pretrained)
-    training_model = _with_auxiliary_heads(inference_model, recipe)
-    optimizer = build_optimizer(recipe.optimizer, training_model, steps, pretrained)
+        _freeze(inference_model, pretrained, layers.Layer)
+    elif recipe.optimizer.freeze_batch_norm:
+        _freeze(inference_model, pretrained, layers.BatchNormalization)
+    training_model = _with_trained_outputs(inference_model, recipe)
+    optimizer = build_optimizer(
+        recipe.optimizer, training_model, steps, pretrained, steps // recipe.epochs
+    )
     if keras.backend.backend() == "tensorflow":
         fuse_batch_norm(training_model)
-    compile_model(training_model, recipe.loss, optimizer)
+    compile_model(training_model, recipe.loss, optimizer, recipe.label_set)
     return TrainableNetwork(training_model, inference_model, optimizer)
 
 
-def compile_model(model: keras.Model, settings: Loss, optimizer: EncoderAdamW | None) -> None:
+def compile_model(
+    model: keras.Model,
+    settings: Loss,
+    optimizer: EncoderOptimizer | None,
+    labels: LabelSet | None = None,
+) -> None:
     """Compile a network with the losses and metrics of its outputs' heads.
 
     Args:
         model: a network with an output for each of some heads.
         settings: the recipe's section.
         optimizer: None for a network that is only evaluated.
+        labels: of a classification network.
     """
-    heads = heads_for(model.output)
+    heads = heads_for(model.output, labels)
     model.compile(
         optimizer=optimizer,
         loss={name: head.loss(settings) for name, head in heads.items()},
@@ -140,10 +169,12 @@ class EvaluationModel(keras.Model):
     """
 
     @classmethod
-    def of(cls, network: TrainableNetwork, settings: Loss) -> "EvaluationModel":
-        """The training model's layers, compiled for evaluation."""
+    def of(
+        cls, network: TrainableNetwork, settings: Loss, labels: LabelSet | None = None
+    ) -> "EvaluationModel":
+        """The training model's layers, compiled for evaluation; arguments as `compile_model`."""
         model = cls(network.training_model.input, network.training_model.output)
-        compile_model(model, settings, optimizer=None)
+        compile_model(model, settings, None, labels)
         return model
 
     def compute_metrics(
@@ -163,16 +194,21 @@ def _build_losses_and_metrics(model: keras.Model) -> None:
     model.reset_metrics()
 
 
-def _freeze(model: keras.Model, pretrained: frozenset[str]) -> None:
-    """Freeze every layer with a pretrained weight, the statistics of its normalisation too."""
+def _freeze(model: keras.Model, pretrained: frozenset[str], kind: type[layers.Layer]) -> None:
+    """Freeze the layers of a kind that have a pretrained weight; normalisation with its
+    statistics."""
     for layer in model.layers:
-        if any(variable.path in pretrained for variable in layer.variables):
+        has_one = any(variable.path in pretrained for variable in layer.variables)
+        if has_one and isinstance(layer, kind):
             layer.trainable = False
 
 
-def _with_auxiliary_heads(model: keras.Model, recipe: Recipe) -> keras.Model:
-    """The network with the outputs that exist only in training; itself where there are none."""
-    added: dict[str, keras.KerasTensor] = {}
+def _with_trained_outputs(model: keras.Model, recipe: Recipe) -> keras.Model:
+    """The network with the outputs that exist only in training, and without an image score that is
+    one of its classes; itself where there is neither."""
+    outputs = dict(model.output)
+    if recipe.label_set and derives_image_score(len(recipe.label_set.class_names)):
+        del outputs["image"]
     for name, head in HEADS.items():
         if name in model.output or not head.weight(recipe.loss):
             continue
@@ -183,5 +219,5 @@ def _with_auxiliary_heads(model: keras.Model, recipe: Recipe) -> keras.Model:
                 f"loss.{name}: {recipe.architecture} has no layer for that head"
             ) from None
         if output is not None:
-            added[name] = output
-    return keras.Model(model.input, {**model.output, **added}) if added else model
+            outputs[name] = output
+    return model if outputs.keys() == model.output.keys() else keras.Model(model.input, outputs)

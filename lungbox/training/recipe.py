@@ -13,6 +13,7 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from lungbox import architecture
 from lungbox.common.paths import cache_folder, shipped_recipes
+from lungbox.datasets.label_sets import LABEL_SETS, LabelSet
 from lungbox.errors import LungboxError, suggest
 from lungbox.radiograph.prepare import Preparation
 from lungbox.training.sections import (
@@ -85,6 +86,8 @@ class Recipe(Section):
             raise ValueError(
                 f"name: {self.label} is no file name; the only placeholder is {{architecture}}"
             )
+        if self.distillation and self.data.labels:
+            raise ValueError("data.labels: not with distillation, which is of masks")
         if self.distillation and self.data.weak_targets:
             raise ValueError("data.weak_targets: not with distillation")
         if self.data.order == "fixed" and any(stage.source_weights for stage in self.stages):
@@ -108,6 +111,11 @@ class Recipe(Section):
     def preparation(self) -> Preparation:
         """The preparation of radiographs: the recipe's, or the default of its network."""
         return self.data.preparation or architecture.describe(self.architecture).preparation
+
+    @property
+    def label_set(self) -> LabelSet | None:
+        """The labels that a classification network is trained on; None for other networks."""
+        return LABEL_SETS[self.data.labels] if self.data.labels else None
 
     @property
     def encoder_file(self) -> Path | None:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from rich.console import Console
@@ -98,8 +99,9 @@ def save_out_of_fold_predictions(
     Args:
         names: an ensemble for each fold, trained on the others.
         data: a folder with labelled radiographs, see `datasets.load`.
-        path: an `.npz` with `identity`, `source` and `fold` `(N,)`, `opacity` `(N, h, w)` uint8
-            (the probability times 255) and `score` `(N,)` float32.
+        path: an `.npz` with `identity`, `source` and `fold` `(N,)`, `score` `(N,)` float32, and
+            where the networks have them `opacity` `(N, h, w)` uint8 (the probability times 255)
+            and `classes` `(N, L)` float32.
         console: where progress is shown.
     """
     found = datasets.as_opacity(datasets.load(data))
@@ -110,17 +112,17 @@ def save_out_of_fold_predictions(
             engine = load(name, batch_size=8, precision="float32").engine
             parts.append((fold, predict_with_progress(of_fold, engine, console)))
     images = [image for _, predictions in parts for image in predictions.dataset.images]
+    arrays: dict[str, Any] = {
+        "identity": np.array([image.identity for image in images]),
+        "source": np.array([image.source for image in images]),
+        "fold": np.concatenate([np.full(len(one.dataset), fold) for fold, one in parts]),
+        "score": np.concatenate([one.scores for _, one in parts]),
+    }
+    for name in ("opacity", "classes"):
+        if getattr(parts[0][1], name) is not None:
+            arrays[name] = np.concatenate([getattr(one, name) for _, one in parts])
     with atomic_write(path, "wb") as file:
-        np.savez_compressed(
-            file,
-            identity=np.array([image.identity for image in images]),
-            source=np.array([image.source for image in images]),
-            fold=np.concatenate(
-                [np.full(len(predictions.dataset), fold) for fold, predictions in parts]
-            ),
-            opacity=np.concatenate([predictions.opacity for _, predictions in parts]),
-            score=np.concatenate([predictions.scores for _, predictions in parts]),
-        )
+        np.savez_compressed(file, **arrays)
     return path
 
 
@@ -142,7 +144,7 @@ def _register(
     weights = Weights(
         architecture=network.name,
         kind=network.kind,
-        class_names=network.class_names,
+        class_names=recipe.label_set.class_names if recipe.label_set else network.class_names,
         image_size=_image_size(recipe, path.parent),
         sha256=digest,
         bytes=path.stat().st_size,

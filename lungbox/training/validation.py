@@ -1,5 +1,6 @@
 """Scoring on a held-out fold during training."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 
 from lungbox.architecture.heads import top_k_mean
 from lungbox.datasets.cache import PreparedImages
+from lungbox.evaluation.image_labels import mean_auc
 from lungbox.evaluation.operating_point import SearchGrid, cross_fit, image_scores, mix_weights
 from lungbox.evaluation.predictions import DatasetPredictions, to_uint8
 from lungbox.metrics import auc, rsna_score
@@ -27,8 +29,9 @@ class Score:
     """The score of a network on the held-out fold.
 
     Attributes:
-        rsna_metric: cross-fitted; at the challenge's class mix where the images have its classes.
-        auc: of the image score.
+        rsna_metric: cross-fitted; at the challenge's class mix where the images have its classes;
+            NaN of a classification network.
+        auc: of the image score; of a classification network the mean over its labels.
         metrics: the loss and the heads' metrics, without augmentation, by their names in `log.csv`
             without `val_`.
     """
@@ -57,13 +60,20 @@ class ValidationScorer:
     def __init__(
         self, network: TrainableNetwork, images: PreparedImages, recipe: Recipe, stage: Stage
     ) -> None:
-        self._images = images
-        self._model = EvaluationModel.of(network, recipe.loss)
+        self._dataset, self._labels = images.dataset, recipe.label_set
+        self._model = EvaluationModel.of(network, recipe.loss, recipe.label_set)
         self._batches = Batches(images, _once_in_order(recipe), stage, network.outputs)
 
     def score(self) -> Score:
         """The score at this moment."""
-        metrics, predictions = self._evaluate()
+        metrics, outputs = self._evaluate()
+        if self._labels:
+            return Score(
+                math.nan, mean_auc(self._labels, self._dataset, outputs["classes"]), metrics
+            )
+        predictions = DatasetPredictions(
+            self._dataset, to_uint8(outputs["mask"]), _image_scores(outputs)
+        )
         parts = image_scores(predictions, cross_fit(predictions, _GRID).points)
         truth = np.array([len(image.boxes) > 0 for image in predictions.dataset.images])
         return Score(
@@ -72,8 +82,8 @@ class ValidationScorer:
             metrics=metrics,
         )
 
-    def _evaluate(self) -> tuple[dict[str, float], DatasetPredictions]:
-        """Metrics and predictions, in one pass."""
+    def _evaluate(self) -> tuple[dict[str, float], dict[str, NDArray]]:
+        """Metrics, and outputs `(N, ...)` in the order of the images, in one pass."""
         collected = _CollectOutputs()
         self._model.evaluate(self._batches, verbose=0, callbacks=[collected])
         logs = {name: float(value) for name, value in self._model.get_metrics_result().items()}
@@ -83,10 +93,7 @@ class ValidationScorer:
             name: np.concatenate(parts).reshape(-1, *self._model.output[name].shape[1:])[back]
             for name, parts in collected.outputs.items()
         }
-        predictions = DatasetPredictions(
-            self._images.dataset, to_uint8(outputs["mask"]), _image_scores(outputs)
-        )
-        return named_as_logged(logs, list(self._model.output)), predictions
+        return named_as_logged(logs, list(self._model.output)), outputs
 
 
 class _CollectOutputs(keras.callbacks.Callback):
