@@ -6,6 +6,7 @@ import pytest
 
 from lungbox import architecture
 from lungbox.architecture.registry import NetworkError
+from tests.architecture.detection.test_networks import LargeDetectorTester, LightDetectorTester
 from tests.architecture.tester import (
     SIDE,
     ClassifierTester,
@@ -190,7 +191,7 @@ class TestClassifierSeResnext101(LargeClassifierTester):
 def test_every_network_is_tested():
     families = (
         *(NetworkTester, LightNetworkTester, LargeNetworkTester, PublishedNetworkTester),
-        *(LightClassifierTester, LargeClassifierTester),
+        *(LightClassifierTester, LargeClassifierTester, LightDetectorTester, LargeDetectorTester),
     )
     testers = [tester for family in families for tester in family.__subclasses__()]
     tested = {tester.name for tester in testers if hasattr(tester, "name")}
