@@ -66,7 +66,7 @@ def draw_weights(dataset: Dataset, settings: Data, stage: Stage) -> NDArray:
 class Batches(keras.utils.PyDataset):
     """The batches of an epoch: `(images, targets)`, targets by output.
 
-    Images are `(B, S, S, 1)` float32 0-255; each target has the shape of its output, see `heads`.
+    Images are `(B, S, S, 1)` float32 0-255; each target has the shape `Head.target_shape`.
     Where the last batch of an epoch is not full, it is padded: several devices need batches of one
     size. Then, and where some images have no label for an output, the tuple has a third element,
     `sample_weight` by output: 0 for padding and for images without that label, else 1.
@@ -100,13 +100,17 @@ class Batches(keras.utils.PyDataset):
         )
         self._map = ThreadPoolExecutor(workers).map if shared else map
         self._images, self._recipe, self._stage = images, recipe, stage
-        self._outputs, self._heads = dict(outputs), heads_for(outputs, recipe.label_set)
+        self._heads = heads_for(outputs, recipe.label_set)
+        most_boxes = max((len(image.boxes) for image in images.dataset.images), default=0)
+        self._shapes = {
+            name: head.target_shape(outputs[name], most_boxes) for name, head in self._heads.items()
+        }
         self._teacher = teacher
         self._augment = Augmenter(recipe.augmentation, recipe.preparation)
         names = images.dataset.class_names
         self._class_numbers = {name: number for number, name in enumerate(names)}
         # The same in every batch of a run, which is compiled for it.
-        self._partly_labelled = "findings" in self._outputs or (
+        self._partly_labelled = "findings" in self._heads or (
             teacher is None and any(image.uncertain for image in images.dataset.images)
         )
         self._steps = recipe.steps_per_epoch(len(images))
@@ -144,13 +148,13 @@ class Batches(keras.utils.PyDataset):
         padding = size - len(pairs)
         images, targets, labelled = zip(*pairs, *pairs[:1] * padding, strict=True)
         batch = np.stack(images)[..., None].astype(np.float32)
-        by_output = {name: np.stack([each[name] for each in targets]) for name in self._outputs}
+        by_output = {name: np.stack([each[name] for each in targets]) for name in self._heads}
         if self.samples % size == 0 and not self._partly_labelled:
             return batch, by_output
         real = np.arange(size) < len(rows)
         weights = {
             name: (real & [name in each for each in labelled]).astype(np.float32)
-            for name in self._outputs
+            for name in self._heads
         }
         return batch, by_output, weights
 
@@ -179,7 +183,7 @@ class Batches(keras.utils.PyDataset):
             labels=labels.target(labelled) if labels else (),
         )
         targets = {
-            name: head.target(sample, self._outputs[name]) for name, head in self._heads.items()
+            name: head.target(sample, self._shapes[name]) for name, head in self._heads.items()
         }
         return image, targets, {n for n, head in self._heads.items() if head.is_labelled(sample)}
 

@@ -20,11 +20,14 @@ class TrainingData:
         images: trained on.
         held_out: scored on; None where the recipe has no validation fold.
         teacher: its predictions, row by row of `images`; None without distillation.
+        class_names: the findings that boxes have, in the order of the network's outputs; None where
+            they are of lung opacity, and the network's own names count.
     """
 
     images: PreparedImages
     held_out: PreparedImages | None
     teacher: Teacher | None
+    class_names: tuple[str, ...] | None = None
 
 
 def load_training_data(
@@ -35,7 +38,7 @@ def load_training_data(
     Raises:
         DatasetError: the data is missing, none of it is in the recipe's folds, or none is readable.
     """
-    found = datasets.as_opacity(datasets.load(config.data), recipe.data.opacity)
+    found = _of_task(datasets.load(config.data), recipe)
     trained_on = _trained_on(found, recipe, config, progress)
     scored_on = _scored_on(found, recipe, config)
     reading = progress.reading(len(trained_on) + len(scored_on))
@@ -54,10 +57,18 @@ def load_training_data(
     for issue in (*trained_on.issues, *(f"{path}: {reason}" for path, reason in failed)):
         progress.note(issue)
     if recipe.distillation is None:
-        return TrainingData(images, held_out, None)
+        names = found.class_names if recipe.data.task == "findings" else None
+        return TrainingData(images, held_out, None, names)
     predicted = progress.predicting_with_teacher(len(images))
     teacher = Teacher.predict(recipe.distillation, images.dataset, config.cache, predicted)
     return TrainingData(images, held_out, teacher)
+
+
+def _of_task(dataset: Dataset, recipe: Recipe) -> Dataset:
+    """The data set with the boxes of the recipe's task."""
+    if recipe.data.task == "findings":
+        return datasets.as_findings(dataset, recipe.data.classes)
+    return datasets.as_opacity(dataset, recipe.data.opacity)
 
 
 def check_data(recipe: Recipe, dataset: Dataset) -> None:

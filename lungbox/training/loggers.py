@@ -24,6 +24,7 @@ COLUMNS = (
     "val_loss",
     *(f"val_{name}" for name in _METRICS),
     "rsna_metric",
+    "map",
     "auc",
     "learning_rate",
     "images_per_second",
@@ -35,8 +36,9 @@ COLUMNS = (
 class EpochMetrics:
     """The metrics of a finished epoch.
 
-    Those named `val_`, the RSNA metric and the AUC are of the held-out fold, by the moving average
-    of the weights where the recipe has one; the others are means over the training batches.
+    Those named `val_`, the RSNA metric, mean average precision and AUC are of the held-out fold, by
+    the moving average of the weights where the recipe has one; the others are means over the
+    training batches.
 
     Attributes:
         epoch: its number, from 1.
@@ -183,9 +185,10 @@ def read_log(run: Path) -> list[EpochMetrics]:
 
 
 def held_out_score(epoch: EpochMetrics) -> float | None:
-    """What epochs are compared by: the RSNA metric, or the AUC where a network has no boxes; None
-    where the epoch was not scored."""
-    return epoch.known.get("rsna_metric", epoch.known.get("auc"))
+    """What epochs are compared by: the RSNA metric, of several findings the mean average precision,
+    or the AUC where a network has no boxes; None where the epoch was not scored."""
+    scores = (epoch.known.get(name) for name in ("rsna_metric", "map", "auc"))
+    return next((score for score in scores if score is not None), None)
 
 
 def best_epoch(epochs: Sequence[EpochMetrics]) -> int:

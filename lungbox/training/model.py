@@ -14,8 +14,8 @@ from lungbox.architecture.heads import derives_image_score
 from lungbox.common.backend import compile_choice, dtype_policy
 from lungbox.datasets.label_sets import LABEL_SETS, LabelSet
 from lungbox.training.devices import fuse_batch_norm, gather
-from lungbox.training.heads import HEADS, heads_for
-from lungbox.training.initial_weights import initial_file
+from lungbox.training.heads import DECODED, HEADS, Head, heads_for
+from lungbox.training.initial_weights import encoder_file, initial_file
 from lungbox.training.optimizer import EncoderOptimizer, build_optimizer
 from lungbox.training.recipe import Recipe, RecipeError, check_known
 from lungbox.training.sections import Loss
@@ -63,15 +63,23 @@ def check_network(recipe: Recipe) -> None:
         )
     known = set(inspect.signature(network.build).parameters) - {"image_size", "classes"}
     check_known("options", recipe.options, known)
+    if recipe.data.task == "findings" and network.kind != "detection":
+        raise RecipeError(
+            f"data.task: boxes of several findings need a detection network, and {network.name} is "
+            f"a {network.kind} network"
+        )
 
 
-def build_trainable(recipe: Recipe, image_size: int, steps: int) -> TrainableNetwork:
+def build_trainable(
+    recipe: Recipe, image_size: int, steps: int, class_names: Sequence[str] | None = None
+) -> TrainableNetwork:
     """Build and compile the network of a recipe.
 
     Args:
         recipe: the recipe.
         image_size: the stage's image size, in pixels.
         steps: training steps of the complete run.
+        class_names: the network's classes; those in the registry if None.
 
     Raises:
         RecipeError: the network refuses its options, or an auxiliary head does not fit it.
@@ -84,7 +92,7 @@ def build_trainable(recipe: Recipe, image_size: int, steps: int) -> TrainableNet
             inference_model = architecture.build(
                 recipe.architecture,
                 image_size,
-                class_names=labels.class_names if labels else None,
+                class_names=labels.class_names if labels else class_names,
                 **recipe.options,
             )
         except (TypeError, ValueError) as error:
@@ -93,7 +101,7 @@ def build_trainable(recipe: Recipe, image_size: int, steps: int) -> TrainableNet
     pretrained: frozenset[str] = frozenset()
     if recipe.encoder_weights != "none":
         encoder = architecture.describe(recipe.architecture).encoder
-        pretrained = load_encoder(inference_model, encoder, recipe.encoder_file)
+        pretrained = load_encoder(inference_model, encoder, encoder_file(recipe))
     if recipe.initial_weights:
         load_weights(inference_model, initial_file(recipe))
     if recipe.optimizer.encoder_learning_rate == 0:
@@ -124,7 +132,7 @@ def compile_model(
         optimizer: None for a network that is only evaluated.
         labels: of a classification network.
     """
-    heads = heads_for(model.output, labels)
+    heads = _trained_heads(model, labels)
     model.compile(
         optimizer=optimizer,
         loss={name: head.loss(settings) for name, head in heads.items()},
@@ -139,7 +147,7 @@ def compile_model(
     )
     if optimizer is not None:
         optimizer.build(model.trainable_variables)
-    _build_losses_and_metrics(model)
+    _build_losses_and_metrics(model, heads)
 
 
 def named_as_logged(logs: Mapping[str, float], outputs: Sequence[str]) -> dict[str, float]:
@@ -163,34 +171,56 @@ def named_as_logged(logs: Mapping[str, float], outputs: Sequence[str]) -> dict[s
 
 
 class EvaluationModel(keras.Model):
-    """A network whose evaluation also reports its outputs, as `output_NAME` in the batch logs.
+    """A network whose evaluation also reports its predictions, as `output_NAME` in the batch logs.
 
     So one pass over the held-out fold gives losses, metrics and predictions.
+
+    Attributes:
+        trained: names of the outputs with a loss.
+        predicted: names of the outputs that are reported, those of the inference model.
     """
+
+    trained: tuple[str, ...]
+    predicted: tuple[str, ...]
 
     @classmethod
     def of(
         cls, network: TrainableNetwork, settings: Loss, labels: LabelSet | None = None
     ) -> "EvaluationModel":
-        """The training model's layers, compiled for evaluation; arguments as `compile_model`."""
-        model = cls(network.training_model.input, network.training_model.output)
+        """The layers of both models, compiled for evaluation; arguments as `compile_model`."""
+        trained, predicted = network.training_model.output, network.inference_model.output
+        model = cls(network.training_model.input, {**trained, **predicted})
+        model.trained, model.predicted = tuple(trained), tuple(predicted)
         compile_model(model, settings, None, labels)
         return model
+
+    def compute_loss(
+        self, x: Any = None, y: Any = None, y_pred: Any = None, *arguments: Any, **named: Any
+    ) -> Any:
+        return super().compute_loss(x, y, self._trained(y_pred), *arguments, **named)
 
     def compute_metrics(
         self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None
     ) -> dict[str, Any]:
-        metrics = super().compute_metrics(x, y, y_pred, sample_weight)
+        metrics = super().compute_metrics(x, y, self._trained(y_pred), sample_weight)
         # Gathered, because Keras reports the mean over devices of what each one returns.
-        return metrics | {f"output_{name}": gather(output) for name, output in y_pred.items()}
+        return metrics | {f"output_{name}": gather(y_pred[name]) for name in self.predicted}
+
+    def _trained(self, y_pred: Any) -> Any:
+        return {name: y_pred[name] for name in self.trained}
 
 
-def _build_losses_and_metrics(model: keras.Model) -> None:
+def _build_losses_and_metrics(model: keras.Model, heads: Mapping[str, Head]) -> None:
     """Build losses and metrics before `fit` does so from a first batch: Keras 3.15 on JAX keeps
     the batches prepared for it and begins the epoch with them, in another order."""
-    nothing = {name: np.zeros((1, *y.shape[1:]), np.float32) for name, y in model.output.items()}
-    model.compute_loss(y=nothing, y_pred=nothing)
-    model.compute_metrics(x=None, y=nothing, y_pred=nothing)
+    shapes = {name: y.shape[1:] for name, y in model.output.items()}
+    y_pred = {name: np.zeros((1, *shape), np.float32) for name, shape in shapes.items()}
+    y = {
+        name: np.zeros((1, *head.target_shape(shapes[name], 1)), np.float32)
+        for name, head in heads.items()
+    }
+    model.compute_loss(y=y, y_pred=y_pred)
+    model.compute_metrics(x=None, y=y, y_pred=y_pred)
     model.reset_metrics()
 
 
@@ -203,10 +233,17 @@ def _freeze(model: keras.Model, pretrained: frozenset[str], kind: type[layers.La
             layer.trainable = False
 
 
+def _trained_heads(model: keras.Model, labels: LabelSet | None) -> dict[str, Head]:
+    """The head of each output that has a loss."""
+    trained = model.trained if isinstance(model, EvaluationModel) else model.output
+    return heads_for(trained, labels)
+
+
 def _with_trained_outputs(model: keras.Model, recipe: Recipe) -> keras.Model:
-    """The network with the outputs that exist only in training, and without an image score that is
-    one of its classes; itself where there is neither."""
-    outputs = dict(model.output)
+    """The network with the outputs that exist only in training, and without those that have no
+    loss: an image score that is one of its classes, and decoded boxes. Itself where there is
+    neither."""
+    outputs = {name: y for name, y in model.output.items() if name not in DECODED}
     if recipe.label_set and derives_image_score(len(recipe.label_set.class_names)):
         del outputs["image"]
     for name, head in HEADS.items():

@@ -82,7 +82,7 @@ def epoch_line(epoch: EpochMetrics) -> str:
              if name.endswith("_loss") and not name.startswith("val_")]  # fmt: skip
     text = f"epoch {epoch.epoch}: loss {epoch.loss:.4f} ({', '.join(parts)})"
     if held_out_score(epoch) is not None:
-        titles = {"val_loss": "loss", "rsna_metric": "RSNA metric", "auc": "AUC"}
+        titles = {"val_loss": "loss", "rsna_metric": "RSNA metric", "map": "mAP", "auc": "AUC"}
         digits = {"val_loss": 4}
         shown = [f"{title} {epoch.known[name]:.{digits.get(name, 3)}f}"
                  for name, title in titles.items() if name in epoch.known]  # fmt: skip

@@ -21,6 +21,7 @@ from lungbox.training.initial_weights import initial_folds
 from lungbox.training.loggers import best_epoch, read_log
 from lungbox.training.progress import TerminalProgress
 from lungbox.training.recipe import Recipe, RecipeError, TrainingConfig
+from lungbox.training.run_folder import RunFolder
 from lungbox.weights.entries import Ensemble, Weights
 from lungbox.weights.manifest import register, register_ensemble
 from lungbox.weights.store import sha256
@@ -67,9 +68,10 @@ def run_all_folds(config: TrainingConfig, console: Console) -> str:
             "its students are to predict"
         )
     if initial_folds(recipe) != frozenset():
+        given = recipe.initial_weights or recipe.encoder_name
         raise RecipeError(
-            f"--folds all: the initial weights {recipe.initial_weights} were trained on folds that "
-            "the networks are to predict, or on unknown ones"
+            f"--folds all: the initial weights {given} were trained on folds that the networks are "
+            "to predict, or on unknown ones"
         )
     folder = config.folder(recipe)
     names = []
@@ -141,10 +143,12 @@ def _register(
     if recipe.distillation:
         folds |= training_folds_of(recipe.distillation.teacher)
     network = architecture.describe(recipe.architecture)
+    labels = recipe.label_set
+    class_names = labels.class_names if labels else RunFolder(path.parent).class_names
     weights = Weights(
         architecture=network.name,
         kind=network.kind,
-        class_names=recipe.label_set.class_names if recipe.label_set else network.class_names,
+        class_names=class_names or network.class_names,
         image_size=_image_size(recipe, path.parent),
         sha256=digest,
         bytes=path.stat().st_size,
@@ -161,7 +165,11 @@ def _alone(name: str, recipe: Recipe) -> Ensemble:
     """The ensemble of one network, with an untuned operating point."""
     reference = architecture.describe(recipe.architecture).reference
     note = "the reference system's box rule" if reference else _UNTUNED
-    return Ensemble.alone(name, reference=reference, preparation=recipe.preparation, note=note)
+    alone = Ensemble.alone(name, reference=reference, preparation=recipe.preparation, note=note)
+    if recipe.data.task == "findings":
+        # Findings may be small, and boxes of low confidence cost nothing under their metric.
+        return alone.model_copy(update={"min_area": 0.0, "shrink": 0.0, "min_score": 0.01})
+    return alone
 
 
 def _image_size(recipe: Recipe, run: Path) -> int:

@@ -38,6 +38,9 @@ class Data(Section):
     Attributes:
         folds: the folds trained on.
         sources: the data sets trained on; all of the data where empty.
+        task: `opacity`, boxes of one class, lung opacity; or `findings`, boxes of several classes,
+            of data sets that have them (see `datasets.as_findings`), by a detection network.
+        classes: the findings, in the order of the network's outputs; all of the data where empty.
         opacity: the classes of boxes that are opacity in data sets of several findings; those
             that the data set declares where empty.
         labels: what a classification network is trained on, see `datasets.label_sets`: `abnormal`
@@ -63,6 +66,8 @@ class Data(Section):
 
     folds: tuple[int, ...] = Field((1, 2, 3, 4), min_length=1)
     sources: tuple[str, ...] = ()
+    task: Literal["opacity", "findings"] = "opacity"
+    classes: tuple[str, ...] = ()
     opacity: tuple[str, ...] = ()
     labels: LabelSetName | None = None
     preparation: Preparation | None = None
@@ -75,6 +80,14 @@ class Data(Section):
     balance: tuple[Literal["view", "target"], ...] = ()
     shape: Shape = "rectangle"
     edges: Edges = "soft"
+
+    @model_validator(mode="after")
+    def _check_task(self) -> "Data":
+        if self.classes and self.task != "findings":
+            raise ValueError("classes: only with task = findings")
+        if self.opacity and self.task != "opacity":
+            raise ValueError("opacity: only with task = opacity")
+        return self
 
     @model_validator(mode="after")
     def _check_edges(self) -> "Data":
@@ -133,7 +146,10 @@ class Loss(Section):
         bce, iou, dice, focal, lovasz: weights of the mask's terms, see `metrics.losses.MaskLoss`.
         over, channels: what overlap is summed over, see `metrics.losses.soft_iou`.
         squared: whether the Dice term is V-Net's; otherwise it is 1 - the soft F1.
-        gamma, alpha: parameters of the focal term.
+        gamma, alpha: parameters of the focal term, and of the focal loss of detection networks.
+        box: the loss of the boxes of detection networks: 1 - the generalized IoU (`giou`), or
+            `smooth_l1` of their deltas.
+        box_weight: its weight beside the loss of their classes.
         image: weight of the image score's binary cross-entropy, where the network has one. A
             classification network of several findings has one, too: any of them.
         edges: weight of the binary cross-entropy of an auxiliary head, which exists only in
@@ -156,6 +172,8 @@ class Loss(Section):
     squared: bool = True
     gamma: float = Field(2.0, ge=0, le=100)
     alpha: float = Field(0.25, ge=0, le=1)
+    box: Literal["giou", "smooth_l1"] = "giou"
+    box_weight: Share = 1.0
     image: Share = 1.0
     edges: Share = 0.0
     findings: Share = 0.0

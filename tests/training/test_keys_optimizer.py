@@ -6,7 +6,14 @@ import pytest
 from pydantic import ValidationError
 
 from lungbox.training import model as training
+from lungbox.training.initial_weights import (
+    check_initial_weights,
+    encoder_file,
+    initial_folds,
+)
 from lungbox.training.optimizer import moving_average_weights
+from lungbox.training.recipe import RecipeError
+from lungbox.weights.manifest import ManifestError
 from tests.training.keys import checks, recipe_of, trainee_of
 
 pytestmark = pytest.mark.usefixtures("small_networks")
@@ -177,7 +184,27 @@ def test_the_encoder_starts_from_what_the_recipe_says(monkeypatch):
     assert [(encoder, file and file.as_posix()) for encoder, file in asked] == [
         ("none", None), ("none", "some/encoder.h5"),
     ]  # fmt: skip
-    assert recipe_of(encoder_weights="imagenet").encoder_file is None
+    assert encoder_file(recipe_of(encoder_weights="imagenet")) is None
+
+
+def test_the_encoder_of_a_network_in_the_manifest(own_home, monkeypatch):
+    """By the name of its weights, or of an ensemble of it alone; its folds count as trained on."""
+    asked = pretend_pretrained(monkeypatch, "first/")
+    for given in ("lite0", "default"):
+        trainee_of(encoder_weights=given)
+        recipe = recipe_of(encoder_weights=given)
+        assert encoder_file(recipe).name == "lite0.safetensors"
+        assert initial_folds(recipe) == {1, 2, 3, 4}
+    assert [file.name for _, file in asked] == ["lite0.safetensors"] * 2
+    scored = recipe_of(
+        encoder_weights="default",
+        data={"folds": [0], "samples_per_epoch": 4},
+        validation={"fold": 1},
+    )
+    with pytest.raises(RecipeError, match=r"initial weights default were trained on fold 1"):
+        check_initial_weights(scored)
+    with pytest.raises(ManifestError, match=r"no weights are called lit0; did you mean lite0"):
+        encoder_file(recipe_of(encoder_weights="lit0"))
 
 
 @checks("optimizer.encoder_learning_rate")

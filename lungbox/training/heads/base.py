@@ -52,7 +52,17 @@ class Head(ABC):
 
     @abstractmethod
     def target(self, sample: Sample, shape: tuple[int, ...]) -> NDArray[np.float32]:
-        """The target of one image, of the output's shape without the batch axis."""
+        """The target of one image, of the shape `target_shape`."""
+
+    def target_shape(self, output: tuple[int, ...], most_boxes: int) -> tuple[int, ...]:
+        """The shape of a target without the batch axis: by default the output's.
+
+        Args:
+            output: the output's shape without the batch axis.
+            most_boxes: the most boxes that any image of the data has.
+        """
+        del most_boxes
+        return output
 
     def is_labelled(self, sample: Sample) -> bool:
         """Whether the target of an image is known; otherwise its weight in the loss is 0."""
