@@ -41,17 +41,17 @@ class Score:
     Attributes:
         rsna_metric: of lung opacity, cross-fitted; at the challenge's class mix where the images
             have its classes. NaN where the classes are findings, and of a classification network.
-        map: of several findings, the mean average precision (PASCAL VOC, IoU > 0.4) of all boxes;
-            else NaN.
         auc: of the image score; of a classification network the mean over its labels.
         metrics: the loss and the heads' metrics, without augmentation, by their names in `log.csv`
             without `val_`.
+        map: of several findings, the mean average precision (PASCAL VOC, IoU > 0.4) of all boxes;
+            else NaN.
     """
 
     rsna_metric: float
-    map: float
     auc: float
     metrics: Mapping[str, float] = field(default_factory=dict)
+    map: float = nan
 
     @property
     def logs(self) -> dict[str, float]:
@@ -83,7 +83,7 @@ class ValidationScorer:
         metrics, outputs = self._evaluate()
         if self._labels:
             mean = mean_auc(self._labels, self._dataset, outputs["classes"])
-            return Score(nan, nan, mean, metrics)
+            return Score(nan, mean, metrics)
         predictions = _predictions(self._dataset, outputs)
         truth = np.array([len(image.boxes) > 0 for image in predictions.dataset.images])
         return Score(
