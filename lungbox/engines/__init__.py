@@ -19,8 +19,8 @@ from lungbox.engines.base import (
     engine_fingerprint,
     finite_rows,
     members,
-    predict_with_tta,
 )
+from lungbox.engines.views import predict_with_tta
 from lungbox.errors import suggest
 
 EngineName = Literal["auto", "keras", "openvino"]

@@ -108,6 +108,7 @@ def predict_dataset(
     if not len(images):
         return DatasetPredictions(images, np.zeros((0, 1, 1), np.uint8), np.zeros(0, np.float32))
     settings = [engine_fingerprint(engine), config.fingerprints, prepared.key, config.flip]
+    settings += [config.views] if config.views else []
     key = hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:24]
     path = cache / f"maps-{key}.npz"
     if cached := _cached(path, images, config.mask_weight):

@@ -52,6 +52,7 @@ def describe(config: EngineConfig, point: OperatingPoint, batch_size: int | None
             "steps": _STEPS[config.preparation],
         },
         "operating_point": {**asdict(point), "flip": config.flip},
+        "views": list(config.views),
         "members": [_member(member) for member in config.members],
     }
 

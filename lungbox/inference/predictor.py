@@ -316,6 +316,7 @@ def open_ensemble(
         preparation=ensemble.preparation,
         keep_members=keep_members,
         flip=ensemble.flip,
+        views=ensemble.views,
         gates=ensemble.gates,
         image_score=ensemble.image_score,
     )
