@@ -11,7 +11,7 @@ from lungbox.boxes import OperatingPoint
 from lungbox.common.paths import cache_folder
 from lungbox.common.progress import progress_bar
 from lungbox.constants import FOLDS
-from lungbox.datasets.types import Dataset, DatasetError
+from lungbox.datasets.types import LUNG_OPACITY, Dataset, DatasetError
 from lungbox.engines import Engine, EngineName, PrecisionName, describe_precision
 from lungbox.errors import LungboxError
 from lungbox.evaluation.estimates import MetricEstimate
@@ -50,6 +50,11 @@ class EvaluationConfig:
     precision: PrecisionName = "float32"
     operating_point: str = ""
     gate: float | None = None
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The classes of the ensemble's boxes."""
+        return load_manifest().class_names(self.ensemble)
 
     def images(self) -> Dataset:
         """The fold's images; see `held_out_images`."""
@@ -125,15 +130,21 @@ def evaluate_ensemble(config: EvaluationConfig, console: Console) -> EvaluationR
         console: where progress is shown.
 
     Raises:
-        LungboxError: the data is missing, or the fold is not held out.
+        LungboxError: the data is missing, the fold is not held out, or the ensemble is of other
+            findings than lung opacity, see `findings.evaluate_findings`.
     """
+    if config.class_names != (LUNG_OPACITY,):
+        raise LungboxError(
+            f"{config.ensemble} is not of lung opacity alone, whose figures these are; use lungbox "
+            "evaluate"
+        )
     own, calibration = (
         load_manifest().ensemble(config.ensemble).settings(config.operating_point, config.gate)
     )
     images = config.images()
     engine = config.start(console)
     challenge, *others = (
-        predict_with_progress(part, engine, console) for part in _by_source(images)
+        predict_with_progress(part, engine, console) for part in by_source(images)
     )
     fitted = cross_fit(challenge, SearchGrid())
 
@@ -161,7 +172,7 @@ def evaluate_ensemble(config: EvaluationConfig, console: Console) -> EvaluationR
     )
 
 
-def _by_source(images: Dataset) -> list[Dataset]:
+def by_source(images: Dataset) -> list[Dataset]:
     """The images of each data set: the challenge's, then the others as they are registered."""
     first = datasets.challenge_images(images)
     others = [*datasets.INFOS, *sorted(images.sources - set(datasets.INFOS))]
@@ -205,11 +216,7 @@ def held_out_images(ensemble: str, data: Path, fold: int) -> Dataset:
         TrainedOnError: a member of the ensemble was trained on the fold, or chosen by its score.
         DatasetError: the fold has no image of a challenge, or these lack their classes.
     """
-    if not 0 <= fold < FOLDS:
-        raise DatasetError(f"fold {fold}: folds are numbered 0 to {FOLDS - 1}")
-    manifest = load_manifest()
-    for member in manifest.ensemble(ensemble).members:
-        check_held_out(member, manifest.training_folds(member), fold)
+    check_held_out(ensemble, fold)
     images = datasets.as_opacity(datasets.load(data).folds([fold])).where(
         lambda image: not image.uncertain
     )
@@ -226,12 +233,21 @@ def held_out_images(ensemble: str, data: Path, fold: int) -> Dataset:
     return images
 
 
-def check_held_out(member: str, trained_on: frozenset[int] | None, fold: int) -> None:
-    """Check that a member was not trained on a fold, nor chosen by its score there.
+def check_held_out(ensemble: str, fold: int) -> None:
+    """Check that no member of an ensemble has seen a fold.
 
     Raises:
-        TrainedOnError: it was, or that is not known.
+        TrainedOnError: a member was trained on the fold, or chosen by its score.
+        DatasetError: there is no such fold.
     """
+    if not 0 <= fold < FOLDS:
+        raise DatasetError(f"fold {fold}: folds are numbered 0 to {FOLDS - 1}")
+    manifest = load_manifest()
+    for member in manifest.ensemble(ensemble).members:
+        _check_held_out(member, manifest.training_folds(member), fold)
+
+
+def _check_held_out(member: str, trained_on: frozenset[int] | None, fold: int) -> None:
     if trained_on is None:
         raise TrainedOnError(
             f"it is not known which folds {member} was trained on, so no metric would mean "

@@ -40,8 +40,9 @@ class DatasetPredictions:
         scores: `(N,)` float32, image scores, 0-1.
         detections: of each detection network, boxes `(N, K, 4)` in 0-1, scores `(N, K, C)` and
             its weight.
-        mask_weight: see `engines.BatchPrediction`.
-        classes: `(N, L)` float32 image-level probabilities; None without a classification network.
+        mask_weight: of the mask's boxes beside the detections.
+        classes: `(N, L)` float32, image-level probabilities of L labels; None without a
+            classification network.
     """
 
     dataset: Dataset
@@ -59,8 +60,9 @@ class DatasetPredictions:
         """The prediction for one image."""
         detections = tuple(Detections(b[row], s[row], weight) for b, s, weight in self.detections)
         mask = None if self.opacity is None else self.mask(row)
+        class_scores = None if self.classes is None else self.classes[row]
         return RawPrediction(
-            float(self.scores[row]), mask, detections, mask_weight=self.mask_weight
+            float(self.scores[row]), mask, detections, class_scores, self.mask_weight
         )
 
     def mask(self, row: int) -> NDArray[np.float32]:
@@ -109,6 +111,8 @@ def predict_dataset(
         return DatasetPredictions(images, np.zeros((0, 1, 1), np.uint8), np.zeros(0, np.float32))
     settings = [engine_fingerprint(engine), config.fingerprints, prepared.key, config.flip]
     settings += [config.views] if config.views else []
+    if config.image_labels:
+        settings.append("classes")  # earlier versions left them out of the file
     key = hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:24]
     path = cache / f"maps-{key}.npz"
     if cached := _cached(path, images, config.mask_weight):
@@ -148,8 +152,12 @@ def _from_arrays(
         for index, weight in enumerate(weights)
     )
     return DatasetPredictions(
-        *(images, arrays.get("opacity"), arrays["scores"], detections, mask_weight),
-        classes=arrays.get("classes"),
+        images,
+        arrays.get("opacity"),
+        arrays["scores"],
+        detections,
+        mask_weight,
+        arrays.get("classes"),
     )
 
 

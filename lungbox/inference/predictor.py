@@ -187,7 +187,13 @@ class Detector:
             mask=prediction.mask if keep_mask else None,
             withheld=withheld,
             gate=self.written(self.point.gate) if withheld else 0.0,
+            no_finding=self._no_finding(prediction.image_score),
         )
+
+    def _no_finding(self, score: float) -> float:
+        """The confidence of "no finding" beside the boxes, between the two gates."""
+        between = self.point.gate <= score < self.point.upper_gate
+        return 1 - self.written(score) if between else 0.0
 
     def _withheld(
         self, prediction: RawPrediction, size: tuple[int, int]

@@ -9,6 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from lungbox.boxes import OperatingPoint
+from lungbox.boxes.fusion import Fusion
 from lungbox.constants import (
     CLASS_NAMES,
     OPACITY,
@@ -205,8 +206,10 @@ class PointEntry(Entry):
     compatibility: Literal["lungbox", "reference"] = "lungbox"
     max_one_box_per_lung: bool = False
     min_score: float = Field(0.05, ge=0, le=1)
-    fusion: Literal["weighted", "nms"] = "weighted"
+    nms_iou: float = Field(0.5, ge=0, le=1)
+    fusion: Fusion = "weighted"
     fusion_iou: float = Field(0.5, ge=0, lt=1)
+    upper_gate: float = Field(0.0, ge=0, le=1)
 
     @model_validator(mode="before")
     @classmethod
@@ -240,7 +243,7 @@ class NamedPoint(PointEntry):
 class Ensemble(PointEntry):
     """Weight files that predict together, and how their prediction becomes boxes.
 
-    Its own keys `rule` to `fusion_iou` are its default operating point.
+    Its own keys `rule` to `upper_gate` are its default operating point.
 
     Attributes:
         members: names of weight files, of networks of any kind.
@@ -415,6 +418,15 @@ class Manifest(Entry):
         if name not in self.ensembles:
             raise ManifestError(f"no ensemble is called {name}; {suggest(name, self.ensembles)}")
         return self.ensembles[name]
+
+    def class_names(self, ensemble: str) -> tuple[str, ...]:
+        """The classes of an ensemble's boxes, by index; empty where no member predicts boxes.
+
+        Raises:
+            ManifestError: it, or a member of it, is not known.
+        """
+        members = (self.file(member) for member in self.ensemble(ensemble).members)
+        return next((one.class_names for one in members if one.kind != "classification"), ())
 
 
 # The properties of an ensemble's member that its masks and scores depend on.
