@@ -20,6 +20,7 @@ from lungbox.engines.base import (
     finite_rows,
     members,
 )
+from lungbox.engines.padding import without_padding
 from lungbox.engines.views import predict_with_tta
 from lungbox.errors import suggest
 
@@ -44,6 +45,7 @@ __all__ = [
     "members",
     "predict_with_tta",
     "start",
+    "without_padding",
 ]
 
 

@@ -24,6 +24,7 @@ from lungbox.engines import (
     engine_fingerprint,
     finite_rows,
     predict_with_tta,
+    without_padding,
 )
 
 _LEVELS = 255
@@ -123,7 +124,8 @@ def predict_dataset(
         predicted = predict_with_tta(engine, batch)
         if len(bad := np.flatnonzero(~finite_rows(predicted))):
             raise EngineError(f"{images.images[first + bad[0]].path}: {NOT_FINITE}")
-        batches.append(_arrays(predicted))
+        sizes = [image.size for image in images.images[first : first + len(batch)]]
+        batches.append(_arrays(without_padding(predicted, sizes, config)))
         advance(len(batch))
     arrays: dict[str, Any] = {
         name: np.concatenate([one[name] for one in batches]) for name in batches[0]
