@@ -64,12 +64,12 @@ class LabelSet:
     ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
         """Which labels N images have, `(N, L)`, and which of these are known, `(N, L)`.
 
-        A finding is there where more than half of the readers marked it.
+        A finding is there where half of the readers marked it, or more.
         """
         rows = [self.target(image) for image in images]
         targets = np.array(rows, np.float64).reshape(-1, len(self.class_names))
         if self.findings:
-            return targets > 0.5, targets != UNKNOWN
+            return targets >= 0.5, targets != UNKNOWN
         single = targets.sum(axis=1, keepdims=True) == 1
         return single & (targets == 1), single | (targets == 0)
 

@@ -1,6 +1,7 @@
 """How well image-level probabilities tell images with a label from those without: AUC by label."""
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -153,5 +154,15 @@ def label_tables(
 
 
 def _estimates(labels: LabelSet, part: DatasetPredictions) -> list[MetricEstimate]:
+    """Of the labels; where the image score is none of them, also of that, for any label."""
     assert part.classes is not None  # of a classification network
-    return label_estimates(labels, part.dataset, part.classes)
+    found = label_estimates(labels, part.dataset, part.classes)
+    if labels.exclusive or len(labels.class_names) == 1:
+        return found
+    positive, known = labels.truth(part.dataset.images)
+    rows: NDArray[np.bool_] = np.any(known, axis=1)
+    truth: NDArray[np.bool_] = np.any(positive & known, axis=1)
+    draws = draws_of(np.array([image.patient for image in part.dataset.images])[rows])
+    estimate = draws.estimate(partial(weighted_auc, truth[rows], part.scores[rows]))
+    name = f"image score, any finding, {truth.sum()} positive"
+    return [*found, MetricEstimate.of(name, estimate, int(rows.sum()))]

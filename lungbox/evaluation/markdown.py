@@ -33,8 +33,8 @@ def print_evaluation(
 
     The RSNA metrics are cross-fitted: the boxes of each patient come from the operating point
     chosen on the others. An ensemble of several findings is scored at its own point, see
-    `findings.evaluate_findings`; of classification networks the AUC of each label is printed, by
-    data set.
+    `findings.evaluate_findings`; one of classification networks alone by the AUC of each label,
+    see `image_labels`.
 
     Args:
         config: the ensemble and the fold.
@@ -45,6 +45,10 @@ def print_evaluation(
         LungboxError: the data is missing, the fold is not held out, or an operating point is given
             with `against`, which compares two ensembles at the points chosen for each.
     """
+    if is_classification(config.ensemble):
+        for title, columns, rows in label_tables(config, console, against):
+            print(f"## {title}\n\n{markdown_table(columns, rows)}\n")
+        return
     if has_findings(config.class_names):
         _print_findings(config, console, against)
         return
@@ -53,10 +57,6 @@ def print_evaluation(
             "--against compares each ensemble at the points chosen for it; leave out "
             "--operating-point and --gate"
         )
-    if is_classification(config.ensemble):
-        for title, columns, rows in label_tables(config, console, against):
-            print(f"## {title}\n\n{markdown_table(columns, rows)}\n")
-        return
     result = evaluate_ensemble(config, console)
     if against:
         other = evaluate_ensemble(replace(config, ensemble=against), console)

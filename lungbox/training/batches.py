@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lungbox.boxes import geometry
+from lungbox.boxes.padding import into_square
 from lungbox.common.backend import devices_in_step
 from lungbox.datasets.cache import PreparedImages
 from lungbox.datasets.types import Dataset, LabelledRadiograph
@@ -164,12 +165,16 @@ class Batches(keras.utils.PyDataset):
         labelled = self._images.dataset.images[row]
         side, data = self._stage.image_size, self._recipe.data
         image = resize_area(self._images.images(row), side, side)
-        mask = rasterize(labelled.boxes, labelled.size, side, data.shape, data.edges)
+        boxes, size = labelled.boxes, labelled.size
+        if self._recipe.preparation == "padded":
+            prepared = self._recipe.image_size
+            boxes, size = into_square(boxes, size, prepared), (prepared, prepared)
+        mask = rasterize(boxes, size, side, data.shape, data.edges)
         weak = data.weak_targets.get(labelled.category) if labelled.uncertain else None
         target = float(labelled.target) if weak is None else weak
         if self._teacher:
             mask, target = self._teacher.mix_targets(row, mask, target, alone=labelled.uncertain)
-        boxes = geometry.scale(labelled.boxes, labelled.size, (side, side))
+        boxes = geometry.scale(boxes, size, (side, side))
         seeds = np.random.SeedSequence((self._recipe.seed, self._epoch, position))
         classes = np.array([self._class_numbers[name] for name in labelled.labels], np.int64)
         image, mask, boxes, classes = self._augment(

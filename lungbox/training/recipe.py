@@ -90,6 +90,8 @@ class Recipe(Section):
             )
         if self.distillation and self.data.labels:
             raise ValueError("data.labels: not with distillation, which is of masks")
+        if self.distillation and self.data.preparation == "padded":
+            raise ValueError("data.preparation = padded: not with distillation")
         if self.distillation and self.data.weak_targets:
             raise ValueError("data.weak_targets: not with distillation")
         if self.data.order == "fixed" and any(stage.source_weights for stage in self.stages):

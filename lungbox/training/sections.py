@@ -47,7 +47,8 @@ class Data(Section):
             or not; RSNA's `three` classes; the 14 findings of `nih` or of `vinbigdata`. Images of
             which none is known are left out.
         preparation: see `radiograph.prepare`; by default `nearest` for the reference system's
-            networks and `equalised` for all others.
+            networks and `equalised` for all others. `padded` pads radiographs to a square in place
+            of squashing them; the ensemble that is registered does, too.
         order: `drawn` samples an epoch's images by the weights below; `fixed` takes each image
             once, in the same order in every epoch, as the reference system does.
         samples_per_epoch: images drawn for one epoch, with replacement across epochs.

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from lungbox.architecture.heads import top_k_mean
 from lungbox.boxes import OperatingPoint
+from lungbox.boxes.padding import boxes_of_file, mask_of_file
 from lungbox.datasets.cache import PreparedImages
 from lungbox.datasets.types import Dataset
 from lungbox.evaluation.image_labels import mean_auc
@@ -75,6 +76,7 @@ class ValidationScorer:
     ) -> None:
         self._dataset, self._labels = images.dataset, recipe.label_set
         self._findings = recipe.data.task == "findings"
+        self._padded_to = recipe.image_size if recipe.preparation == "padded" else None
         self._model = EvaluationModel.of(network, recipe.loss, recipe.label_set)
         self._batches = Batches(images, _once_in_order(recipe), stage, network.outputs)
 
@@ -104,6 +106,8 @@ class ValidationScorer:
             name: np.concatenate(parts).reshape(-1, *self._model.output[name].shape[1:])[back]
             for name, parts in collected.outputs.items()
         }
+        if self._padded_to is not None:
+            _remove_padding(outputs, self._dataset, self._padded_to)
         return named_as_logged(logs, self._model.trained), outputs
 
 
@@ -121,6 +125,14 @@ class _CollectOutputs(keras.callbacks.Callback):
                 name = key.removeprefix("output_")
                 # Keras turns the score of a single image into a number.
                 self.outputs.setdefault(name, []).append(np.atleast_1d(np.asarray(value)))
+
+
+def _remove_padding(outputs: dict[str, NDArray], dataset: Dataset, side: int) -> None:
+    """Make masks and boxes of images that were padded to a square those of the files."""
+    for name, of_file in (("mask", mask_of_file), ("boxes", boxes_of_file)):
+        if name in outputs:
+            pairs = zip(outputs[name], dataset.images, strict=True)
+            outputs[name] = np.stack([of_file(one, image.size, side) for one, image in pairs])
 
 
 def _predictions(dataset: Dataset, outputs: Mapping[str, NDArray]) -> DatasetPredictions:

@@ -11,8 +11,9 @@ from lungbox.datasets.phantom import write_rsna
 from lungbox.datasets.types import Dataset
 from lungbox.errors import LungboxError
 from lungbox.evaluation.evaluator import EvaluationConfig, TrainedOnError
-from lungbox.evaluation.image_labels import MEAN, label_estimates, mean_auc
+from lungbox.evaluation.image_labels import MEAN, _estimates, label_estimates, mean_auc
 from lungbox.evaluation.markdown import print_evaluation
+from lungbox.evaluation.predictions import DatasetPredictions
 from lungbox.metrics import auc
 from lungbox.weights.entries import Ensemble
 from lungbox.weights.formats.safetensors import save_weights
@@ -69,6 +70,17 @@ def test_each_label_is_scored_on_the_images_of_which_it_is_known():
     # The mean of thirteen labels varies less than each.
     assert 0 < mean.high - mean.low < min(figure.high - figure.low for figure in found[:-1])
     assert all(figure.low <= figure.value <= figure.high for figure in [*found[:-1], mean])
+
+
+def test_the_image_score_is_of_any_finding():
+    dataset, probabilities = of_nih()
+    scores = probabilities.max(axis=1)
+    part = DatasetPredictions(dataset, None, scores, classes=probabilities)
+    *_, mean, found = _estimates(NIH, part)
+    any_of_them = [max(value for _, value in image.findings) for image in dataset.images]
+    assert mean.name == MEAN
+    assert found.name == f"image score, any finding, {int(sum(any_of_them))} positive"
+    assert found.value == pytest.approx(auc(any_of_them, scores))
 
 
 def test_nothing_to_tell_apart():
