@@ -8,7 +8,8 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from lungbox.boxes.fusion import Fusion, Voter, fuse
+from lungbox.boxes.clusters import Voter, together
+from lungbox.boxes.fusion import Fusion, fuse
 from lungbox.boxes.geometry import Boxes, area, as_boxes, clip, scale, shrink
 from lungbox.boxes.regions import (
     Region,
@@ -279,7 +280,10 @@ def _fused_candidates(prediction: RawPrediction, point: OperatingPoint) -> Candi
         found = _mask_candidates(prediction.mask, point)
         boxes = scale(found.boxes, found.space, (1, 1))
         voters.append(Voter(boxes, found.scores, prediction.mask_weight, found.labels))
-    boxes, scores, labels = fuse(voters, point.fusion_iou, point.fusion)
+    # One network's boxes are not fused: they were suppressed already.
+    boxes, scores, labels = (
+        fuse(voters, point.fusion_iou, point.fusion) if len(voters) > 1 else together(voters)
+    )
     return Candidates(boxes, area(boxes.astype(np.float64)), scores, labels, (1, 1))
 
 

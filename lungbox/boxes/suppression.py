@@ -25,13 +25,7 @@ def non_maximum_suppression(
     >>> non_maximum_suppression(boxes, np.array([0.6, 0.9, 0.5]), 0.5).tolist()
     [1, 2]
     """
-    order = np.argsort(-scores, kind="stable")
-    overlaps = iou(boxes, boxes) > max_iou
-    kept: list[int] = []
-    for row in order.tolist():
-        if not overlaps[row, kept].any():
-            kept.append(row)
-    return np.array(kept, np.int64)
+    return class_wise_suppression(boxes, scores, np.zeros(len(boxes), np.int64), max_iou)
 
 
 def class_wise_suppression(
@@ -52,13 +46,15 @@ def class_wise_suppression(
     >>> class_wise_suppression(boxes, np.array([0.6, 0.9, 0.5]), np.array([0, 0, 1]), 0.5).tolist()
     [1, 2]
     """
-    kept = [
-        rows[non_maximum_suppression(boxes[rows], scores[rows], max_iou)]
-        for label in np.unique(labels)
-        for rows in [np.flatnonzero(labels == label)]
-    ]
-    staying = np.sort(np.concatenate([np.zeros(0, np.int64), *kept]))
-    return staying[np.argsort(-scores[staying], kind="stable")]
+    order = np.argsort(-scores, kind="stable")
+    ordered, of_class = boxes[order], labels[order]
+    overlapping = (iou(ordered, ordered) > max_iou) & (of_class[:, None] == of_class)
+    # A box that overlaps no other needs no look at it.
+    dropped = np.zeros(len(order), bool)
+    for row in np.flatnonzero(overlapping.sum(axis=1) > 1).tolist():
+        if not dropped[row]:
+            dropped[row + 1 :] |= overlapping[row, row + 1 :]
+    return order[~dropped]
 
 
 def soft_nms(

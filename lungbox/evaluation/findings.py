@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +22,7 @@ from lungbox.evaluation.evaluator import (
 )
 from lungbox.evaluation.predictions import DatasetPredictions
 from lungbox.metrics.average_precision import CocoMatches, VocMatches, mean_over_classes
-from lungbox.metrics.bootstrap import Draws
+from lungbox.metrics.bootstrap import Draws, Estimate
 from lungbox.metrics.classification import weighted_auc
 from lungbox.metrics.matching import BoxTable
 from lungbox.submission import vinbigdata
@@ -160,34 +161,60 @@ def truth_table(dataset: Dataset, with_nothing: bool = False) -> BoxTable:
 
 
 def found_table(
-    predictions: DatasetPredictions, points: Sequence[OperatingPoint], with_nothing: bool = False
+    found: Sequence[Decision],
+    scores: NDArray[np.float32] | None = None,
+    points: Sequence[OperatingPoint] = (),
 ) -> BoxTable:
-    """The predicted boxes, each image at an operating point of its own; with `with_nothing`, as a
-    submission to VinBigData has them."""
-    found = [predictions.boxes(row, point) for row, point in enumerate(points)]
-    if with_nothing:
-        scores = predictions.scores.tolist()
-        found = [_submitted(*one) for one in zip(found, scores, points, strict=True)]
+    """The predicted boxes; with image scores, and the point of each image, as a submission to
+    VinBigData has them, with "no finding"."""
+    if scores is not None:
+        found = [_submitted(*one) for one in zip(found, scores.tolist(), points, strict=True)]
     return BoxTable.of(*(list(values) for values in zip(*found, strict=True)))
 
 
-def mean_estimate(
-    predictions: DatasetPredictions,
-    points: Sequence[OperatingPoint],
-    name: str,
-    with_nothing: bool = False,
-) -> MetricEstimate:
-    """The mAP at IoU > 0.4, each image at an operating point of its own.
+class VocEstimates(NamedTuple):
+    """VOC's mean average precision at IoU > 0.4.
+
+    Attributes:
+        findings: the mean over the classes of findings.
+        challenge: the mean with "no finding", VinBigData's metric; None where the classes are not
+            its own.
+        by_class: by the number of the class.
+    """
+
+    findings: MetricEstimate
+    challenge: MetricEstimate | None
+    by_class: dict[int, MetricEstimate]
+
+
+def voc_estimates(
+    predictions: DatasetPredictions, found: Sequence[Decision], points: Sequence[OperatingPoint]
+) -> VocEstimates:
+    """The mean average precision of boxes at IoU > 0.4.
 
     Args:
         predictions: of N images.
-        points: N settings that turn them into boxes.
-        name: of the metric.
-        with_nothing: whether VinBigData's "no finding" is one of the classes.
+        found: their boxes.
+        points: the operating point of each, whose gates decide about "no finding".
     """
-    truth = truth_table(predictions.dataset, with_nothing)
-    matches = VocMatches.of(truth, found_table(predictions, points, with_nothing))
-    return _mean_and_classes(predictions.dataset, matches, name)[0]
+    dataset = predictions.dataset
+    with_nothing = vinbigdata.fits(dataset.class_names)
+    table = found_table(found, predictions.scores if with_nothing else None, points)
+    matches = VocMatches.of(truth_table(dataset, with_nothing), table)
+    of_findings = matches.classes != VINBIGDATA_NO_FINDING if with_nothing else slice(None)
+
+    def compute(weights: NDArray[np.float64]) -> NDArray[np.float64]:
+        values = matches.average_precisions(weights)
+        means = mean_over_classes(values[:, of_findings]), mean_over_classes(values)
+        return np.column_stack([*means, values])
+
+    findings, challenge, *classes = _draws(dataset).estimates(compute)
+    count = len(dataset)
+    return VocEstimates(
+        MetricEstimate.of(VOC, findings, count),
+        MetricEstimate.of(CHALLENGE, challenge, count) if with_nothing else None,
+        _by_class(VOC, matches, classes),
+    )
 
 
 _NOTHING = np.array([vinbigdata.NOTHING_BOX], np.float32)
@@ -209,29 +236,32 @@ def _submitted(found: Decision, score: float, point: OperatingPoint) -> Decision
 def _box_estimates(
     predictions: DatasetPredictions, point: OperatingPoint
 ) -> tuple[list[MetricEstimate], tuple[ClassRow, ...]]:
-    dataset = predictions.dataset
-    own = (point,) * len(dataset)
-    ungated = (replace(point, gate=0.0, upper_gate=0.0),) * len(dataset)
-    truth, found = truth_table(dataset), found_table(predictions, own)
-    voc, by_class = _mean_and_classes(dataset, VocMatches.of(truth, found), VOC)
-    coco, coco_by_class = _mean_and_classes(dataset, CocoMatches.of(truth, found), COCO)
-    without = mean_estimate(predictions, ungated, f"{VOC}, {WITHOUT_GATE}")
-    figures = [voc, without, replace(voc - without, name=GATE_GAIN), coco]
-    if vinbigdata.fits(dataset.class_names):
-        figures += [
-            mean_estimate(predictions, own, CHALLENGE, with_nothing=True),
-            mean_estimate(predictions, ungated, f"{CHALLENGE}, {WITHOUT_GATE}", with_nothing=True),
-        ]
+    dataset, ungated = predictions.dataset, replace(point, gate=0.0, upper_gate=0.0)
+    open_boxes = [predictions.boxes(row, ungated) for row in range(len(dataset))]
+    boxes = [
+        found if score >= point.gate else predictions.boxes(row, point)
+        for row, (found, score) in enumerate(zip(open_boxes, predictions.scores, strict=True))
+    ]
+    voc = voc_estimates(predictions, boxes, [point] * len(dataset))
+    without = voc_estimates(predictions, open_boxes, [ungated] * len(dataset))
+    truth = truth_table(dataset)
+    coco, coco_by_class = _coco_estimates(dataset, CocoMatches.of(truth, found_table(boxes)))
+    gain = replace(voc.findings - without.findings, name=GATE_GAIN)
+    open_voc = replace(without.findings, name=f"{VOC}, {WITHOUT_GATE}")
+    figures = [voc.findings, open_voc, gain, coco]
+    if voc.challenge and without.challenge:
+        open_challenge = replace(without.challenge, name=f"{CHALLENGE}, {WITHOUT_GATE}")
+        figures += [voc.challenge, open_challenge]
     rows = tuple(
-        ClassRow(name, *_counts(truth, number), by_class[number], coco_by_class[number])
+        ClassRow(name, *_counts(truth, number), voc.by_class[number], coco_by_class[number])
         for number, name in enumerate(dataset.class_names)
-        if number in by_class
+        if number in coco_by_class
     )
     return figures, rows
 
 
-def _mean_and_classes(
-    dataset: Dataset, matches: VocMatches | CocoMatches, name: str
+def _coco_estimates(
+    dataset: Dataset, matches: CocoMatches
 ) -> tuple[MetricEstimate, dict[int, MetricEstimate]]:
     """The mean over classes, and that of each class by its number."""
 
@@ -240,11 +270,17 @@ def _mean_and_classes(
         return np.column_stack([mean_over_classes(values), values])
 
     mean, *classes = _draws(dataset).estimates(compute)
-    by_class = {
+    return MetricEstimate.of(COCO, mean, len(dataset)), _by_class(COCO, matches, classes)
+
+
+def _by_class(
+    name: str, matches: VocMatches | CocoMatches, estimates: Sequence[Estimate]
+) -> dict[int, MetricEstimate]:
+    triples = zip(matches.classes, estimates, matches.truths, strict=True)
+    return {
         int(number): MetricEstimate.of(name, estimate, len(np.unique(truths)))
-        for number, estimate, truths in zip(matches.classes, classes, matches.truths, strict=True)
+        for number, estimate, truths in triples
     }
-    return MetricEstimate.of(name, mean, len(dataset)), by_class
 
 
 def _draws(dataset: Dataset) -> Draws:

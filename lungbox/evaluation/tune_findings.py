@@ -18,12 +18,10 @@ from lungbox.errors import LungboxError
 from lungbox.evaluation.estimates import MetricEstimate
 from lungbox.evaluation.evaluator import EvaluationConfig, by_source, predict_with_progress
 from lungbox.evaluation.findings import (
-    CHALLENGE,
-    VOC,
     found_table,
     held_out_findings,
-    mean_estimate,
     truth_table,
+    voc_estimates,
 )
 from lungbox.evaluation.operating_point import PARTS, CrossFit, as_toml, patient_parts
 from lungbox.evaluation.predictions import DatasetPredictions
@@ -95,17 +93,17 @@ def tune_findings(config: EvaluationConfig, save: str | None, console: Console) 
     with progress_bar(console, "Searching", len(grid.box_settings(ensemble.point))) as progress:
         fitted = cross_fit_findings(predictions, ensemble.point, grid, progress.advance)
     count = len(predictions.dataset)
-    metric = CHALLENGE if vinbigdata.fits(config.class_names) else VOC
-    present = _estimate(predictions, (ensemble.point,) * count, metric)
-    searched = _estimate(predictions, fitted.points, metric)
-    _show(present, searched, f"{metric}, fold {config.fold}")
+    present = _estimate(predictions, (ensemble.point,) * count)
+    searched = _estimate(predictions, fitted.points)
+    _show(present, searched, f"{searched.name}, fold {config.fold}")
     print(f"\n{as_toml(fitted.point)}\n")
     if not save and (searched - present).high < 0:
         console.print(f"It scores lower than {name}'s own point, which stays.", markup=False)
     elif not save and name in read_manifest(shipped_path()).ensembles:
         console.print(f"{name} comes with Lungbox; --save NAME registers this as one of yours.")
     else:
-        note = f"`python -m lungbox tune` on fold {config.fold}: {metric} {searched}, cross-fitted"
+        note = f"`python -m lungbox tune` on fold {config.fold}: {searched.name} {searched}"
+        note += ", cross-fitted"
         changed = ensemble.model_copy(update=vars(fitted.point) | {"note": note})
         register_ensemble(save or name, changed)
         console.print(
@@ -179,7 +177,7 @@ class _Boxes:
     @classmethod
     def of(cls, predictions: DatasetPredictions, settings: OperatingPoint) -> "_Boxes":
         images = predictions.dataset.images
-        table = found_table(predictions, (settings,) * len(images))
+        table = found_table([predictions.boxes(row, settings) for row in range(len(images))])
         return cls(
             matches=VocMatches.of(truth_table(predictions.dataset), table),
             scores=predictions.scores.astype(np.float64),
@@ -223,10 +221,11 @@ class _Boxes:
         )
 
 
-def _estimate(
-    predictions: DatasetPredictions, points: Sequence[OperatingPoint], metric: str
-) -> MetricEstimate:
-    return mean_estimate(predictions, points, metric, with_nothing=metric == CHALLENGE)
+def _estimate(predictions: DatasetPredictions, points: Sequence[OperatingPoint]) -> MetricEstimate:
+    """The metric of each image at a point of its own."""
+    found = [predictions.boxes(row, point) for row, point in enumerate(points)]
+    estimates = voc_estimates(predictions, found, points)
+    return estimates.challenge or estimates.findings
 
 
 def _show(present: MetricEstimate, searched: MetricEstimate, title: str) -> None:
