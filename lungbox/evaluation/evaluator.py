@@ -178,7 +178,8 @@ def by_source(images: Dataset) -> list[Dataset]:
 
 def predict_with_progress(dataset: Dataset, engine: Engine, console: Console) -> DatasetPredictions:
     """An engine's predictions of a data set, with a progress bar."""
-    text = "Predicting, with test-time augmentation" if engine.config.flip else "Predicting"
+    augmented = engine.config.flip or engine.config.views
+    text = "Predicting, with test-time augmentation" if augmented else "Predicting"
     with progress_bar(console, text, len(dataset)) as progress:
         return predict_dataset(dataset, engine, cache_folder(), advance=progress.advance)
 

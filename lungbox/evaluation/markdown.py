@@ -18,6 +18,7 @@ from lungbox.evaluation.evaluator import (
 )
 from lungbox.evaluation.findings import FindingsScores, evaluate_findings, has_findings
 from lungbox.evaluation.groups import example_cases, recall_by_size
+from lungbox.evaluation.image_labels import is_classification, label_tables
 from lungbox.evaluation.operating_point import in_brief
 from lungbox.evaluation.reliability import BINS, how_calibrated, score_reliability
 from lungbox.evaluation.scores import VIEW_ALONE, dataset_estimates
@@ -32,7 +33,8 @@ def print_evaluation(
 
     The RSNA metrics are cross-fitted: the boxes of each patient come from the operating point
     chosen on the others. An ensemble of several findings is scored at its own point, see
-    `findings.evaluate_findings`.
+    `findings.evaluate_findings`; one of classification networks alone by the AUC of each label,
+    see `image_labels`.
 
     Args:
         config: the ensemble and the fold.
@@ -43,6 +45,10 @@ def print_evaluation(
         LungboxError: the data is missing, the fold is not held out, or an operating point is given
             with `against`, which compares two ensembles at the points chosen for each.
     """
+    if is_classification(config.ensemble):
+        for title, columns, rows in label_tables(config, console, against):
+            print(f"## {title}\n\n{markdown_table(columns, rows)}\n")
+        return
     if has_findings(config.class_names):
         _print_findings(config, console, against)
         return

@@ -24,6 +24,7 @@ from lungbox.engines import (
     engine_fingerprint,
     finite_rows,
     predict_with_tta,
+    without_padding,
 )
 
 _LEVELS = 255
@@ -110,6 +111,7 @@ def predict_dataset(
     if not len(images):
         return DatasetPredictions(images, np.zeros((0, 1, 1), np.uint8), np.zeros(0, np.float32))
     settings = [engine_fingerprint(engine), config.fingerprints, prepared.key, config.flip]
+    settings += [config.views] if config.views else []
     if config.image_labels:
         settings.append("classes")  # earlier versions left them out of the file
     key = hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:24]
@@ -122,7 +124,8 @@ def predict_dataset(
         predicted = predict_with_tta(engine, batch)
         if len(bad := np.flatnonzero(~finite_rows(predicted))):
             raise EngineError(f"{images.images[first + bad[0]].path}: {NOT_FINITE}")
-        batches.append(_arrays(predicted))
+        sizes = [image.size for image in images.images[first : first + len(batch)]]
+        batches.append(_arrays(without_padding(predicted, sizes, config)))
         advance(len(batch))
     arrays: dict[str, Any] = {
         name: np.concatenate([one[name] for one in batches]) for name in batches[0]

@@ -162,13 +162,14 @@ def _sources(request: PredictRequest, console: Console) -> list[ImageFile]:
 
 def _settings(request: PredictRequest, detector: Detector) -> dict[str, object]:
     """Everything that a file's outcome depends on."""
+    config = detector.engine.config
     return {
         "version": __version__,
         "images": str(request.images.resolve()),
-        "members": detector.engine.config.fingerprints,
+        "members": config.fingerprints,
         "calibration": detector.calibration.model_dump() if detector.calibration else None,
         "engine": engine_fingerprint(detector.engine),
-        "preparation": (detector.engine.config.preparation, detector.engine.config.flip),
+        "preparation": (config.preparation, config.flip, config.views),
         "point": vars(detector.point),
         "frontal_check": frontal.fingerprint(),
         "pictures": (request.overlays, request.members),
@@ -262,6 +263,7 @@ def _write_run(
         "batch_size": engine.config.batch_size,
         "preparation": engine.config.preparation,
         "flip": engine.config.flip,
+        "views": list(engine.config.views),
         "operating_point": vars(detector.point),
         "operating_point_name": request.operating_point or None,
         "calibration": detector.calibration.model_dump() if detector.calibration else None,

@@ -21,6 +21,7 @@ from lungbox.errors import LungboxError, suggest
 from lungbox.radiograph.prepare import VERSIONS, Preparation
 from lungbox.weights.calibration import Calibration
 from lungbox.weights.formats import Format
+from lungbox.weights.views import all_views
 
 # Names become names of files and folders.
 NAMED = r"^[A-Za-z0-9_-][A-Za-z0-9._-]*$"
@@ -254,6 +255,8 @@ class Ensemble(PointEntry):
         preparation: how a radiograph becomes its members' input, see `radiograph.prepare`.
         flip: whether each radiograph is also read mirrored, at twice the cost (test-time
             augmentation): masks and scores are averaged, boxes fused.
+        views: further views of each radiograph, which are averaged in the same way, at the cost of
+            one reading each: `flip`, `invert`, `zoom 1.1`, or `flip + zoom 1.1`.
         calibration: of the image score that is written; gates are compared with the score before.
         operating_points: others than the default, by name.
         note: where the operating point comes from, or how to train what is not published.
@@ -265,6 +268,7 @@ class Ensemble(PointEntry):
     image_score: ImageScore = "head"
     preparation: Preparation = "equalised"
     flip: bool = False
+    views: tuple[str, ...] = ()
     calibration: Calibration | None = None
     operating_points: dict[_Name, NamedPoint] = Field({})
     note: str = ""
@@ -275,6 +279,7 @@ class Ensemble(PointEntry):
             raise ValueError(f"{len(self.weights)} weights for {len(self.members)} members")
         if others := set(self.gates) - set(self.members):
             raise ValueError(f"its gate {min(others)} is not among its members")
+        all_views(self.flip, self.views)  # raises where one is none
         return self
 
     @classmethod
@@ -451,7 +456,12 @@ def fingerprints(
     return found
 
 
-def key_of(members: Sequence[Fingerprint], preparation: Preparation, flip: bool) -> str:
+def key_of(
+    members: Sequence[Fingerprint],
+    preparation: Preparation,
+    flip: bool,
+    views: Sequence[str] = (),
+) -> str:
     """The key of an ensemble's `Precisions`: a hash of all its masks depend on, so that ensembles
     that differ only in their operating point share it.
 
@@ -463,7 +473,9 @@ def key_of(members: Sequence[Fingerprint], preparation: Preparation, flip: bool)
         >>> key_of([member], "equalised", flip=False) == key_of([member], "equalised", flip=True)
         False
     """
-    settings: dict[str, str | bool | int] = {"preparation": preparation, "flip": flip}
+    settings: dict[str, Any] = {"preparation": preparation, "flip": flip}
+    if views:
+        settings["views"] = list(views)
     if VERSIONS[preparation] > 1:
         settings["version"] = VERSIONS[preparation]
     text = json.dumps([list(members), settings], sort_keys=True)
