@@ -96,6 +96,9 @@ VINBIGDATA_CLASSES: Final = (
 VINBIGDATA_NO_FINDING: Final = 14
 VINBIGDATA_IOU_THRESHOLD: Final = 0.4
 
+# The value of an image-level label that is not known, beside probabilities 0-1.
+UNKNOWN: Final = -1.0
+
 # Labelled data is split into this many parts by patient, numbered from 0.
 FOLDS: Final = 5
 

@@ -75,9 +75,13 @@ class Findings(ValueEquality):
         withheld: boxes that are no findings, since the image score is below the gate, most certain
             first. Where there are any, `boxes` is empty.
         gate: that gate, compared with `image_score`; 0 where no box is withheld.
+        no_finding: confidence, 0-1, of "no finding" beside the boxes, where the image score is
+            below the operating point's `upper_gate`; 0 where the boxes stand alone. VinBigData's
+            format has it.
 
     Raises:
-        ValueError: counts or shapes disagree, or a box is empty or outside the image.
+        ValueError: counts or shapes disagree, a box is empty or outside the image, or `no_finding`
+            is not in 0-1.
 
     >>> normal = Findings("1.2.840", size=(2022, 2022), image_score=0.0312)
     >>> normal.to_record()["image_score"], len(normal.boxes)
@@ -97,6 +101,7 @@ class Findings(ValueEquality):
     mask: NDArray[np.float32] | None = field(default=None, repr=False)
     withheld: tuple[WithheldBox, ...] = ()
     gate: float = 0.0
+    no_finding: float = 0.0
 
     def __post_init__(self) -> None:
         count = len(self.scores)
@@ -105,6 +110,8 @@ class Findings(ValueEquality):
                 f"{self.identity}: {self.boxes.shape} boxes, {count} scores and "
                 f"{len(self.labels)} labels do not belong together"
             )
+        if not 0 <= self.no_finding <= 1:
+            raise ValueError(f"{self.identity}: no_finding is {self.no_finding}, not in 0-1")
         withheld = np.array([item.box for item in self.withheld], np.float32).reshape(-1, 4)
         x1, y1, x2, y2 = np.concatenate([self.boxes, withheld]).T
         width, height = self.size
@@ -135,6 +142,8 @@ class Findings(ValueEquality):
         if self.withheld:
             record["gate"] = round(self.gate, 6)
             record["withheld"] = [item.to_record() for item in self.withheld]
+        if self.no_finding:
+            record["no_finding"] = round(self.no_finding, 6)
         if self.class_names != _CLASS_NAMES:
             record["class_names"] = list(self.class_names)
         if self.class_scores:
@@ -163,6 +172,7 @@ class Findings(ValueEquality):
                 flag=record["flag"],
                 withheld=tuple(_withheld(item) for item in record.get("withheld", ())),
                 gate=record.get("gate", 0.0),
+                no_finding=record.get("no_finding", 0.0),
             )
         except (KeyError, TypeError) as error:
             raise ValueError(f"not an object of predictions.jsonl ({error!r})") from error

@@ -30,6 +30,15 @@ def like_the_reference(image_size: int = 64) -> keras.Model:
     return only_a_mask(image_size)
 
 
+def small_classifier(image_size: int = 64, classes: int = 1, dropout: float = 0.1) -> keras.Model:
+    """A classification network for any number of classes."""
+    inputs = keras.Input((image_size, image_size, 1))
+    x = keras.layers.Rescaling(1 / 255)(inputs)
+    x = keras.layers.Conv2D(8, 5, strides=4, padding="same", name="first")(x)
+    x = keras.layers.ReLU()(keras.layers.BatchNormalization(name="norm")(x))
+    return keras.Model(inputs, heads.classes(x, classes, dropout), name="small_classifier")
+
+
 @contextmanager
 def registered(*builds):
     """These are known by name inside; all of this module where none is given."""
@@ -43,6 +52,10 @@ def registered(*builds):
         registry.network(
             encoder="none", stride=4, image_size=64, image_head=head, reference=reference
         )(build)
+    if not builds:
+        registry.network(
+            encoder="none", image_size=64, kind="classification", class_names=("abnormal",)
+        )(small_classifier)
     try:
         yield
     finally:

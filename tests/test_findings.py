@@ -37,6 +37,14 @@ def test_other_class_names_are_written_and_read():
     assert Findings.from_record(json.loads(json.dumps(before.to_record()))) == before
 
 
+def test_no_finding_beside_boxes_survives_json():
+    assert "no_finding" not in findings().to_record()
+    before = findings(no_finding=0.25)
+    record = json.loads(json.dumps(before.to_record()))
+    assert record["no_finding"] == 0.25
+    assert Findings.from_record(record) == before
+
+
 WITHHELD = WithheldBox("lung opacity", 0.75, (3.0, 4.5, 60.0, 90.25))
 
 
@@ -63,6 +71,7 @@ def test_withheld_boxes_are_no_findings_and_survive_json():
     [
         {"withheld": (WithheldBox("lung opacity", 0.5, (3, 4, 201, 90)),)},
         {"scores": np.array([0.5], np.float32)},
+        {"no_finding": 1.5},
         {"labels": ("lung opacity",)},
         {"size": (199, 100)},
         {"boxes": geometry.as_boxes([(5, 5, 5, 6), (0, 0, 1, 1)])},

@@ -1,6 +1,9 @@
 """Networks of three kinds, built by name."""
 
-from lungbox.architecture import segmentation as _segmentation  # noqa: F401  registers the networks
+# These register the networks.
+from lungbox.architecture import classification as _classification  # noqa: F401
+from lungbox.architecture import segmentation as _segmentation  # noqa: F401
+from lungbox.architecture.detection import networks as _detection  # noqa: F401
 from lungbox.architecture.registry import Network, build, describe, names
 
 __all__ = ["Network", "build", "describe", "names"]

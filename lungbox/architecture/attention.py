@@ -17,15 +17,15 @@ def spatial(x: KerasTensor, name: str) -> KerasTensor:
     return layers.Multiply(name=f"{name}_weighed")([x, gate])
 
 
-def squeeze_excitation(x: KerasTensor, name: str) -> KerasTensor:
+def squeeze_excitation(x: KerasTensor, name: str, reduction: int = 2) -> KerasTensor:
     """Squeeze-and-excitation: a factor in 0-1 per channel, from the channels' means.
 
-    `(B, H, W, C)` in and out. Hu et al., CVPR 2018, with a reduction of 2; the reference system
-    calls it spatial attention.
+    `(B, H, W, C)` in and out. Hu et al., CVPR 2018, whose reduction is 16; the reference system,
+    which calls it spatial attention, has 2.
     """
     channels = x.shape[-1]
     gate = layers.GlobalAveragePooling2D(name=f"{name}_means")(x)
-    gate = layers.Dense(channels // 2, activation="relu", name=f"{name}_squeeze")(gate)
+    gate = layers.Dense(channels // reduction, activation="relu", name=f"{name}_squeeze")(gate)
     gate = layers.Dense(channels, activation="sigmoid", name=f"{name}_excite")(gate)
     # A separate layer, because published weight files are read in the order of the graph's depth.
     gate = layers.Reshape((1, 1, channels), name=f"{name}_spread")(gate)

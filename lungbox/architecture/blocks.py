@@ -22,6 +22,7 @@ def conv(
     *,
     stride: int = 1,
     rate: int = 1,
+    groups: int = 1,
     bias: bool = False,
     activation: str | None = "relu",
 ) -> KerasTensor:
@@ -35,6 +36,7 @@ def conv(
         kernel,
         strides=stride,
         dilation_rate=rate,
+        groups=groups,
         padding="same",
         use_bias=bias,
         name=f"{name}_conv",

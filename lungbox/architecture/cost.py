@@ -6,21 +6,28 @@ published figures.
 """
 
 from collections.abc import Callable
+from itertools import chain
 from math import prod
 
 import keras
-from keras import layers
+from keras import KerasTensor, layers
 
 
 def macs(model: keras.Model) -> int:
     """Multiply-accumulates for one image of the model's input size, nested models included.
 
-    A layer that is applied several times is counted once; no network here has one.
+    A layer that is applied several times, as the heads of a detection network are to each level, is
+    counted each time.
     """
-    return sum(
-        macs(layer) if isinstance(layer, keras.Model) else layer_macs(layer)
-        for layer in model.layers
-    )
+    total = 0
+    # The layer's own nodes are those of all models it is in.
+    for node in chain.from_iterable(model._nodes_by_depth.values()):
+        layer = node.operation
+        if isinstance(layer, keras.Model):
+            total += macs(layer)
+        elif isinstance(layer, layers.Layer) and not isinstance(layer, layers.InputLayer):
+            total += layer_macs(layer, node.input_tensors[0], node.output_tensors[0])
+    return total
 
 
 def gflops(model: keras.Model) -> float:
@@ -34,48 +41,55 @@ def gflops(model: keras.Model) -> float:
     return 2 * macs(model) / 1e9
 
 
-def layer_macs(layer: layers.Layer) -> int:
-    """Multiply-accumulates of one layer for one image; 0 for layers that are not counted.
+def layer_macs(layer: layers.Layer, inputs: KerasTensor, outputs: KerasTensor) -> int:
+    """Multiply-accumulates of one call of a layer for one image; 0 for layers that are not counted.
 
     Padding is counted like pixels, as in the published figures.
+
+    Args:
+        layer: the layer.
+        inputs: its (first) input in that call.
+        outputs: its output.
     """
-    return next((count(layer) for kind, count in _COUNTS if isinstance(layer, kind)), 0)
+    found = (count for kind, count in _COUNTS if isinstance(layer, kind))
+    return next((count(layer, inputs, outputs) for count in found), 0)
 
 
-def _convolution(layer: layers.Layer) -> int:
+def _convolution(layer: layers.Layer, _: KerasTensor, outputs: KerasTensor) -> int:
     """The complete kernel `(h, w, C / groups, filters)` for every output position."""
-    return _positions(layer.output, layer.filters) * prod(layer.kernel.shape)
+    return _positions(outputs, layer.filters) * prod(layer.kernel.shape)
 
 
-def _depthwise(layer: layers.Layer) -> int:
+def _depthwise(layer: layers.Layer, _: KerasTensor, outputs: KerasTensor) -> int:
     """The kernel `(h, w, C, multiplier)`, of which each channel uses its own part."""
     channels = prod(layer.kernel.shape[-2:])
-    return _positions(layer.output, channels) * prod(layer.kernel.shape)
+    return _positions(outputs, channels) * prod(layer.kernel.shape)
 
 
-def _separable(layer: layers.Layer) -> int:
+def _separable(layer: layers.Layer, _: KerasTensor, outputs: KerasTensor) -> int:
     """A strided depthwise convolution, then a 1x1."""
     kernels = prod(layer.depthwise_kernel.shape) + prod(layer.pointwise_kernel.shape)
-    return _positions(layer.output, layer.filters) * kernels
+    return _positions(outputs, layer.filters) * kernels
 
 
-def _transposed(layer: layers.Layer) -> int:
+def _transposed(layer: layers.Layer, inputs: KerasTensor, _: KerasTensor) -> int:
     """The complete kernel `(h, w, filters, C)` for every input position."""
-    return _positions(layer.input, layer.kernel.shape[-1]) * prod(layer.kernel.shape)
+    return _positions(inputs, layer.kernel.shape[-1]) * prod(layer.kernel.shape)
 
 
-def _dense(layer: layers.Layer) -> int:
+def _dense(layer: layers.Layer, _: KerasTensor, outputs: KerasTensor) -> int:
     """The kernel `(C, units)` for every position."""
-    return _positions(layer.output, layer.units) * prod(layer.kernel.shape)
+    return _positions(outputs, layer.units) * prod(layer.kernel.shape)
 
 
-def _positions(tensor: keras.KerasTensor, channels: int) -> int:
+def _positions(tensor: KerasTensor, channels: int) -> int:
     """Positions of a `(B, ..., channels)` or `(B, channels, ...)` tensor."""
     return prod(tensor.shape[1:]) // channels
 
 
+_Count = Callable[[layers.Layer, KerasTensor, KerasTensor], int]
 # Depthwise and transposed convolutions are no subclasses of the plain one.
-_COUNTS: tuple[tuple[type[layers.Layer], Callable[[layers.Layer], int]], ...] = (
+_COUNTS: tuple[tuple[type[layers.Layer], _Count], ...] = (
     (layers.SeparableConv2D, _separable),
     (layers.DepthwiseConv2D, _depthwise),
     (layers.Conv2DTranspose, _transposed),

@@ -9,9 +9,11 @@ from typing import Any, Literal
 import keras
 from keras import KerasTensor, layers, ops
 
-from lungbox.constants import IMAGE_SCORE_SHARE, OPACITY
+from lungbox.constants import IMAGE_SCORE_SHARE, OPACITY, RSNA_CLASSES
 
 Activation = Literal["softmax", "sigmoid"]
+# So many classes of an image exclude each other; any other number are independent findings.
+EXCLUSIVE_CLASSES = len(RSNA_CLASSES)
 
 
 def mask(x: KerasTensor, activation: Activation = "softmax", classes: int = 1) -> KerasTensor:
@@ -38,6 +40,37 @@ def image_score(pooled: KerasTensor, mask: KerasTensor, dropout: float = 0.2) ->
     extent = layers.GlobalAveragePooling2D(name="image_extent", dtype="float32")(mask)
     x = layers.Concatenate(name="image_join", dtype="float32")([features, certain, extent])
     return layers.Dense(1, activation="sigmoid", name="image", dtype="float32")(x)
+
+
+def classes(pooled: KerasTensor, count: int, dropout: float = 0.2) -> dict[str, KerasTensor]:
+    """`(B, h, w, C)` features to the outputs of a classification network.
+
+    The head follows from the number of classes:
+
+    | count | `classes` `(B, count)` | `image` `(B, 1)` |
+    | --- | --- | --- |
+    | 1 | a sigmoid, as of normal against abnormal | the same |
+    | 3 | a softmax of RSNA's classes: normal, not normal, opacity | the last, opacity |
+    | others | independent sigmoids, one a finding | an output of its own: any of them |
+
+    The probability of any finding has an output of its own because it does not follow from those of
+    the findings: 1 - the product of complements holds for independent ones, but findings occur
+    together, and 14 small probabilities would make a large one of a normal radiograph.
+    """
+    x = layers.GlobalAveragePooling2D(name="image_pool", dtype="float32")(pooled)
+    x = layers.Dropout(dropout, name="image_dropout", dtype="float32")(x)
+    logits = layers.Dense(count, name="classes_logits", dtype="float32")(x)
+    activation = "softmax" if count == EXCLUSIVE_CLASSES else "sigmoid"
+    probabilities = layers.Activation(activation, name="classes", dtype="float32")(logits)
+    if derives_image_score(count):
+        return {"classes": probabilities, "image": probabilities[:, -1:]}
+    image = layers.Dense(1, activation="sigmoid", name="image", dtype="float32")(x)
+    return {"classes": probabilities, "image": image}
+
+
+def derives_image_score(count: int) -> bool:
+    """Whether the image score of a classification network is one of its `count` classes."""
+    return count in (1, EXCLUSIVE_CLASSES)
 
 
 def top_k_mean(mask: KerasTensor, name: str, share: float = IMAGE_SCORE_SHARE) -> KerasTensor:

@@ -14,8 +14,8 @@ classification network always does. Outputs of other names are for training only
 """
 
 import inspect
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import keras
@@ -123,17 +123,24 @@ def describe(name: str) -> Network:
     return _NETWORKS[name]
 
 
-def build(name: str, image_size: int | None = None, **options: object) -> keras.Model:
+def build(
+    name: str,
+    image_size: int | None = None,
+    class_names: Sequence[str] | None = None,
+    **options: object,
+) -> keras.Model:
     """Build a network with random weights.
 
     Args:
         name: a registered network.
         image_size: side of its square input in pixels; its default size if None.
+        class_names: its classes; the registered ones if None. Their number is passed to the
+            network's function as `classes`.
         options: passed to the network's function.
 
     Raises:
-        NetworkError: no network has this name, the size is not a multiple of the network's, or
-            the outputs do not fit its kind.
+        NetworkError: no network has this name, the size is not a multiple of the network's, it
+            has a fixed number of classes, or the outputs do not fit its kind.
 
     Example:
         >>> build("unet_lite0", image_size=64).output["mask"].shape
@@ -145,6 +152,13 @@ def build(name: str, image_size: int | None = None, **options: object) -> keras.
         raise NetworkError(
             f"{name} takes images whose side is a multiple of {entry.multiple}, not {size}"
         )
+    if class_names is not None and tuple(class_names) != entry.class_names:
+        if "classes" not in inspect.signature(entry.build).parameters:
+            raise NetworkError(
+                f"{name} is for {', '.join(entry.class_names)} only, not {', '.join(class_names)}"
+            )
+        entry = replace(entry, class_names=tuple(class_names))
+        options = {**options, "classes": len(entry.class_names)}
     model = entry.build(size, **options)
     check_outputs(entry, model)
     return model

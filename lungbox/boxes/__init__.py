@@ -13,6 +13,7 @@ from lungbox.boxes.decide import (
     select,
     withheld_by_gate,
 )
+from lungbox.boxes.fusion import weighted_boxes_fusion
 from lungbox.boxes.geometry import Boxes
 
 __all__ = [
@@ -27,5 +28,6 @@ __all__ = [
     "geometry",
     "label_names",
     "select",
+    "weighted_boxes_fusion",
     "withheld_by_gate",
 ]

@@ -8,7 +8,8 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from lungbox.boxes.fusion import Fusion, Voter, fuse
+from lungbox.boxes.clusters import Voter, together
+from lungbox.boxes.fusion import Fusion, fuse
 from lungbox.boxes.geometry import Boxes, area, as_boxes, clip, scale, shrink
 from lungbox.boxes.regions import (
     Region,
@@ -16,7 +17,7 @@ from lungbox.boxes.regions import (
     mean_probability,
     reference_boxes,
 )
-from lungbox.boxes.suppression import one_box_per_lung
+from lungbox.boxes.suppression import class_wise_suppression, one_box_per_lung
 from lungbox.common.equality import ValueEquality
 from lungbox.constants import BACKGROUND, RSNA_SIZE
 
@@ -80,8 +81,12 @@ class OperatingPoint:
         max_one_box_per_lung: of the boxes of a class whose centre is in the same half of the
             image, only the most confident stays.
         min_score: boxes of detection networks with a lower score are dropped.
+        nms_iou: of one detection network's boxes of a class that overlap by more, only the most
+            confident stays.
         fusion: how boxes of several networks become one set, see `fusion.fuse`.
         fusion_iou: boxes of several networks that overlap by more are one.
+        upper_gate: where the image score is at or above `gate` and below this, a submission to
+            VinBigData's challenge has "no finding" beside the boxes, with confidence 1 - score.
 
     >>> strict = OperatingPoint("threshold", 0.6, gate=0.9)
     >>> decide(RawPrediction(image_score=0.8), (160, 80), strict).boxes.shape
@@ -96,8 +101,10 @@ class OperatingPoint:
     compatibility: Compatibility = "lungbox"
     max_one_box_per_lung: bool = False
     min_score: float = 0.05
+    nms_iou: float = 0.5
     fusion: Fusion = "weighted"
     fusion_iou: float = 0.5
+    upper_gate: float = 0.0
 
 
 class Decision(NamedTuple):
@@ -195,7 +202,8 @@ def find_candidates(prediction: RawPrediction, point: OperatingPoint) -> Candida
     """The boxes of a prediction before any is dropped.
 
     Those of masks depend on the point's rule and threshold alone, those of detections on
-    `min_score`, `fusion` and `fusion_iou`; so a search over the other settings finds them once.
+    `min_score`, `nms_iou`, `fusion` and `fusion_iou`; so a search over the other settings finds
+    them once.
     """
     if not prediction.detections:
         return _mask_candidates(prediction.mask, point)
@@ -267,26 +275,25 @@ def _mask_candidates(mask: NDArray[np.float32] | None, point: OperatingPoint) ->
 
 def _fused_candidates(prediction: RawPrediction, point: OperatingPoint) -> Candidates:
     """Detections, and where there is a mask its boxes as one more voter, fused class by class."""
-    from_mask = _mask_candidates(prediction.mask, point)
-    classes = prediction.detections[0].scores.shape[1]
-    parts = []
-    for label in range(classes):
-        voters = [_voter(detections, label, point) for detections in prediction.detections]
-        if prediction.mask is not None:
-            of_class = from_mask.labels == label
-            boxes = scale(from_mask.boxes[of_class], from_mask.space, (1, 1))
-            voters.append(Voter(boxes, from_mask.scores[of_class], prediction.mask_weight))
-        boxes, scores = fuse(voters, point.fusion_iou, point.fusion)
-        parts.append((boxes, scores, np.full(len(boxes), label, np.int64)))
-    boxes, scores, labels = (np.concatenate(values) for values in zip(*parts, strict=True))
+    voters = [_voter(detections, point) for detections in prediction.detections]
+    if prediction.mask is not None:
+        found = _mask_candidates(prediction.mask, point)
+        boxes = scale(found.boxes, found.space, (1, 1))
+        voters.append(Voter(boxes, found.scores, prediction.mask_weight, found.labels))
+    # One network's boxes are not fused: they were suppressed already.
+    boxes, scores, labels = (
+        fuse(voters, point.fusion_iou, point.fusion) if len(voters) > 1 else together(voters)
+    )
     return Candidates(boxes, area(boxes.astype(np.float64)), scores, labels, (1, 1))
 
 
-def _voter(detections: Detections, label: int, point: OperatingPoint) -> Voter:
-    scores = detections.scores[:, label]
+def _voter(detections: Detections, point: OperatingPoint) -> Voter:
     boxes = clip(detections.boxes, (1, 1))
-    kept = (scores >= point.min_score) & (area(boxes) > 0)
-    return Voter(boxes[kept], scores[kept], detections.weight)
+    certain = detections.scores >= point.min_score
+    rows, labels = np.nonzero(certain & (area(boxes) > 0)[:, None])
+    boxes, scores = boxes[rows], detections.scores[rows, labels]
+    kept = class_wise_suppression(boxes, scores, labels, point.nms_iou)
+    return Voter(boxes[kept], scores[kept], detections.weight, labels[kept])
 
 
 def _decide_as_reference(

@@ -16,7 +16,7 @@ def prepare(
     data: DataOption,
     size: Annotated[int, typer.Option(min=8, help="Side of the square, in pixels.")] = 256,
     preparation: Annotated[
-        Literal["equalised", "nearest"],
+        Literal["equalised", "nearest", "padded"],
         typer.Option(help="The recipe's preparation; nearest is the reference system's."),
     ] = "equalised",
 ) -> None:

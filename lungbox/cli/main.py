@@ -280,7 +280,11 @@ def evaluate(
     operating_point: PointOption = "",
     gate: GateOption = None,
 ) -> None:
-    """Score an ensemble on a fold it was not trained on, and choose its operating points."""
+    """Score an ensemble on a fold it was not trained on, and choose its operating points.
+
+    Of an ensemble of several findings: mean average precision, as VinBigData's challenge and COCO
+    have it, with and without the image gate, by class; and AUC of image-level labels.
+    """
     from lungbox.evaluation.evaluator import EvaluationConfig
     from lungbox.evaluation.markdown import print_evaluation
 
@@ -313,11 +317,21 @@ def tune(
         str | None, typer.Option(help="Register the result as an ensemble of this name.")
     ] = None,
 ) -> None:
-    """Choose an ensemble's operating points and calibration on held-out patients."""
-    from lungbox.evaluation.evaluator import EvaluationConfig
-    from lungbox.evaluation.tune import tune as tune_ensemble
+    """Choose an ensemble's operating points and calibration on held-out patients.
 
-    tune_ensemble(EvaluationConfig(data, fold, ensemble, engine), save, console)
+    Of an ensemble of several findings: least score, IoU of fusion and the two gates, for
+    VinBigData's metric.
+    """
+    from lungbox.evaluation.evaluator import EvaluationConfig
+    from lungbox.evaluation.findings import has_findings
+    from lungbox.evaluation.tune import tune as tune_ensemble
+    from lungbox.evaluation.tune_findings import tune_findings
+
+    config = EvaluationConfig(data, fold, ensemble, engine)
+    if has_findings(config.class_names):
+        tune_findings(config, save, console)
+    else:
+        tune_ensemble(config, save, console)
 
 
 @app.command()

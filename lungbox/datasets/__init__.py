@@ -4,14 +4,15 @@ A data set is one module: `INFO` declares it, `matches` recognises its folder, `
 new one is added to `_LAYOUTS` below; recipes, checks and evaluation find it by its `INFO`.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
 
+from lungbox.boxes.consensus import SAME_FINDING_IOU
 from lungbox.datasets import folds, nih, plain, rsna, siim, vinbigdata
-from lungbox.datasets.consensus import opacity_only
+from lungbox.datasets.consensus import findings_only, opacity_only, readers_agreement
 from lungbox.datasets.images import UNLABELLED, load_unlabelled
 from lungbox.datasets.issues import files_across_folds, patients_across_folds
 from lungbox.datasets.types import (
@@ -30,12 +31,14 @@ __all__ = [
     "DatasetInfo",
     "LabelIssue",
     "LabelledRadiograph",
+    "as_findings",
     "as_opacity",
     "challenge_images",
     "info_of",
     "load",
     "load_unlabelled",
     "mix_of",
+    "readers_agreement",
 ]
 
 # The first that matches a folder loads it.
@@ -99,6 +102,61 @@ def as_opacity(dataset: Dataset, classes: Collection[str] = ()) -> Dataset:
         declared = info_of(image.source).opacity
         images.append(opacity_only(image, (classes or declared) if declared else ()))
     return replace(dataset, images=tuple(images), class_names=(LUNG_OPACITY,))
+
+
+def as_findings(
+    dataset: Dataset,
+    classes: Sequence[str] = (),
+    min_readers: int = 1,
+    iou_threshold: float = SAME_FINDING_IOU,
+) -> Dataset:
+    """The data set as the task of several findings has it, see `consensus.findings_only`.
+
+    Boxes that a single reader drew are kept by default: the labels of VinBigData's challenge are
+    the union of three readers, its winners trained on that, and 38 % of the boxes have no partner.
+
+    Images of data sets with boxes of lung opacity alone (RSNA, SIIM) are left out, and so are those
+    with boxes of none of `classes`. An image without any box is uncertain where its data set does
+    not say that it is normal.
+
+    Args:
+        dataset: with boxes of any classes, of all readers.
+        classes: the findings, in the order of a detector's outputs; all of the data where empty.
+        min_readers: the fewest readers that have to agree, where several readers drew boxes.
+        iou_threshold: boxes of one class that overlap by more are of one finding.
+
+    Raises:
+        DatasetError: a class is in none of the data sets, or none has boxes of several findings.
+
+    >>> as_findings(Dataset(()))
+    Traceback (most recent call last):
+    lungbox.datasets.types.DatasetError: none of the data sets has boxes of several findings
+    """
+    of_source = {source: _findings_of(dataset, source) for source in dataset.sources}
+    known = set().union(*of_source.values())
+    names = tuple(classes) or tuple(name for name in dataset.class_names if name in known)
+    if not names:
+        raise DatasetError("none of the data sets has boxes of several findings")
+    for name in names:
+        if name not in known:
+            has = ", ".join(label for label in dataset.class_names if label in known) or "none"
+            raise DatasetError(f"no data set has boxes of the finding {name}; they have: {has}")
+    images = []
+    for image in dataset.images:
+        if not of_source[image.source].intersection(names):
+            continue
+        normal = info_of(image.source).negatives.get("normal", image.category)
+        unknown = len(image.boxes) == 0 and image.category != normal
+        found = findings_only(image, names, min_readers, iou_threshold)
+        images.append(replace(found, uncertain=found.uncertain or unknown))
+    return replace(dataset, images=tuple(images), class_names=names)
+
+
+def _findings_of(dataset: Dataset, source: str) -> frozenset[str]:
+    """The classes of a data set's boxes; none where they are of lung opacity alone."""
+    names = set(info_of(source).class_names) - {LUNG_OPACITY}
+    names.update(*(image.labels for image in dataset.images if image.source == source))
+    return frozenset(names if names != {LUNG_OPACITY} else ())
 
 
 def challenge_images(dataset: Dataset) -> Dataset:

@@ -19,8 +19,9 @@ from lungbox.engines.base import (
     engine_fingerprint,
     finite_rows,
     members,
-    predict_with_tta,
 )
+from lungbox.engines.padding import without_padding
+from lungbox.engines.views import predict_with_tta
 from lungbox.errors import suggest
 
 EngineName = Literal["auto", "keras", "openvino"]
@@ -44,6 +45,7 @@ __all__ = [
     "members",
     "predict_with_tta",
     "start",
+    "without_padding",
 ]
 
 

@@ -68,7 +68,8 @@ class EngineConfig:
         batch_size: images per batch; a smaller batch is padded, so the input shape is static.
         preparation: preprocessing of radiographs.
         keep_members: whether each member's own mask is also an output.
-        flip: horizontal-flip test-time augmentation, see `predict_with_tta`.
+        flip: horizontal-flip test-time augmentation, see `views.predict_with_tta`.
+        views: further views of test-time augmentation, see `weights.views.View`.
         gates: names of the members whose image scores are averaged; all where empty.
         image_score: what the image score is made of, see `weights.entries.Ensemble`.
         precisions: allowed inference precisions; an engine uses the fastest that the processor
@@ -84,6 +85,7 @@ class EngineConfig:
     preparation: Preparation = "equalised"
     keep_members: bool = False
     flip: bool = False
+    views: tuple[str, ...] = ()
     gates: tuple[str, ...] = ()
     image_score: ImageScore = "head"
     precisions: tuple[Precision, ...] = ("float32",)
@@ -109,7 +111,7 @@ class EngineConfig:
     @property
     def key(self) -> str:
         """Key of the manifest's `precisions` entry, which holds the checks of other precisions."""
-        return key_of(self.fingerprints, self.preparation, self.flip)
+        return key_of(self.fingerprints, self.preparation, self.flip, self.views)
 
     @property
     def fingerprints(self) -> list[Fingerprint]:
@@ -301,47 +303,6 @@ def code_version() -> str:
     folders = [package / name for name in ("architecture", "engines")]
     sources = sorted(path for folder in folders for path in folder.rglob("*.py"))
     return hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()[:16]
-
-
-def predict_with_tta(engine: Engine, images: NDArray[np.uint8]) -> BatchPrediction:
-    """Predict a batch, with horizontal-flip test-time augmentation where the config has `flip`.
-
-    Masks and scores are averaged with those of the mirrored images, mirrored back; boxes of the
-    mirrored images are additional voters of the fusion, each view with half the weight.
-
-    Args:
-        engine: a started engine.
-        images: `(N, S, S)` uint8 prepared, N at most the batch size.
-    """
-    plain = engine.predict(images)
-    if not engine.config.flip:
-        return plain
-    mirrored = engine.predict(np.ascontiguousarray(images[:, :, ::-1]))
-    masks = None if mirrored.masks is None else mirrored.masks[:, :, ::-1]
-    members = None if mirrored.members is None else mirrored.members[..., ::-1, :]
-    return BatchPrediction(
-        masks=_mean(plain.masks, masks),
-        scores=np.float32(0.5) * (plain.scores + mirrored.scores),
-        members=_mean(plain.members, members),
-        detections=(
-            *((boxes, scores, weight / 2) for boxes, scores, weight in plain.detections),
-            *((_mirror_boxes(b), scores, weight / 2) for b, scores, weight in mirrored.detections),
-        ),
-        classes=_mean(plain.classes, mirrored.classes),
-        mask_weight=plain.mask_weight,
-    )
-
-
-def _mean(
-    first: NDArray[np.float32] | None, second: NDArray[np.float32] | None
-) -> NDArray[np.float32] | None:
-    return None if first is None or second is None else np.float32(0.5) * (first + second)
-
-
-def _mirror_boxes(boxes: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Mirror `(..., 4)` boxes in 0-1 from left to right."""
-    x1, y1, x2, y2 = np.moveaxis(boxes, -1, 0)
-    return np.stack([1 - x2, y1, 1 - x1, y2], axis=-1)
 
 
 def members(

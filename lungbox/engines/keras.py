@@ -62,7 +62,9 @@ def build(config: EngineConfig, precision: Precision = "float32") -> keras.Model
     with dtype_policy("mixed_bfloat16" if precision == "bfloat16" else precision):
         networks = []
         for member in config.members:
-            network = architecture.build(member.weights.architecture, member.weights.image_size)
+            network = architecture.build(
+                member.weights.architecture, member.weights.image_size, member.weights.class_names
+            )
             load = load_keras2 if member.weights.format == "keras2" else load_weights
             load(network, member.path)
             networks.append((network, member.weight))

@@ -11,7 +11,7 @@ from lungbox.boxes import OperatingPoint
 from lungbox.common.paths import cache_folder
 from lungbox.common.progress import progress_bar
 from lungbox.constants import FOLDS
-from lungbox.datasets.types import Dataset, DatasetError
+from lungbox.datasets.types import LUNG_OPACITY, Dataset, DatasetError
 from lungbox.engines import Engine, EngineName, PrecisionName, describe_precision
 from lungbox.errors import LungboxError
 from lungbox.evaluation.estimates import MetricEstimate
@@ -50,6 +50,11 @@ class EvaluationConfig:
     precision: PrecisionName = "float32"
     operating_point: str = ""
     gate: float | None = None
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The classes of the ensemble's boxes."""
+        return load_manifest().class_names(self.ensemble)
 
     def images(self) -> Dataset:
         """The fold's images; see `held_out_images`."""
@@ -125,15 +130,17 @@ def evaluate_ensemble(config: EvaluationConfig, console: Console) -> EvaluationR
         console: where progress is shown.
 
     Raises:
-        LungboxError: the data is missing, or the fold is not held out.
+        LungboxError: the data is missing, the fold is not held out, or the ensemble is of other
+            findings than lung opacity, see `findings.evaluate_findings`.
     """
+    check_of_opacity(config.ensemble)
     own, calibration = (
         load_manifest().ensemble(config.ensemble).settings(config.operating_point, config.gate)
     )
     images = config.images()
     engine = config.start(console)
     challenge, *others = (
-        predict_with_progress(part, engine, console) for part in _by_source(images)
+        predict_with_progress(part, engine, console) for part in by_source(images)
     )
     fitted = cross_fit(challenge, SearchGrid())
 
@@ -161,7 +168,7 @@ def evaluate_ensemble(config: EvaluationConfig, console: Console) -> EvaluationR
     )
 
 
-def _by_source(images: Dataset) -> list[Dataset]:
+def by_source(images: Dataset) -> list[Dataset]:
     """The images of each data set: the challenge's, then the others as they are registered."""
     first = datasets.challenge_images(images)
     others = [*datasets.INFOS, *sorted(images.sources - set(datasets.INFOS))]
@@ -171,7 +178,8 @@ def _by_source(images: Dataset) -> list[Dataset]:
 
 def predict_with_progress(dataset: Dataset, engine: Engine, console: Console) -> DatasetPredictions:
     """An engine's predictions of a data set, with a progress bar."""
-    text = "Predicting, with test-time augmentation" if engine.config.flip else "Predicting"
+    augmented = engine.config.flip or engine.config.views
+    text = "Predicting, with test-time augmentation" if augmented else "Predicting"
     with progress_bar(console, text, len(dataset)) as progress:
         return predict_dataset(dataset, engine, cache_folder(), advance=progress.advance)
 
@@ -204,11 +212,7 @@ def held_out_images(ensemble: str, data: Path, fold: int) -> Dataset:
         TrainedOnError: a member of the ensemble was trained on the fold, or chosen by its score.
         DatasetError: the fold has no image of a challenge, or these lack their classes.
     """
-    if not 0 <= fold < FOLDS:
-        raise DatasetError(f"fold {fold}: folds are numbered 0 to {FOLDS - 1}")
-    manifest = load_manifest()
-    for member in manifest.ensemble(ensemble).members:
-        _check_held_out(member, manifest.training_folds(member), fold)
+    check_held_out(ensemble, fold)
     images = datasets.as_opacity(datasets.load(data).folds([fold])).where(
         lambda image: not image.uncertain
     )
@@ -223,6 +227,33 @@ def held_out_images(ensemble: str, data: Path, fold: int) -> Dataset:
             "gives the classes, is missing or lacks images"
         )
     return images
+
+
+def check_of_opacity(ensemble: str) -> None:
+    """Check that the RSNA metric can be computed of an ensemble.
+
+    Raises:
+        LungboxError: its boxes are of other findings than lung opacity, or it has none.
+    """
+    if load_manifest().class_names(ensemble) != (LUNG_OPACITY,):
+        raise LungboxError(
+            f"{ensemble} is not of lung opacity alone, whose metric this needs; lungbox evaluate "
+            "and tune know several findings"
+        )
+
+
+def check_held_out(ensemble: str, fold: int) -> None:
+    """Check that no member of an ensemble has seen a fold.
+
+    Raises:
+        TrainedOnError: a member was trained on the fold, or chosen by its score.
+        DatasetError: there is no such fold.
+    """
+    if not 0 <= fold < FOLDS:
+        raise DatasetError(f"fold {fold}: folds are numbered 0 to {FOLDS - 1}")
+    manifest = load_manifest()
+    for member in manifest.ensemble(ensemble).members:
+        _check_held_out(member, manifest.training_folds(member), fold)
 
 
 def _check_held_out(member: str, trained_on: frozenset[int] | None, fold: int) -> None:

@@ -1,6 +1,6 @@
 """`lungbox evaluate`: an ensemble's metrics on a held-out fold, as Markdown."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from rich.console import Console
@@ -16,7 +16,9 @@ from lungbox.evaluation.evaluator import (
     box_estimates_at_own_point,
     evaluate_ensemble,
 )
+from lungbox.evaluation.findings import FindingsScores, evaluate_findings, has_findings
 from lungbox.evaluation.groups import example_cases, recall_by_size
+from lungbox.evaluation.image_labels import is_classification, label_tables
 from lungbox.evaluation.operating_point import in_brief
 from lungbox.evaluation.reliability import BINS, how_calibrated, score_reliability
 from lungbox.evaluation.scores import VIEW_ALONE, dataset_estimates
@@ -30,7 +32,9 @@ def print_evaluation(
     """Print tables of metrics, example images, and the operating point chosen on the fold.
 
     The RSNA metrics are cross-fitted: the boxes of each patient come from the operating point
-    chosen on the others.
+    chosen on the others. An ensemble of several findings is scored at its own point, see
+    `findings.evaluate_findings`; one of classification networks alone by the AUC of each label,
+    see `image_labels`.
 
     Args:
         config: the ensemble and the fold.
@@ -41,6 +45,13 @@ def print_evaluation(
         LungboxError: the data is missing, the fold is not held out, or an operating point is given
             with `against`, which compares two ensembles at the points chosen for each.
     """
+    if is_classification(config.ensemble):
+        for title, columns, rows in label_tables(config, console, against):
+            print(f"## {title}\n\n{markdown_table(columns, rows)}\n")
+        return
+    if has_findings(config.class_names):
+        _print_findings(config, console, against)
+        return
     if against and (config.operating_point or config.gate is not None):
         raise LungboxError(
             "--against compares each ensemble at the points chosen for it; leave out "
@@ -61,6 +72,44 @@ def print_evaluation(
         parts.append(_figures(f"## {name}, recall of boxes by their share of the image", sizes))
         parts.append(_cases(name, part))
     print("\n".join([*parts, _named_points(result), _chosen(result)]))
+
+
+def _print_findings(config: EvaluationConfig, console: Console, against: str | None) -> None:
+    """The tables of an ensemble of several findings, or how it differs from another."""
+    parts = evaluate_findings(config, console)
+    if against:
+        other = evaluate_findings(replace(config, ensemble=against), console)
+        print("\n".join(_findings_differences(config, against, parts, other)))
+        return
+    print(f"# {config.ensemble}, fold {config.fold}\n")
+    for part in parts:
+        print(_figures(f"## {part.title}, {part.images} images", list(part.figures)))
+        if part.classes:
+            columns = ("class", "boxes", "images", "AP at IoU > 0.4", "AP at IoU 0.5 to 0.95")
+            rows = ((row.name, row.boxes, row.images, row.voc, row.coco) for row in part.classes)
+            print(f"## {part.title}, by class\n\n{markdown_table(columns, rows)}\n")
+
+
+def _findings_differences(
+    config: EvaluationConfig,
+    against: str,
+    ours: list[FindingsScores],
+    theirs: list[FindingsScores],
+) -> Iterator[str]:
+    columns = ("figure", config.ensemble, against, "paired difference")
+    others = {part.title: part for part in theirs}
+    for part in ours:
+        other = others.get(part.title)
+        if other is None or other.images != part.images:
+            raise DatasetError(
+                f"{config.ensemble} and {against} are not evaluated on the same images of "
+                f"{part.title}, so that nothing can be compared"
+            )
+        values = {figure.name: figure for figure in other.figures}
+        pairs = [(one, values[one.name]) for one in part.figures if one.name in values]
+        rows = ((one.name, one, two, one - two) for one, two in pairs)
+        title = f"## {part.title}, {part.images} images of fold {config.fold}"
+        yield f"{title}\n\n{markdown_table(columns, rows)}\n"
 
 
 def markdown_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:

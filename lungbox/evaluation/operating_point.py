@@ -19,11 +19,14 @@ from lungbox.metrics.detection import rsna_image_scores
 PARTS = 5
 _ALWAYS = ("rule", "threshold", "min_area", "shrink", "gate")
 RESAMPLES = 100
+# Searched where an ensemble has detection networks.
+_MIN_SCORES = (0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.5, 0.6)
 
 
 @dataclass(frozen=True)
 class SearchGrid:
-    """The values searched.
+    """The values searched: thresholds of masks, least scores of detection networks' boxes, and what
+    chooses among the boxes of both.
 
     Shrink is at least 0.05: boxes that several readers agreed on are smaller than those of one,
     and every image here was read by one."""
@@ -33,10 +36,21 @@ class SearchGrid:
     shrinks: Sequence[float] = (0.05, 0.0625, 0.075)
     max_one_box_per_lung: Sequence[bool] = (False,)
     gates: int = 60
+    min_scores: Sequence[float] = ()
+
+    def fitting(self, predictions: DatasetPredictions) -> "SearchGrid":
+        """The grid without values that have no effect: thresholds where there is no mask, least
+        scores where there are no detection networks; else default ones where it has none."""
+        thresholds = self.thresholds if predictions.opacity is not None else self.thresholds[:1]
+        min_scores = (self.min_scores or _MIN_SCORES) if predictions.detections else ()
+        return replace(self, thresholds=thresholds, min_scores=min_scores)
 
     def region_settings(self) -> list[OperatingPoint]:
-        """Every combination of the settings that decide which regions there are."""
-        return [OperatingPoint("threshold", threshold) for threshold in self.thresholds]
+        """Every combination of the settings that decide which boxes there are."""
+        points = [OperatingPoint("threshold", threshold) for threshold in self.thresholds]
+        if not self.min_scores:
+            return points
+        return [replace(p, min_score=score) for p in points for score in self.min_scores]
 
     def selection_settings(self, regions: OperatingPoint) -> list[OperatingPoint]:
         """Every combination of the settings that choose among the regions, without a gate."""
@@ -95,7 +109,7 @@ def cross_fit(
         seed: decides which patients are held out together.
         advance: called for every point tried.
     """
-    search = _Search.over(predictions, grid, advance)
+    search = _Search.over(predictions, grid.fitting(predictions), advance)
     parts = patient_parts(predictions.dataset, PARTS, seed)
     of_part = [search.choose(parts != part) for part in range(PARTS)]
     everything = search.choose(np.ones(len(parts), bool))

@@ -24,6 +24,7 @@ from lungbox.engines import (
     engine_fingerprint,
     finite_rows,
     predict_with_tta,
+    without_padding,
 )
 
 _LEVELS = 255
@@ -40,6 +41,9 @@ class DatasetPredictions:
         scores: `(N,)` float32, image scores, 0-1.
         detections: of each detection network, boxes `(N, K, 4)` in 0-1, scores `(N, K, C)` and
             its weight.
+        mask_weight: of the mask's boxes beside the detections.
+        classes: `(N, L)` float32, image-level probabilities of L labels; None without a
+            classification network.
     """
 
     dataset: Dataset
@@ -47,6 +51,7 @@ class DatasetPredictions:
     scores: NDArray[np.float32]
     detections: tuple[tuple[NDArray[np.float32], NDArray[np.float32], float], ...] = ()
     mask_weight: float = 1.0
+    classes: NDArray[np.float32] | None = None
 
     def boxes(self, row: int, point: OperatingPoint) -> Decision:
         """The boxes of one image, see `boxes.decide`."""
@@ -56,8 +61,9 @@ class DatasetPredictions:
         """The prediction for one image."""
         detections = tuple(Detections(b[row], s[row], weight) for b, s, weight in self.detections)
         mask = None if self.opacity is None else self.mask(row)
+        class_scores = None if self.classes is None else self.classes[row]
         return RawPrediction(
-            float(self.scores[row]), mask, detections, mask_weight=self.mask_weight
+            float(self.scores[row]), mask, detections, class_scores, self.mask_weight
         )
 
     def mask(self, row: int) -> NDArray[np.float32]:
@@ -105,6 +111,9 @@ def predict_dataset(
     if not len(images):
         return DatasetPredictions(images, np.zeros((0, 1, 1), np.uint8), np.zeros(0, np.float32))
     settings = [engine_fingerprint(engine), config.fingerprints, prepared.key, config.flip]
+    settings += [config.views] if config.views else []
+    if config.image_labels:
+        settings.append("classes")  # earlier versions left them out of the file
     key = hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:24]
     path = cache / f"maps-{key}.npz"
     if cached := _cached(path, images, config.mask_weight):
@@ -115,7 +124,8 @@ def predict_dataset(
         predicted = predict_with_tta(engine, batch)
         if len(bad := np.flatnonzero(~finite_rows(predicted))):
             raise EngineError(f"{images.images[first + bad[0]].path}: {NOT_FINITE}")
-        batches.append(_arrays(predicted))
+        sizes = [image.size for image in images.images[first : first + len(batch)]]
+        batches.append(_arrays(without_padding(predicted, sizes, config)))
         advance(len(batch))
     arrays: dict[str, Any] = {
         name: np.concatenate([one[name] for one in batches]) for name in batches[0]
@@ -128,7 +138,6 @@ def predict_dataset(
 
 def _arrays(predicted: BatchPrediction) -> dict[str, Any]:
     arrays: dict[str, Any] = dict(predicted.arrays())
-    arrays.pop("classes", None)
     if (masks := arrays.pop("masks", None)) is not None:
         arrays["opacity"] = to_uint8(masks)
     return arrays
@@ -145,7 +154,12 @@ def _from_arrays(
         for index, weight in enumerate(weights)
     )
     return DatasetPredictions(
-        images, arrays.get("opacity"), arrays["scores"], detections, mask_weight
+        images,
+        arrays.get("opacity"),
+        arrays["scores"],
+        detections,
+        mask_weight,
+        arrays.get("classes"),
     )
 
 

@@ -124,8 +124,9 @@ def _candidates(
         ("everything", WIDE_GRID, False),
         ("everything, with test-time augmentation", WIDE_GRID, True),
     ):
-        with progress_bar(console, f"Searching: {name}", len(grid.points())) as progress:
-            fitted = cross_fit(flipped if flip else plain, grid, advance=progress.advance)
+        searched = grid.fitting(plain)
+        with progress_bar(console, f"Searching: {name}", len(searched.points())) as progress:
+            fitted = cross_fit(flipped if flip else plain, searched, advance=progress.advance)
         candidates.append(candidate(name, flip, fitted.point, fitted.points))
     return candidates
 

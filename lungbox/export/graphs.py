@@ -6,7 +6,7 @@ converted with two sets of random weights, and a rule has to give the constant's
 
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import permutations
 from pathlib import Path
@@ -103,7 +103,9 @@ def _convert(
     random = np.random.default_rng(seed)
     networks, tensors, epsilons = [], [], {}
     for member in config.members:
-        network = architecture.build(member.weights.architecture, member.weights.image_size)
+        network = architecture.build(
+            member.weights.architecture, member.weights.image_size, member.weights.class_names
+        )
         for variable in network.weights:
             variable.assign(random.uniform(0.5, 1.5, variable.shape))
         tensors.append({v.path: np.array(v, np.float32) for v in network.weights})
@@ -145,14 +147,21 @@ def _candidates(
             layer, _, kind = path.partition("/")
             if values.size != count:
                 continue
-            norm = f"{layer.rpartition('_')[0]}_norm"
+            norms = _norms_behind(layer, epsilons) if kind.endswith("kernel") else []
             for axes in permutations(range(values.ndim)):
                 plain = Constant(part.offset, index, "value", path, axes=axes)
                 yield plain
-                if kind == "kernel" and norm in epsilons:
+                for norm in norms:
                     yield plain._replace(rule="kernel", norm=norm, epsilon=epsilons[norm])
             if kind == "beta":
                 yield Constant(part.offset, index, "shift", layer, epsilon=epsilons[layer])
+
+
+def _norms_behind(layer: str, epsilons: Mapping[str, float]) -> list[str]:
+    """The names of the normalisation layers that may follow a layer: of a convolution that several
+    levels of a pyramid share, there is one for each level."""
+    own = f"{layer.rpartition('_')[0]}_norm"
+    return [norm for norm in epsilons if norm == own or norm.startswith(f"{layer}_")]
 
 
 def _matches(constant: Constant, members: list[Tensors], part: _Part) -> bool:

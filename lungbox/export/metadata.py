@@ -11,6 +11,11 @@ from lungbox.export.types import INPUT
 from lungbox.radiograph.prepare import Preparation
 
 _STEPS: dict[Preparation, str] = {
+    "padded": (
+        "8-bit gray, bright is dense; resized with its aspect ratio until the longer side is that "
+        "of the square, by area averages or linearly, and centred; the pixels at its edges are "
+        "repeated up to the square; then its histogram is equalised as PIL.ImageOps.equalize does"
+    ),
     "equalised": (
         "8-bit gray, bright is dense; resized to the square without keeping its aspect ratio, by "
         "area averages along a side that shrinks, that first, and linearly along one that grows; "
@@ -52,6 +57,7 @@ def describe(config: EngineConfig, point: OperatingPoint, batch_size: int | None
             "steps": _STEPS[config.preparation],
         },
         "operating_point": {**asdict(point), "flip": config.flip},
+        "views": list(config.views),
         "members": [_member(member) for member in config.members],
     }
 

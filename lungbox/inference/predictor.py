@@ -27,6 +27,7 @@ from lungbox.engines import (
     members,
     predict_with_tta,
     start,
+    without_padding,
 )
 from lungbox.errors import suggest
 from lungbox.findings import Findings, WithheldBox
@@ -122,6 +123,7 @@ class Detector:
         predicted = predict_with_tta(self.engine, item.prepared[None])
         if not finite_rows(predicted)[0]:
             raise EngineError(f"{file}: {NOT_FINITE}")
+        predicted = without_padding(predicted, [item.size], self.engine.config)
         return self._findings(item, predicted.image(0), keep_mask)
 
     def predict_all(
@@ -149,6 +151,7 @@ class Detector:
 
     def _results(self, batch: "list[_Read]", predicted: BatchPrediction) -> list[ImageResult]:
         finite = finite_rows(predicted)
+        predicted = without_padding(predicted, [item.size for item in batch], self.engine.config)
         return [
             self._result(item, predicted, row)
             if finite[row]
@@ -187,7 +190,13 @@ class Detector:
             mask=prediction.mask if keep_mask else None,
             withheld=withheld,
             gate=self.written(self.point.gate) if withheld else 0.0,
+            no_finding=self._no_finding(prediction.image_score),
         )
+
+    def _no_finding(self, score: float) -> float:
+        """The confidence of "no finding" beside the boxes, between the two gates."""
+        between = self.point.gate <= score < self.point.upper_gate
+        return 1 - self.written(score) if between else 0.0
 
     def _withheld(
         self, prediction: RawPrediction, size: tuple[int, int]
@@ -316,6 +325,7 @@ def open_ensemble(
         preparation=ensemble.preparation,
         keep_members=keep_members,
         flip=ensemble.flip,
+        views=ensemble.views,
         gates=ensemble.gates,
         image_score=ensemble.image_score,
     )
@@ -389,12 +399,15 @@ class _Read:
 def _read(source: ImageFile, config: EngineConfig, keep: bool) -> _Read:
     radiograph = read(source.path)
     prepared = prepare(radiograph.pixels, config.image_size, config.preparation)
+    checked = prepared
+    if config.preparation == "padded":  # the frontal check knows squashed radiographs
+        checked = prepare(radiograph.pixels, config.image_size)
     return _Read(
         source=source,
         prepared=prepared,
         size=radiograph.size,
         # What a header says, such as a lateral view, is more exact.
-        flag=radiograph.flag or frontal_flag(prepared),
+        flag=radiograph.flag or frontal_flag(checked),
         radiograph=radiograph if keep else None,
     )
 

@@ -20,7 +20,7 @@ from lungbox.errors import LungboxError
 from lungbox.findings import Findings
 from lungbox.inference.files import ImageFile
 from lungbox.inference.resume import ResumeLog
-from lungbox.submission import HEADER, rows
+from lungbox.submission import HEADER, rows, vinbigdata
 
 SUBMISSION, IMAGES, PREDICTIONS, FAILED, RUN, OVERLAYS = (
     "submission.csv",
@@ -96,6 +96,7 @@ def write_results(
     sources: list[ImageFile],
     ids: list[str] | None = None,
     space: int | None = None,
+    class_names: tuple[str, ...] = (),
 ) -> RunSummary:
     """Write every result file of a finished run.
 
@@ -106,12 +107,15 @@ def write_results(
         ids: exactly the rows of the submission, where given.
         space: side of the square the submission's boxes are rescaled to; pixels of each file
             where None.
+        class_names: of the boxes; where they are VinBigData's, so is the submission's format.
     """
+    of_vinbigdata = vinbigdata.fits(class_names)
     summary = dict.fromkeys((field.name for field in fields(RunSummary)), 0)
     with ExitStack() as stack:
         images = _table(stack, folder / IMAGES, _IMAGE_COLUMNS)
         failed = _table(stack, folder / FAILED, ("path", "reason"))
-        submission = _table(stack, folder / SUBMISSION, HEADER)
+        header = vinbigdata.HEADER if of_vinbigdata else HEADER
+        submission = _table(stack, folder / SUBMISSION, header)
         lines = stack.enter_context(atomic_write(folder / PREDICTIONS))
 
         def readable() -> Iterator[Findings]:
@@ -134,7 +138,8 @@ def write_results(
                 images(_image_row(findings))
                 yield findings
 
-        for row in rows(readable(), space, ids):
+        found = readable()
+        for row in vinbigdata.rows(found, ids) if of_vinbigdata else rows(found, space, ids):
             submission(row)
     return RunSummary(**summary)
 

@@ -32,7 +32,8 @@ from lungbox.inference.results import (
 )
 from lungbox.inference.resume import ResumeLog
 from lungbox.radiograph import frontal
-from lungbox.submission import read_ids
+from lungbox.submission import read_ids, vinbigdata
+from lungbox.weights.manifest import load_manifest
 
 # Outcomes that are logged at once.
 _FLUSH = 32
@@ -68,17 +69,33 @@ def predict_folder(request: PredictRequest, console: Console) -> RunSummary:
         LungboxError: nothing can be predicted; files that cannot be read are listed instead.
     """
     started = time.monotonic()
-    ids = read_ids(request.ids) if request.ids else None
+    ids = _ids(request)
     check_output_folder(request.output, request.images)
     sources = _sources(request, console)
     detector = _detector(request, min(request.batch_size, len(sources)), console)
     with ResumeLog(request.output, _settings(request, detector)) as resume_log:
         _read_all(request, detector, sources, resume_log, console)
-        summary = write_results(request.output, resume_log, sources, ids, request.submission_size)
+        names = detector.engine.config.class_names
+        summary = write_results(
+            request.output, resume_log, sources, ids, request.submission_size, names
+        )
         _write_run(request, detector, summary, time.monotonic() - started)
     console.print(detector.precision_note, markup=False)
     _report(request, detector, summary, ids, sources, console)
     return summary
+
+
+def _ids(request: PredictRequest) -> list[str] | None:
+    """The rows of the submission, of a sample in the format of the ensemble's challenge."""
+    of_vinbigdata = vinbigdata.fits(load_manifest().class_names(request.ensemble))
+    if of_vinbigdata and request.submission_size is not None:
+        raise LungboxError(
+            "VinBigData's submissions have boxes in pixels of each file; leave out "
+            "--submission-size"
+        )
+    if request.ids is None:
+        return None
+    return vinbigdata.read_ids(request.ids) if of_vinbigdata else read_ids(request.ids)
 
 
 def _read_all(
@@ -145,13 +162,14 @@ def _sources(request: PredictRequest, console: Console) -> list[ImageFile]:
 
 def _settings(request: PredictRequest, detector: Detector) -> dict[str, object]:
     """Everything that a file's outcome depends on."""
+    config = detector.engine.config
     return {
         "version": __version__,
         "images": str(request.images.resolve()),
-        "members": detector.engine.config.fingerprints,
+        "members": config.fingerprints,
         "calibration": detector.calibration.model_dump() if detector.calibration else None,
         "engine": engine_fingerprint(detector.engine),
-        "preparation": (detector.engine.config.preparation, detector.engine.config.flip),
+        "preparation": (config.preparation, config.flip, config.views),
         "point": vars(detector.point),
         "frontal_check": frontal.fingerprint(),
         "pictures": (request.overlays, request.members),
@@ -245,6 +263,7 @@ def _write_run(
         "batch_size": engine.config.batch_size,
         "preparation": engine.config.preparation,
         "flip": engine.config.flip,
+        "views": list(engine.config.views),
         "operating_point": vars(detector.point),
         "operating_point_name": request.operating_point or None,
         "calibration": detector.calibration.model_dump() if detector.calibration else None,

@@ -3,7 +3,12 @@
 from importlib import import_module
 from typing import Any
 
-from lungbox.metrics.average_precision import VocMatches, mean_over_classes, voc_map
+from lungbox.metrics.average_precision import (
+    CocoMatches,
+    VocMatches,
+    mean_over_classes,
+    voc_map,
+)
 from lungbox.metrics.bootstrap import Draws, Estimate, mix_weights
 from lungbox.metrics.classification import (
     auc,
@@ -32,6 +37,7 @@ __all__ = [
     *_IN_KERAS["losses"],
     *_IN_KERAS["mask_metrics"],
     "BoxTable",
+    "CocoMatches",
     "DetectionCurve",
     "Draws",
     "Estimate",

@@ -5,7 +5,7 @@ share of a pixel that is covered), prediction as probabilities. All compute in f
 they are given: the sum of a mask's pixels needs more than bfloat16's eight bits.
 """
 
-from typing import Any, Final, Literal, get_args
+from typing import Any, Literal, get_args
 
 import keras
 from keras import ops
@@ -291,32 +291,6 @@ class IoUBinaryCrossentropy(MaskLoss):
     def get_config(self) -> dict[str, Any]:
         ours = ("name", "bce", "iou", "smooth", "over", "channels")
         return {key: value for key, value in super().get_config().items() if key in ours}
-
-
-# A target that is not known, for `KnownBinaryCrossentropy`.
-UNKNOWN: Final = -1.0
-
-
-@keras.saving.register_keras_serializable(package="lungbox")
-class KnownBinaryCrossentropy(keras.losses.Loss):
-    """Binary cross-entropy of `(B, F)` probabilities, the mean over those of an image's F targets
-    that are known.
-
-    A target is 0-1, or `UNKNOWN`; an image without any known target has a loss of 0.
-
-    >>> loss = KnownBinaryCrossentropy()
-    >>> round(float(loss([[1.0, UNKNOWN, 0.0]], [[0.8, 0.1, 0.2]])), 4)
-    0.2231
-    """
-
-    def call(self, y_true: Any, y_pred: Any) -> Any:
-        """The loss `(B,)` of each image."""
-        y_true, y_pred = _float32(y_true), _float32(y_pred)
-        known = ops.cast(y_true >= 0, "float32")
-        each = keras.losses.binary_crossentropy(
-            ops.maximum(y_true, 0.0)[..., None], y_pred[..., None]
-        )
-        return ops.sum(known * each, axis=-1) / ops.maximum(ops.sum(known, axis=-1), 1.0)
 
 
 def _float32(mask: Any) -> Any:

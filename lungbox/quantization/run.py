@@ -18,7 +18,7 @@ from lungbox.datasets import challenge_images, info_of
 from lungbox.datasets.cache import prepare_all
 from lungbox.datasets.types import Dataset, DatasetError
 from lungbox.engines import Engine, EngineConfig, EngineError, Int8, start
-from lungbox.evaluation.evaluator import held_out_images
+from lungbox.evaluation.evaluator import check_of_opacity, held_out_images
 from lungbox.inference.predictor import open_ensemble
 from lungbox.quantization.parity import Parity, measure
 from lungbox.weights.collection import INT8_FOLDER, remove_files
@@ -49,9 +49,11 @@ def quantize_ensemble(
         The check of each precision, float32 first.
 
     Raises:
-        LungboxError: the data is missing, the fold is not held out, or a package is not installed.
+        LungboxError: the data is missing, the fold is not held out, a package is not installed, or
+            the ensemble is of other findings than lung opacity.
     """
     _check_installed()
+    check_of_opacity(ensemble)
     held_out = challenge_images(held_out_images(ensemble, data, fold))
     with download_progress(console) as watch:
         config, point, _ = open_ensemble(ensemble, _BATCH, watch, precision="float32")

@@ -10,17 +10,18 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from lungbox.boxes.padding import place_in_square
 from lungbox.constants import GRAY_LEVELS
 
-Preparation = Literal["equalised", "nearest"]
+Preparation = Literal["equalised", "nearest", "padded"]
 # Raised when a preparation computes something else, which voids caches and measured results.
-VERSIONS: dict[Preparation, int] = {"equalised": 1, "nearest": 2}
+VERSIONS: dict[Preparation, int] = {"equalised": 1, "nearest": 2, "padded": 1}
 
 
 def prepare(
     pixels: NDArray[np.uint8], size: int, preparation: Preparation = "equalised"
 ) -> NDArray[np.uint8]:
-    """Resize a radiograph to a square and equalise its histogram.
+    """Resize a radiograph to a square, or pad it to one, and equalise its histogram.
 
     Example:
         >>> pixels = np.tile(np.arange(100, 140, dtype=np.uint8), (60, 1))
@@ -32,7 +33,9 @@ def prepare(
         pixels: `(H, W)` uint8, any aspect ratio.
         size: side of the square, in pixels.
         preparation: `nearest` resizes by OpenCV's nearest neighbour and does not equalise, as the
-            reference system does.
+            reference system does; `padded` keeps the aspect ratio and repeats the pixels at the
+            edges up to the square, see `boxes.padding`. (A black margin would take gray levels from
+            the lungs when the histogram is equalised.)
 
     Returns:
         `(size, size)` uint8; equalised, it uses the whole gray range.
@@ -42,7 +45,17 @@ def prepare(
     """
     if preparation == "nearest":
         return resize_nearest(pixels, size, size)
+    if preparation == "padded":
+        return equalise(_padded(pixels, size))
     return equalise(resize_area(pixels, size, size))
+
+
+def _padded(pixels: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+    rows, columns = pixels.shape
+    left, top, width, height = place_in_square((columns, rows), size)
+    right, bottom = size - width - left, size - height - top
+    margins = (top, bottom, left, right)
+    return cv2.copyMakeBorder(resize_area(pixels, height, width), *margins, cv2.BORDER_REPLICATE)
 
 
 def resize_nearest(pixels: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:

@@ -1,8 +1,8 @@
 """Submissions to the VinBigData Chest X-ray Abnormalities Detection challenge.
 
 A header `image_id,PredictionString` and a row an image; the string is `class confidence x1 y1 x2
-y2` for each box, in pixels of the file. Class 14 is "nothing found", written as a box of one
-pixel: `14 1 0 0 1 1`.
+y2` for each box, in pixels of the file. Class 14 is "no finding", written as a box of one pixel,
+alone (`14 1 0 0 1 1`) or beside boxes with a confidence below 1 (`14 0.4 0 0 1 1 3 0.5 ...`).
 https://www.kaggle.com/competitions/vinbigdata-chest-xray-abnormalities-detection/overview/evaluation
 """
 
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from lungbox.boxes import Boxes, geometry
 from lungbox.common.equality import ValueEquality
-from lungbox.constants import VINBIGDATA_CLASSES, VINBIGDATA_NO_FINDING
+from lungbox.constants import CLASS_NAMES, OPACITY, VINBIGDATA_CLASSES, VINBIGDATA_NO_FINDING
 from lungbox.findings import Findings
 from lungbox.submission import table
 from lungbox.submission.prediction_strings import (
@@ -50,14 +50,34 @@ class SubmittedClassBoxes(ValueEquality):
     classes: NDArray[np.int64]
 
 
+def fits(class_names: Collection[str]) -> bool:
+    """Whether findings of these classes are written in VinBigData's format.
+
+    Lung opacity alone is RSNA's task, although VinBigData has a class of that name.
+
+    >>> fits(["Nodule/Mass", "ILD"]), fits(["lung opacity"]), fits(["Effusion", "ILD"])
+    (True, False, False)
+    """
+    names = {name.lower() for name in class_names}
+    return names <= set(_NUMBERS) and not names <= {CLASS_NAMES[OPACITY]}
+
+
 def prediction_string(findings: Findings) -> str:
     """The boxes of one radiograph as a submission gives them.
 
     Args:
-        findings: labels are names of `VINBIGDATA_CLASSES`, in any case.
+        findings: labels are names of `VINBIGDATA_CLASSES`, in any case. "No finding" is written
+            where there is no box, and where `no_finding` is above 0, with that confidence.
 
     Raises:
         ValueError: a label is none of them.
+
+    >>> import numpy as np
+    >>> box = np.array([[691, 1375, 1653, 1831]], np.float32)
+    >>> unsure = Findings("1.2.840", (2022, 2022), 0.4, box, np.float32([0.5]), ("ILD",),
+    ...                   no_finding=0.6)
+    >>> prediction_string(unsure)
+    '14 0.6000 0 0 1 1 5 0.5000 691.00 1375.00 1653.00 1831.00'
     """
     unknown = [label for label in findings.labels if label.lower() not in _NUMBERS]
     if unknown:
@@ -67,6 +87,8 @@ def prediction_string(findings: Findings) -> str:
         f"{_NUMBERS[label.lower()]} {score:.4f} {x1:.2f} {y1:.2f} {x2:.2f} {y2:.2f}"
         for label, score, (x1, y1, x2, y2) in boxes
     ]
+    if findings.no_finding:
+        strings.insert(0, f"{VINBIGDATA_NO_FINDING} {findings.no_finding:.4f} 0 0 1 1")
     return " ".join(strings) or NOTHING
 
 

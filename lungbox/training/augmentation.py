@@ -3,7 +3,7 @@
 import os
 import random
 import threading
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -18,6 +18,16 @@ from lungbox.training.sections import Augmentation
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 
 import albumentations as A
+from albumentations.core.bbox_utils import denormalize_bboxes, normalize_bboxes
+
+
+class Augmented(NamedTuple):
+    """An augmented image with its labels, see `Augmenter.__call__`."""
+
+    image: NDArray[np.uint8]
+    mask: NDArray[np.uint8]
+    boxes: Boxes
+    labels: NDArray[np.int64]
 
 
 class Augmenter:
@@ -30,9 +40,10 @@ class Augmenter:
     Example:
         >>> augment = Augmenter(Augmentation())
         >>> image, mask = np.zeros((64, 64), np.uint8), np.zeros((64, 64), np.uint8)
-        >>> image, mask, boxes = augment(image, mask, as_boxes([(3, 4, 20, 30)]), seed=1)
-        >>> image.shape, boxes.shape
-        ((64, 64), (1, 4))
+        >>> boxes, labels = as_boxes([(3, 4, 20, 30)]), np.array([7])
+        >>> image, mask, boxes, labels = augment(image, mask, boxes, labels, seed=1)
+        >>> image.shape, boxes.shape, labels.tolist()
+        ((64, 64), (1, 4), [7])
     """
 
     def __init__(self, settings: Augmentation, preparation: Preparation = "equalised") -> None:
@@ -41,27 +52,39 @@ class Augmenter:
         self._local = threading.local()
 
     def __call__(
-        self, image: NDArray[np.uint8], mask: NDArray[np.uint8], boxes: Boxes, seed: int
-    ) -> tuple[NDArray[np.uint8], NDArray[np.uint8], Boxes]:
+        self,
+        image: NDArray[np.uint8],
+        mask: NDArray[np.uint8],
+        boxes: Boxes,
+        labels: NDArray[np.int64],
+        seed: int,
+    ) -> Augmented:
         """Augment an image with its labels.
 
         Args:
             image: `(S, S)` prepared radiograph.
             mask: `(S, S)` 0-255.
             boxes: `(N, 4)` in pixels of both.
+            labels: `(N,)` the class of each box.
             seed: decides the augmentation.
 
         Returns:
-            The same three. A rotated box becomes its bounding box, clipped to the image; a box
-            outside the image is dropped.
+            The same four. A rotated box becomes its bounding box, or that of the points
+            `augmentation.box_rotation` names, clipped to the image; a box outside the image is
+            dropped with its label.
         """
         if not self._settings.enabled:
-            return image, mask, boxes
+            return Augmented(image, mask, boxes, labels)
         if not hasattr(self._local, "compose"):
             self._local.compose = _compose(self._settings, self._preparation)
         self._local.compose.set_random_seed(seed)
-        result = self._local.compose(image=image[..., None], mask=mask, bboxes=boxes)
-        return result["image"][..., 0], result["mask"], as_boxes(result["bboxes"])
+        result = self._local.compose(image=image[..., None], mask=mask, bboxes=boxes, labels=labels)
+        return Augmented(
+            image=result["image"][..., 0],
+            mask=result["mask"],
+            boxes=as_boxes(result["bboxes"]),
+            labels=np.asarray(result["labels"], np.int64).reshape(-1),
+        )
 
 
 class _Equalise(A.ImageOnlyTransform):
@@ -98,30 +121,101 @@ class _EraseCorner(A.ImageOnlyTransform):
         return erased
 
 
+class _ThirdPointsAffine(A.Affine):
+    """Moves a box by the points at 1/3 and 2/3 of each of its sides, of which it becomes the
+    bounding box.
+
+    As the challenge's second place did (Gabruseva, Poplavskiy and Kalinin, CVPR Workshops 2020,
+    arXiv:2005.13899): an opacity does not fill the corners of its box, so that the bounding box of
+    the rotated corners is too large.
+    """
+
+    def apply_to_bboxes(
+        self,
+        bboxes: NDArray[np.floating],
+        bbox_matrix: NDArray[np.floating],
+        output_shape: tuple[int, int],
+        **params: Any,
+    ) -> NDArray[np.floating]:
+        moved = denormalize_bboxes(bboxes, params["shape"][:2]).astype(np.float64)
+        moved[:, :4] = _around_third_points(moved[:, :4], bbox_matrix)
+        return normalize_bboxes(moved, output_shape)
+
+
+def _around_third_points(
+    boxes: NDArray[np.float64], matrix: NDArray[np.floating]
+) -> NDArray[np.float64]:
+    """`(N, 4)` bounding boxes of the points at 1/3 and 2/3 of each side of `boxes` `(N, 4)`, moved
+    by the `(3, 3)` affine `matrix`."""
+    on_side = (1 / 3, 2 / 3)
+    along = np.array([(a, b) for a in on_side for b in (0, 1)])
+    shares = np.concatenate([along, along[:, ::-1]])
+    points = boxes[:, None, :2] + shares * (boxes[:, None, 2:] - boxes[:, None, :2])
+    moved = points @ matrix[:2, :2].T + matrix[:2, 2]
+    return np.concatenate([moved.min(axis=1), moved.max(axis=1)], axis=1)
+
+
+class _OwnDraws(A.BasicTransform):
+    """Makes a transform's random numbers its own.
+
+    Albumentations gives every transform of a composition the same seed, so that all of them draw
+    the same number first, whether to be applied.
+    """
+
+    number = 1
+
+    def set_random_seed(self, seed: int | None) -> None:
+        drawn = np.random.SeedSequence((seed or 0, self.number)).generate_state(1)[0]
+        super().set_random_seed(int(drawn))
+
+
+class _Rotate90(_OwnDraws, A.RandomRotate90):
+    """Rotates by 90, 180 or 270 degrees."""
+
+    def get_params(self) -> dict[str, int]:
+        return {"factor": self.py_random.randint(1, 3)}
+
+
+class _Invert(_OwnDraws, A.InvertImg):
+    """Inverts the gray levels, as a MONOCHROME1 file that is read without its inversion."""
+
+    number = 2
+
+
+def _affine(settings: Augmentation) -> A.Affine:
+    turn, shift = settings.rotate, settings.shift
+    kind = _ThirdPointsAffine if settings.box_rotation == "third_points" else A.Affine
+    return kind(
+        rotate=(-turn, turn),
+        scale=settings.scale,
+        translate_percent=(-shift, shift),
+        shear=(-settings.shear, settings.shear),
+        # Not black: in equalisation a black margin takes gray levels from the lungs.
+        border_mode=cv2.BORDER_REPLICATE,
+        p=0.9,
+    )
+
+
 def _compose(settings: Augmentation, preparation: Preparation) -> A.Compose:
-    turn, shift, zoom = settings.rotate, settings.shift, settings.scale
     low, high = settings.gamma
+    boxes = A.BboxParams(
+        format="pascal_voc", label_fields=["labels"], clip=True, filter_invalid_bboxes=True
+    )
     return A.Compose(
         [
             A.HorizontalFlip(p=settings.flip),
-            A.Affine(
-                rotate=(-turn, turn),
-                scale=zoom,
-                translate_percent=(-shift, shift),
-                shear=(-settings.shear, settings.shear),
-                # Not black: in equalisation a black margin takes gray levels from the lungs.
-                border_mode=cv2.BORDER_REPLICATE,
-                p=0.9,
-            ),
+            _Rotate90(p=settings.rotate90),
+            _affine(settings),
             _EraseCorner(p=settings.erase_corner),
             # Both before equalisation, after which only gamma's rounding remains, as in a file
             # with a poor window; local contrast survives.
             A.RandomGamma(gamma_limit=(100 * low, 100 * high), p=0.5),
             A.CLAHE(clip_limit=(1, 3), p=settings.clahe),
             _Equalise(p=1 if preparation == "equalised" else 0),
+            _Invert(p=settings.invert),
             A.GaussianBlur(blur_limit=(3, 5), p=settings.blur),
             A.GaussNoise(std_range=(0.005, 0.02), p=settings.noise),
             A.ImageCompression(quality_range=(40, 95), p=settings.jpeg),
         ],
-        bbox_params=A.BboxParams(format="pascal_voc", clip=True, filter_invalid_bboxes=True),
+        bbox_params=boxes,
     )

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lungbox.boxes import geometry
+from lungbox.boxes.padding import into_square
 from lungbox.common.backend import devices_in_step
 from lungbox.datasets.cache import PreparedImages
 from lungbox.datasets.findings import FindingLabels
@@ -73,7 +74,7 @@ def known_findings(image: LabelledRadiograph, settings: Data) -> FindingLabels:
 class Batches(keras.utils.PyDataset):
     """The batches of an epoch: `(images, targets)`, targets by output.
 
-    Images are `(B, S, S, 1)` float32 0-255; each target has the shape of its output, see `heads`.
+    Images are `(B, S, S, 1)` float32 0-255; each target has the shape `Head.target_shape`.
     Where the last batch of an epoch is not full, it is padded: several devices need batches of one
     size. Then, and where some images have no label for an output, the tuple has a third element,
     `sample_weight` by output: 0 for padding and for images without that label, else 1.
@@ -107,11 +108,17 @@ class Batches(keras.utils.PyDataset):
         )
         self._map = ThreadPoolExecutor(workers).map if shared else map
         self._images, self._recipe, self._stage = images, recipe, stage
-        self._outputs, self._heads = dict(outputs), heads_for(outputs)
+        self._heads = heads_for(outputs, recipe.label_set)
+        most_boxes = max((len(image.boxes) for image in images.dataset.images), default=0)
+        self._shapes = {
+            name: head.target_shape(outputs[name], most_boxes) for name, head in self._heads.items()
+        }
         self._teacher = teacher
         self._augment = Augmenter(recipe.augmentation, recipe.preparation)
+        names = images.dataset.class_names
+        self._class_numbers = {name: number for number, name in enumerate(names)}
         # The same in every batch of a run, which is compiled for it.
-        self._partly_labelled = "findings" in self._outputs or (
+        self._partly_labelled = "findings" in self._heads or (
             teacher is None and any(image.uncertain for image in images.dataset.images)
         )
         self._steps = recipe.steps_per_epoch(len(images))
@@ -149,13 +156,13 @@ class Batches(keras.utils.PyDataset):
         padding = size - len(pairs)
         images, targets, labelled = zip(*pairs, *pairs[:1] * padding, strict=True)
         batch = np.stack(images)[..., None].astype(np.float32)
-        by_output = {name: np.stack([each[name] for each in targets]) for name in self._outputs}
+        by_output = {name: np.stack([each[name] for each in targets]) for name in self._heads}
         if self.samples % size == 0 and not self._partly_labelled:
             return batch, by_output
         real = np.arange(size) < len(rows)
         weights = {
             name: (real & [name in each for each in labelled]).astype(np.float32)
-            for name in self._outputs
+            for name in self._heads
         }
         return batch, by_output, weights
 
@@ -165,20 +172,30 @@ class Batches(keras.utils.PyDataset):
         labelled = self._images.dataset.images[row]
         side, data = self._stage.image_size, self._recipe.data
         image = resize_area(self._images.images(row), side, side)
-        mask = rasterize(labelled.boxes, labelled.size, side, data.shape, data.edges)
+        boxes, size = labelled.boxes, labelled.size
+        if self._recipe.preparation == "padded":
+            prepared = self._recipe.image_size
+            boxes, size = into_square(boxes, size, prepared), (prepared, prepared)
+        mask = rasterize(boxes, size, side, data.shape, data.edges)
         weak = data.weak_targets.get(labelled.category) if labelled.uncertain else None
         target = float(labelled.target) if weak is None else weak
         if self._teacher:
             mask, target = self._teacher.mix_targets(row, mask, target, alone=labelled.uncertain)
-        boxes = geometry.scale(labelled.boxes, labelled.size, (side, side))
+        boxes = geometry.scale(boxes, size, (side, side))
         seeds = np.random.SeedSequence((self._recipe.seed, self._epoch, position))
-        image, mask, boxes = self._augment(image, mask, boxes, int(seeds.generate_state(1)[0]))
+        classes = np.array([self._class_numbers[name] for name in labelled.labels], np.int64)
+        image, mask, boxes, classes = self._augment(
+            image, mask, boxes, classes, int(seeds.generate_state(1)[0])
+        )
         has_mask = not labelled.uncertain or self._teacher is not None
         has_target = has_mask or weak is not None
-        findings = known_findings(labelled, data)
-        sample = Sample(mask, target, boxes, findings, has_mask, has_target)
+        labels = self._recipe.label_set
+        sample = Sample(
+            *(mask, target, boxes, classes, known_findings(labelled, data), has_mask, has_target),
+            labels=labels.target(labelled) if labels else (),
+        )
         targets = {
-            name: head.target(sample, self._outputs[name]) for name, head in self._heads.items()
+            name: head.target(sample, self._shapes[name]) for name, head in self._heads.items()
         }
         return image, targets, {n for n, head in self._heads.items() if head.is_labelled(sample)}
 

@@ -13,7 +13,7 @@ import keras
 
 from lungbox.errors import LungboxError
 from lungbox.training.batches import Batches
-from lungbox.training.loggers import EpochMetrics, best_epoch
+from lungbox.training.loggers import EpochMetrics, best_epoch, held_out_score
 from lungbox.training.model import TrainableNetwork, named_as_logged
 from lungbox.training.optimizer import moving_average_weights
 from lungbox.training.progress import TrainingProgress
@@ -147,7 +147,7 @@ class SaveState(keras.callbacks.Callback):
 
 
 class EarlyStopping(keras.callbacks.Callback):
-    """Stops when the RSNA metric has not risen for as many scores as the recipe has patience.
+    """Stops when the score has not risen as often as the recipe has patience.
 
     Not `keras.callbacks.EarlyStopping`, which forgets the best score and the epochs since then at
     the begin of each `fit`, so in each stage and after a restart, and warns of each epoch that is
@@ -167,7 +167,7 @@ class EarlyStopping(keras.callbacks.Callback):
 
 
 def patience_exhausted(recipe: Recipe, epochs: Sequence[EpochMetrics]) -> bool:
-    """Whether the RSNA metric has not risen for as many scores as the recipe has patience."""
+    """Whether the score has not risen as often as the recipe has patience."""
     patience, best = recipe.validation.patience, best_epoch(epochs)
-    since = [epoch for epoch in epochs if epoch.epoch > best and "rsna_metric" in epoch.known]
+    since = [epoch for epoch in epochs if epoch.epoch > best and held_out_score(epoch) is not None]
     return bool(patience) and len(since) >= patience

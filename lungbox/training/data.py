@@ -22,11 +22,14 @@ class TrainingData:
         images: trained on.
         held_out: scored on; None where the recipe has no validation fold.
         teacher: its predictions, row by row of `images`; None without distillation.
+        class_names: the findings that boxes have, in the order of the network's outputs; None where
+            they are of lung opacity, and the network's own names count.
     """
 
     images: PreparedImages
     held_out: PreparedImages | None
     teacher: Teacher | None
+    class_names: tuple[str, ...] | None = None
 
 
 def load_training_data(
@@ -37,7 +40,7 @@ def load_training_data(
     Raises:
         DatasetError: the data is missing, none of it is in the recipe's folds, or none is readable.
     """
-    found = datasets.as_opacity(datasets.load(config.data), recipe.data.opacity)
+    found = _of_task(datasets.load(config.data), recipe)
     trained_on = _trained_on(found, recipe, config, progress)
     scored_on = _scored_on(found, recipe, config)
     reading = progress.reading(len(trained_on) + len(scored_on))
@@ -56,10 +59,18 @@ def load_training_data(
     for issue in (*trained_on.issues, *(f"{path}: {reason}" for path, reason in failed)):
         progress.note(issue)
     if recipe.distillation is None:
-        return TrainingData(images, held_out, None)
+        names = found.class_names if recipe.data.task == "findings" else None
+        return TrainingData(images, held_out, None, names)
     predicted = progress.predicting_with_teacher(len(images))
     teacher = Teacher.predict(recipe.distillation, images.dataset, config.cache, predicted)
     return TrainingData(images, held_out, teacher)
+
+
+def _of_task(dataset: Dataset, recipe: Recipe) -> Dataset:
+    """The data set with the boxes of the recipe's task."""
+    if recipe.data.task == "findings":
+        return datasets.as_findings(dataset, recipe.data.classes)
+    return datasets.as_opacity(dataset, recipe.data.opacity)
 
 
 def check_data(recipe: Recipe, dataset: Dataset) -> None:
@@ -100,12 +111,17 @@ def _trained_on(
     chosen, sources = found.folds(recipe.data.folds), recipe.data.sources
     if sources:
         chosen = chosen.where(lambda image: image.source in sources)
-    if recipe.distillation is None:
+    if labels := recipe.label_set:
+        chosen = chosen.where(labels.is_known)
+    elif recipe.distillation is None:
         chosen = chosen.where(lambda image: not image.uncertain or _has_other_target(image, recipe))
     if not chosen.images:
         folds = ", ".join(map(str, recipe.data.folds))
         of = f" of {' or '.join(sources)}" if sources else ""
-        raise datasets.DatasetError(f"{config.data}: no image{of} is in the recipe's folds {folds}")
+        labelled = f" with a label of data.labels = {labels.name}" if labels else ""
+        raise datasets.DatasetError(
+            f"{config.data}: no image{of}{labelled} is in the recipe's folds {folds}"
+        )
     if config.unlabelled is None:
         return chosen
     # An image of the held-out fold would be trained on here, even if without its labels.
@@ -132,10 +148,21 @@ def _has_other_target(image: LabelledRadiograph, recipe: Recipe) -> bool:
 
 
 def _scored_on(found: Dataset, recipe: Recipe, config: TrainingConfig) -> Dataset:
-    """The images of the held-out fold that are scored: the challenge's, if there are any."""
+    """The images of the held-out fold that are scored: the challenge's, if there are any; of a
+    classification network those of the data sets trained on that have a label."""
     fold = recipe.validation.fold
     if fold is None:
         return Dataset(())
+    if labels := recipe.label_set:
+        sources = set(recipe.data.sources) or found.sources
+        known = found.folds([fold]).where(lambda image: image.source in sources)
+        known = known.where(labels.is_known)
+        if not known.images:
+            raise datasets.DatasetError(
+                f"{config.data}: no image with a label of data.labels = {labels.name} is in "
+                f"validation.fold {fold}"
+            )
+        return known
     certain = found.folds([fold]).where(lambda image: not image.uncertain)
     if not certain.images:
         raise datasets.DatasetError(f"{config.data}: no image is in validation.fold {fold}")

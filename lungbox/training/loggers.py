@@ -24,6 +24,7 @@ COLUMNS = (
     "val_loss",
     *(f"val_{name}" for name in _METRICS),
     "rsna_metric",
+    "map",
     "auc",
     "learning_rate",
     "images_per_second",
@@ -35,8 +36,9 @@ COLUMNS = (
 class EpochMetrics:
     """The metrics of a finished epoch.
 
-    Those named `val_`, the RSNA metric and the AUC are of the held-out fold, by the moving average
-    of the weights where the recipe has one; the others are means over the training batches.
+    Those named `val_`, the RSNA metric, mean average precision and AUC are of the held-out fold, by
+    the moving average of the weights where the recipe has one; the others are means over the
+    training batches.
 
     Attributes:
         epoch: its number, from 1.
@@ -182,12 +184,19 @@ def read_log(run: Path) -> list[EpochMetrics]:
         ) from error
 
 
+def held_out_score(epoch: EpochMetrics) -> float | None:
+    """What epochs are compared by: the RSNA metric, of several findings the mean average precision,
+    or the AUC where a network has no boxes; None where the epoch was not scored."""
+    scores = (epoch.known.get(name) for name in ("rsna_metric", "map", "auc"))
+    return next((score for score in scores if score is not None), None)
+
+
 def best_epoch(epochs: Sequence[EpochMetrics]) -> int:
-    """The number of the epoch with the highest RSNA metric, the earliest of equal ones; 0 for none.
+    """The number of the epoch with the highest score, the earliest of equal ones; 0 for none.
 
     Example:
         >>> best_epoch([EpochMetrics(n, {"rsna_metric": v}) for n, v in [(1, 0.2), (2, 0.3), (3, 0.3)]])
         2
     """  # noqa: E501
-    scored = [epoch for epoch in epochs if "rsna_metric" in epoch.known]
-    return max(scored, key=lambda epoch: epoch.rsna_metric).epoch if scored else 0
+    scored = [(score, epoch) for epoch in epochs if (score := held_out_score(epoch)) is not None]
+    return max(scored, key=lambda pair: pair[0])[1].epoch if scored else 0

@@ -111,7 +111,9 @@ class _Run:
             if done >= end and end < recipe.epochs:
                 continue
             # Each stage begins like a resumed run, from the state on disk.
-            network = build_trainable(recipe, stage.image_size, recipe.epochs * steps)
+            network = build_trainable(
+                recipe, stage.image_size, recipe.epochs * steps, self._data.class_names
+            )
             load_state(state, network.training_model, network.optimizer)
             if not patience_exhausted(recipe, self._epochs):
                 self._fit(network, stage, done, end)

@@ -6,7 +6,7 @@ from contextlib import ExitStack
 from rich.console import Console
 
 from lungbox.common.progress import ProgressBar, progress_bar
-from lungbox.training.loggers import EpochMetrics
+from lungbox.training.loggers import EpochMetrics, held_out_score
 
 
 class TrainingProgress:
@@ -81,9 +81,10 @@ def epoch_line(epoch: EpochMetrics) -> str:
     parts = [f"{name.removesuffix('_loss')} {value:.4f}" for name, value in epoch.known.items()
              if name.endswith("_loss") and not name.startswith("val_")]  # fmt: skip
     text = f"epoch {epoch.epoch}: loss {epoch.loss:.4f} ({', '.join(parts)})"
-    if "rsna_metric" in epoch.known:
-        held_out = f"RSNA metric {epoch.rsna_metric:.3f}, AUC {epoch.auc:.3f}"
-        if "val_loss" in epoch.known:
-            held_out = f"loss {epoch.val_loss:.4f}, {held_out}"
-        text += f", held out: {held_out}"
+    if held_out_score(epoch) is not None:
+        titles = {"val_loss": "loss", "rsna_metric": "RSNA metric", "map": "mAP", "auc": "AUC"}
+        digits = {"val_loss": 4}
+        shown = [f"{title} {epoch.known[name]:.{digits.get(name, 3)}f}"
+                 for name, title in titles.items() if name in epoch.known]  # fmt: skip
+        text += f", held out: {', '.join(shown)}"
     return f"{text}, {epoch.seconds:.0f} s, {epoch.images_per_second:.1f} images/s"

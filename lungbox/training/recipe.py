@@ -13,6 +13,7 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from lungbox import architecture
 from lungbox.common.paths import cache_folder, shipped_recipes
+from lungbox.datasets.label_sets import LABEL_SETS, LabelSet
 from lungbox.errors import LungboxError, suggest
 from lungbox.radiograph.prepare import Preparation
 from lungbox.training.sections import (
@@ -43,8 +44,10 @@ class Recipe(Section):
         name: name of the run's folder and of its weights; `{architecture}` in it is replaced by
             that key.
         architecture: a registered network.
-        encoder_weights: initial weights of the encoder: `imagenet`, `none`, or a file, relative to
-            the working directory (see `weights.formats.imagenet.load_encoder`).
+        encoder_weights: initial weights of the encoder: `imagenet`, `none`, those of another
+            network with the same encoder, by their name in the manifest (of weights, or of an
+            ensemble of one network, such as `default`), or a file, relative to the working
+            directory (see `weights.formats.imagenet.load_encoder`).
         initial_weights: weights of the same network with which training begins: a name in the
             manifest, or a `.safetensors` file relative to the working directory. Where empty, only
             the encoder has any.
@@ -57,7 +60,7 @@ class Recipe(Section):
 
     name: str = Field(max_length=100, pattern=r"^[A-Za-z0-9_{-][A-Za-z0-9._{}-]*$")
     architecture: str
-    encoder_weights: str = Field("imagenet", pattern=r"^(imagenet|none|.+\.(safetensors|h5))$")
+    encoder_weights: str = Field("imagenet", pattern=rf"{NAMED}|^.+\.(safetensors|h5)$")
     initial_weights: str = Field("", max_length=4096)
     batch_size: int = Field(gt=0, le=MOST_BATCH)
     seed: int = Field(2024, ge=0, lt=1 << 32)
@@ -85,6 +88,10 @@ class Recipe(Section):
             raise ValueError(
                 f"name: {self.label} is no file name; the only placeholder is {{architecture}}"
             )
+        if self.distillation and self.data.labels:
+            raise ValueError("data.labels: not with distillation, which is of masks")
+        if self.distillation and self.data.preparation == "padded":
+            raise ValueError("data.preparation = padded: not with distillation")
         if self.distillation and self.data.weak_targets:
             raise ValueError("data.weak_targets: not with distillation")
         if self.data.order == "fixed" and any(stage.source_weights for stage in self.stages):
@@ -110,10 +117,16 @@ class Recipe(Section):
         return self.data.preparation or architecture.describe(self.architecture).preparation
 
     @property
-    def encoder_file(self) -> Path | None:
-        """The file with the encoder's initial weights, if there is one."""
-        known = ("imagenet", "none")
-        return None if self.encoder_weights in known else Path(self.encoder_weights)
+    def encoder_name(self) -> str:
+        """The name in the manifest of the encoder's initial weights; empty for other weights."""
+        given = self.encoder_weights
+        other = given in ("imagenet", "none") or given.endswith((".safetensors", ".h5"))
+        return "" if other else given
+
+    @property
+    def label_set(self) -> LabelSet | None:
+        """The labels that a classification network is trained on; None for other networks."""
+        return LABEL_SETS[self.data.labels] if self.data.labels else None
 
     @property
     def image_size(self) -> int:

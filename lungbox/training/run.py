@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from rich.console import Console
@@ -20,6 +21,7 @@ from lungbox.training.initial_weights import initial_folds
 from lungbox.training.loggers import best_epoch, read_log
 from lungbox.training.progress import TerminalProgress
 from lungbox.training.recipe import Recipe, RecipeError, TrainingConfig
+from lungbox.training.run_folder import RunFolder
 from lungbox.weights.entries import Ensemble, Weights
 from lungbox.weights.manifest import register, register_ensemble
 from lungbox.weights.store import sha256
@@ -66,9 +68,10 @@ def run_all_folds(config: TrainingConfig, console: Console) -> str:
             "its students are to predict"
         )
     if initial_folds(recipe) != frozenset():
+        given = recipe.initial_weights or recipe.encoder_name
         raise RecipeError(
-            f"--folds all: the initial weights {recipe.initial_weights} were trained on folds that "
-            "the networks are to predict, or on unknown ones"
+            f"--folds all: the initial weights {given} were trained on folds that the networks are "
+            "to predict, or on unknown ones"
         )
     folder = config.folder(recipe)
     names = []
@@ -98,8 +101,9 @@ def save_out_of_fold_predictions(
     Args:
         names: an ensemble for each fold, trained on the others.
         data: a folder with labelled radiographs, see `datasets.load`.
-        path: an `.npz` with `identity`, `source` and `fold` `(N,)`, `opacity` `(N, h, w)` uint8
-            (the probability times 255) and `score` `(N,)` float32.
+        path: an `.npz` with `identity`, `source` and `fold` `(N,)`, `score` `(N,)` float32, and
+            where the networks have them `opacity` `(N, h, w)` uint8 (the probability times 255)
+            and `classes` `(N, L)` float32.
         console: where progress is shown.
     """
     found = datasets.as_opacity(datasets.load(data))
@@ -110,17 +114,17 @@ def save_out_of_fold_predictions(
             engine = load(name, batch_size=8, precision="float32").engine
             parts.append((fold, predict_with_progress(of_fold, engine, console)))
     images = [image for _, predictions in parts for image in predictions.dataset.images]
+    arrays: dict[str, Any] = {
+        "identity": np.array([image.identity for image in images]),
+        "source": np.array([image.source for image in images]),
+        "fold": np.concatenate([np.full(len(one.dataset), fold) for fold, one in parts]),
+        "score": np.concatenate([one.scores for _, one in parts]),
+    }
+    for name in ("opacity", "classes"):
+        if getattr(parts[0][1], name) is not None:
+            arrays[name] = np.concatenate([getattr(one, name) for _, one in parts])
     with atomic_write(path, "wb") as file:
-        np.savez_compressed(
-            file,
-            identity=np.array([image.identity for image in images]),
-            source=np.array([image.source for image in images]),
-            fold=np.concatenate(
-                [np.full(len(predictions.dataset), fold) for fold, predictions in parts]
-            ),
-            opacity=np.concatenate([predictions.opacity for _, predictions in parts]),
-            score=np.concatenate([predictions.scores for _, predictions in parts]),
-        )
+        np.savez_compressed(file, **arrays)
     return path
 
 
@@ -139,10 +143,12 @@ def _register(
     if recipe.distillation:
         folds |= training_folds_of(recipe.distillation.teacher)
     network = architecture.describe(recipe.architecture)
+    labels = recipe.label_set
+    class_names = labels.class_names if labels else RunFolder(path.parent).class_names
     weights = Weights(
         architecture=network.name,
         kind=network.kind,
-        class_names=network.class_names,
+        class_names=class_names or network.class_names,
         image_size=_image_size(recipe, path.parent),
         sha256=digest,
         bytes=path.stat().st_size,
@@ -159,7 +165,11 @@ def _alone(name: str, recipe: Recipe) -> Ensemble:
     """The ensemble of one network, with an untuned operating point."""
     reference = architecture.describe(recipe.architecture).reference
     note = "the reference system's box rule" if reference else _UNTUNED
-    return Ensemble.alone(name, reference=reference, preparation=recipe.preparation, note=note)
+    alone = Ensemble.alone(name, reference=reference, preparation=recipe.preparation, note=note)
+    if recipe.data.task == "findings":
+        # Findings may be small, and boxes of low confidence cost nothing under their metric.
+        return alone.model_copy(update={"min_area": 0.0, "shrink": 0.0, "min_score": 0.01})
+    return alone
 
 
 def _image_size(recipe: Recipe, run: Path) -> int:

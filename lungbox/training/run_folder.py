@@ -21,10 +21,10 @@ _COLUMNS = ("use", "source", "fold", "image_id")
 class RunFolder:
     """The folder of one run.
 
-    `recipe.toml` is the recipe, `images.csv` the images trained and scored on, `log.csv` a row for
-    each epoch and `tensorboard/` the same, `state.safetensors` the training state until the run
-    ends, `best-EPOCH.safetensors` the best weights, where the recipe has patience, and
-    `weights.safetensors` the result.
+    `recipe.toml` is the recipe, `images.csv` the images trained and scored on, `classes.txt` the
+    findings, where these are the classes, `log.csv` a row for each epoch and `tensorboard/` the
+    same, `state.safetensors` the training state until the run ends, `best-EPOCH.safetensors` the
+    best weights, where the recipe has patience, and `weights.safetensors` the result.
     """
 
     path: Path
@@ -38,6 +38,18 @@ class RunFolder:
     def images(self) -> Path:
         """The images trained and scored on."""
         return self.path / "images.csv"
+
+    @property
+    def classes(self) -> Path:
+        """The findings, one a line in the order of the network's outputs; missing where the only
+        class is lung opacity."""
+        return self.path / "classes.txt"
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The findings of `classes`; empty where there is no such file."""
+        found = self.classes.read_text("utf-8").splitlines() if self.classes.is_file() else []
+        return tuple(found)
 
     @property
     def state(self) -> Path:
@@ -86,6 +98,9 @@ class RunFolder:
                 "data again, or another --run"
             )
         self._write(recipe, recipe_path, table)
+        if training_data.class_names is not None:
+            with atomic_write(self.classes) as file:
+                file.writelines(f"{name}\n" for name in training_data.class_names)
 
     def _write(self, recipe: Recipe, recipe_path: Path, table: str) -> None:
         self.path.mkdir(parents=True, exist_ok=True)

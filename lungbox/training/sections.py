@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+from lungbox.datasets.label_sets import LabelSetName
 from lungbox.radiograph.prepare import Preparation
 from lungbox.training.targets import Edges, Shape
 
@@ -37,10 +38,17 @@ class Data(Section):
     Attributes:
         folds: the folds trained on.
         sources: the data sets trained on; all of the data where empty.
+        task: `opacity`, boxes of one class, lung opacity; or `findings`, boxes of several classes,
+            of data sets that have them (see `datasets.as_findings`), by a detection network.
+        classes: the findings, in the order of the network's outputs; all of the data where empty.
         opacity: the classes of boxes that are opacity in data sets of several findings; those
             that the data set declares where empty.
+        labels: what a classification network is trained on, see `datasets.label_sets`: `abnormal`
+            or not; RSNA's `three` classes; the 14 findings of `nih` or of `vinbigdata`. Images of
+            which none is known are left out.
         preparation: see `radiograph.prepare`; by default `nearest` for the reference system's
-            networks and `equalised` for all others.
+            networks and `equalised` for all others. `padded` pads radiographs to a square in place
+            of squashing them; the ensemble that is registered does, too.
         order: `drawn` samples an epoch's images by the weights below; `fixed` takes each image
             once, in the same order in every epoch, as the reference system does.
         samples_per_epoch: images drawn for one epoch, with replacement across epochs.
@@ -62,7 +70,10 @@ class Data(Section):
 
     folds: tuple[int, ...] = Field((1, 2, 3, 4), min_length=1)
     sources: tuple[str, ...] = ()
+    task: Literal["opacity", "findings"] = "opacity"
+    classes: tuple[str, ...] = ()
     opacity: tuple[str, ...] = ()
+    labels: LabelSetName | None = None
     preparation: Preparation | None = None
     order: Literal["drawn", "fixed"] = "drawn"
     samples_per_epoch: int | None = Field(None, gt=0, le=MOST_DRAWN)
@@ -74,6 +85,14 @@ class Data(Section):
     balance: tuple[Literal["view", "target"], ...] = ()
     shape: Shape = "rectangle"
     edges: Edges = "soft"
+
+    @model_validator(mode="after")
+    def _check_task(self) -> "Data":
+        if self.classes and self.task != "findings":
+            raise ValueError("classes: only with task = findings")
+        if self.opacity and self.task != "opacity":
+            raise ValueError("opacity: only with task = opacity")
+        return self
 
     @model_validator(mode="after")
     def _check_edges(self) -> "Data":
@@ -99,14 +118,21 @@ class Augmentation(Section):
     Attributes:
         enabled: whether images are augmented.
         flip, clahe, blur, noise, jpeg, erase_corner: probabilities, 0-1.
+        rotate90: probability of a rotation by 90, 180 or 270 degrees.
+        invert: probability that the gray levels are inverted, after equalisation.
         rotate, shear: largest angles, in degrees.
+        box_rotation: a rotated box is the bounding box of its corners (`bounding`), or of the
+            points at 1/3 and 2/3 of its sides (`third_points`), which grows less.
         scale, gamma: ranges of factors.
         shift: largest translation, as a fraction of the side.
     """
 
     enabled: bool = True
     flip: float = Field(0.5, ge=0, le=1)
+    rotate90: float = Field(0.0, ge=0, le=1)
+    invert: float = Field(0.0, ge=0, le=1)
     rotate: float = Field(10, ge=0, le=180)
+    box_rotation: Literal["bounding", "third_points"] = "bounding"
     scale: Range = (0.85, 1.15)
     shift: float = Field(0.06, ge=0, le=1)
     shear: float = Field(4, ge=0, lt=90)
@@ -125,16 +151,20 @@ class Loss(Section):
         bce, iou, dice, focal, lovasz: weights of the mask's terms, see `metrics.losses.MaskLoss`.
         over, channels: what overlap is summed over, see `metrics.losses.soft_iou`.
         squared: whether the Dice term is V-Net's; otherwise it is 1 - the soft F1.
-        gamma, alpha: parameters of the focal term.
-        image: weight of the image score's binary cross-entropy, where the network has one.
+        gamma, alpha: parameters of the focal term, and of the focal loss of detection networks.
+        box: the loss of the boxes of detection networks: 1 - the generalized IoU (`giou`), or
+            `smooth_l1` of their deltas.
+        box_weight: its weight beside the loss of their classes.
+        image: weight of the image score's binary cross-entropy, where the network has one. A
+            classification network of several findings has one, too: any of them.
         edges: weight of the binary cross-entropy of an auxiliary head, which exists only in
             training: maps of the top, bottom, left and right edges of the boxes (as in the
             challenge's sixth place).
         findings: weight of the binary cross-entropy of an auxiliary head, which exists only in
             training: whether an image is abnormal, and the 14 findings of NIH and of VinBigData
             (`datasets.findings.FINDINGS`), each where it is known.
-        label_smoothing: of the image targets, so that the score does not saturate on images the
-            network has memorised.
+        label_smoothing: of the image targets and of findings, so that the score does not saturate
+            on images the network has memorised.
     """
 
     bce: Share = 0.5
@@ -147,6 +177,8 @@ class Loss(Section):
     squared: bool = True
     gamma: float = Field(2.0, ge=0, le=100)
     alpha: float = Field(0.25, ge=0, le=1)
+    box: Literal["giou", "smooth_l1"] = "giou"
+    box_weight: Share = 1.0
     image: Share = 1.0
     edges: Share = 0.0
     findings: Share = 0.0
@@ -154,26 +186,43 @@ class Loss(Section):
 
 
 class Optimizer(Section):
-    """AdamW, its learning rate schedule, and the moving average of the weights that is saved.
+    """The optimizer, its learning rate schedule, and the moving average of weights that is saved.
 
     Attributes:
+        kind: `adamw`, or `sgd` with momentum.
         learning_rate: of decoder and heads, after the warm-up.
         encoder_learning_rate: of a pretrained encoder; 0 freezes it with its normalisation.
-        schedule: after the warm-up, `cosine` falls to 0 at the last step, `constant` stays.
+        freeze_batch_norm: whether the normalisation of a pretrained encoder is frozen, statistics,
+            scale and offset, as is usual for the small batches of detectors.
+        schedule: after the warm-up, `cosine` falls to 0 at the last step, `constant` stays, `step`
+            is multiplied by `step_factor` every `step_epochs` epochs.
+        step_epochs, step_factor: of that schedule.
         warmup: fraction of all steps over which the rate rises linearly from 0.
+        momentum: of `sgd`.
         weight_decay: decoupled, at `learning_rate` for the encoder too; not on biases and
-            normalisation. 0 makes it Adam.
+            normalisation. 0 makes AdamW Adam.
         clip_norm: the largest global norm of the gradient; 0 does not clip.
         ema: momentum of the moving average of the weights; 0 saves the last weights.
     """
 
+    kind: Literal["adamw", "sgd"] = "adamw"
     learning_rate: float = Field(1e-3, gt=0, le=_MOST_RATE)
     encoder_learning_rate: float = Field(3e-4, ge=0, le=_MOST_RATE)
-    schedule: Literal["cosine", "constant"] = "cosine"
+    freeze_batch_norm: bool = False
+    schedule: Literal["cosine", "constant", "step"] = "cosine"
+    step_epochs: int | None = Field(None, gt=0, le=MOST_EPOCHS)
+    step_factor: float = Field(0.1, gt=0, le=1)
     warmup: float = Field(0.05, ge=0, lt=1)
+    momentum: float = Field(0.9, ge=0, lt=1)
     weight_decay: float = Field(0.01, ge=0, le=_MOST_RATE)
     clip_norm: float = Field(5.0, ge=0, le=_MOST_WEIGHT)
     ema: float = Field(0.998, ge=0, lt=1)
+
+    @model_validator(mode="after")
+    def _check_steps(self) -> "Optimizer":
+        if (self.schedule == "step") != (self.step_epochs is not None):
+            raise ValueError("schedule = step needs step_epochs, and step_epochs that schedule")
+        return self
 
 
 class Stage(Section):
@@ -198,7 +247,8 @@ class Validation(Section):
         every: epochs between scores; the last epoch is always scored.
         batch_size: of scoring, on which the loss depends where overlap is summed over the batch;
             the recipe's where None.
-        patience: training stops when the RSNA metric has not risen for this number of scores, and
+        patience: training stops when the RSNA metric (of a classification network the mean AUC
+            over its labels) has not risen for this number of scores, and
             the best weights are saved; 0 trains to the end and saves the last. Above 0 the fold has
             selected the weights, which is registered in the manifest.
     """

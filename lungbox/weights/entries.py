@@ -9,6 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from lungbox.boxes import OperatingPoint
+from lungbox.boxes.fusion import Fusion
 from lungbox.constants import (
     CLASS_NAMES,
     OPACITY,
@@ -20,6 +21,7 @@ from lungbox.errors import LungboxError, suggest
 from lungbox.radiograph.prepare import VERSIONS, Preparation
 from lungbox.weights.calibration import Calibration
 from lungbox.weights.formats import Format
+from lungbox.weights.views import all_views
 
 # Names become names of files and folders.
 NAMED = r"^[A-Za-z0-9_-][A-Za-z0-9._-]*$"
@@ -204,8 +206,10 @@ class PointEntry(Entry):
     compatibility: Literal["lungbox", "reference"] = "lungbox"
     max_one_box_per_lung: bool = False
     min_score: float = Field(0.05, ge=0, le=1)
-    fusion: Literal["weighted", "nms"] = "weighted"
+    nms_iou: float = Field(0.5, ge=0, le=1)
+    fusion: Fusion = "weighted"
     fusion_iou: float = Field(0.5, ge=0, lt=1)
+    upper_gate: float = Field(0.0, ge=0, le=1)
 
     @model_validator(mode="before")
     @classmethod
@@ -239,7 +243,7 @@ class NamedPoint(PointEntry):
 class Ensemble(PointEntry):
     """Weight files that predict together, and how their prediction becomes boxes.
 
-    Its own keys `rule` to `fusion_iou` are its default operating point.
+    Its own keys `rule` to `upper_gate` are its default operating point.
 
     Attributes:
         members: names of weight files, of networks of any kind.
@@ -251,6 +255,8 @@ class Ensemble(PointEntry):
         preparation: how a radiograph becomes its members' input, see `radiograph.prepare`.
         flip: whether each radiograph is also read mirrored, at twice the cost (test-time
             augmentation): masks and scores are averaged, boxes fused.
+        views: further views of each radiograph, which are averaged in the same way, at the cost of
+            one reading each: `flip`, `invert`, `zoom 1.1`, or `flip + zoom 1.1`.
         calibration: of the image score that is written; gates are compared with the score before.
         operating_points: others than the default, by name.
         note: where the operating point comes from, or how to train what is not published.
@@ -262,6 +268,7 @@ class Ensemble(PointEntry):
     image_score: ImageScore = "head"
     preparation: Preparation = "equalised"
     flip: bool = False
+    views: tuple[str, ...] = ()
     calibration: Calibration | None = None
     operating_points: dict[_Name, NamedPoint] = Field({})
     note: str = ""
@@ -272,6 +279,7 @@ class Ensemble(PointEntry):
             raise ValueError(f"{len(self.weights)} weights for {len(self.members)} members")
         if others := set(self.gates) - set(self.members):
             raise ValueError(f"its gate {min(others)} is not among its members")
+        all_views(self.flip, self.views)  # raises where one is none
         return self
 
     @classmethod
@@ -411,6 +419,15 @@ class Manifest(Entry):
             raise ManifestError(f"no ensemble is called {name}; {suggest(name, self.ensembles)}")
         return self.ensembles[name]
 
+    def class_names(self, ensemble: str) -> tuple[str, ...]:
+        """The classes of an ensemble's boxes, by index; empty where no member predicts boxes.
+
+        Raises:
+            ManifestError: it, or a member of it, is not known.
+        """
+        members = (self.file(member) for member in self.ensemble(ensemble).members)
+        return next((one.class_names for one in members if one.kind != "classification"), ())
+
 
 # The properties of an ensemble's member that its masks and scores depend on.
 Fingerprint = list[str | int | float]
@@ -439,7 +456,12 @@ def fingerprints(
     return found
 
 
-def key_of(members: Sequence[Fingerprint], preparation: Preparation, flip: bool) -> str:
+def key_of(
+    members: Sequence[Fingerprint],
+    preparation: Preparation,
+    flip: bool,
+    views: Sequence[str] = (),
+) -> str:
     """The key of an ensemble's `Precisions`: a hash of all its masks depend on, so that ensembles
     that differ only in their operating point share it.
 
@@ -451,7 +473,9 @@ def key_of(members: Sequence[Fingerprint], preparation: Preparation, flip: bool)
         >>> key_of([member], "equalised", flip=False) == key_of([member], "equalised", flip=True)
         False
     """
-    settings: dict[str, str | bool | int] = {"preparation": preparation, "flip": flip}
+    settings: dict[str, Any] = {"preparation": preparation, "flip": flip}
+    if views:
+        settings["views"] = list(views)
     if VERSIONS[preparation] > 1:
         settings["version"] = VERSIONS[preparation]
     text = json.dumps([list(members), settings], sort_keys=True)

@@ -383,4 +383,4 @@ def _key(manifest: Manifest, ensemble: Ensemble) -> str:
         members.append(fingerprint(pin.sha256, weights, weight))
     gates = [ensemble.members.index(name) for name in ensemble.gates]
     found = fingerprints(members, gates, ensemble.image_score)
-    return key_of(found, ensemble.preparation, ensemble.flip)
+    return key_of(found, ensemble.preparation, ensemble.flip, ensemble.views)

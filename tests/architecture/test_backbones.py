@@ -7,9 +7,16 @@ import pytest
 from skimage import data
 
 from lungbox.architecture.backbones.efficientnet_lite import VARIANTS, efficientnet_lite
+from lungbox.architecture.backbones.keras_applications import Taps, application
+from lungbox.architecture.backbones.se_resnext import se_resnext101
 from lungbox.architecture.cost import macs
-from lungbox.weights.formats.imagenet import efficientnet_lite_file, load_efficientnet_lite
+from lungbox.weights.formats.imagenet import (
+    _fill_from_network,
+    efficientnet_lite_file,
+    load_efficientnet_lite,
+)
 from lungbox.weights.formats.torch_legacy import read_state_dict
+from tests.architecture.tester import undrawn_kernels
 
 SIDE = 224
 # ImageNet's own numbers.
@@ -103,3 +110,49 @@ def test_size_and_cost_are_the_published_ones(name, millions, multiply_adds, sid
     assert model.count_params() / 1e6 == pytest.approx(millions, abs=0.08)
     # What they count beside these layers is not said.
     assert macs(model) == pytest.approx(multiply_adds, rel=0.06)
+
+
+def test_se_resnext_has_the_published_size():
+    """48.96 million trainable parameters with ImageNet's classifier of 2,048 features (the table of
+    Cadene's pretrained-models.pytorch), of which the network here leaves out the classifier."""
+    with undrawn_kernels():
+        inputs = keras.Input((64, 64, 1))
+        features = se_resnext101(inputs)
+        model = keras.Model(inputs, features.pooled)
+    trainable = sum(int(np.prod(v.shape)) for v in model.trainable_variables)
+    assert trainable + 2048 * 1000 + 1000 == 48_955_416
+    assert [tuple(skip.shape[1:]) for skip in features.skips] == [
+        (32, 32, 64), (16, 16, 256), (8, 8, 512), (4, 4, 1024),
+    ]  # fmt: skip
+    assert features.bridge.shape == (None, 2, 2, 2048)
+    grouped = [v for v in model.trainable_variables if v.path.endswith("_grouped_conv/kernel")]
+    assert len(grouped) == 3 + 4 + 23 + 3
+    assert grouped[0].shape == (3, 3, 4, 128)  # 32 groups of 4 channels
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("encoder", ["EfficientNetB4", "Xception"])
+def test_encoders_that_are_copied_compute_what_the_published_ones_do(encoder):
+    """With weights loaded by layer, on a size that is no multiple of all strides, whatever number
+    Keras' own layers have by then."""
+    keras.utils.set_random_seed(0)
+    keras.layers.Conv2D(1, 1), keras.layers.BatchNormalization()  # two more are counted
+    build = getattr(keras.applications, encoder)
+    published = build(include_top=False, weights=None)
+    last = "top_activation" if encoder == "EfficientNetB4" else "block14_sepconv2_act"
+    inputs = keras.Input((96, 96, 1))
+    ours = keras.Model(inputs, application(encoder, inputs, Taps((), last)).pooled)
+    filled = _fill_from_network(ours, published)
+    unfilled = {v.path.partition("/")[0] for v in ours.weights if v.path not in filled}
+    assert unfilled <= {"encoder_scaling"}
+    gray = np.random.default_rng(0).uniform(0, 255, (1, 96, 96, 1)).astype(np.float32)
+    scaled = keras.Model(inputs, ours.get_layer("encoder_scaling").output)(gray)
+    if encoder == "EfficientNetB4":
+        rest = keras.Model(published.get_layer("stem_conv_pad").input, published.output)
+        expected = rest(scaled)
+    else:
+        expected = published(scaled)
+    found = keras.ops.convert_to_numpy(ours(gray))
+    expected = keras.ops.convert_to_numpy(expected)
+    assert np.ptp(expected) > 0
+    np.testing.assert_allclose(found, expected, atol=1e-5 * np.abs(expected).max())

@@ -34,8 +34,8 @@ LAYERS = [
 
 @pytest.mark.parametrize(("layer", "expected"), LAYERS)
 def test_one_layer(layer, expected):
-    layer(keras.Input((8, 6, 4)))
-    assert layer_macs(layer) == expected
+    inputs = keras.Input((8, 6, 4))
+    assert layer_macs(layer, inputs, layer(inputs)) == expected
 
 
 def test_a_small_network_by_hand():
@@ -45,6 +45,15 @@ def test_a_small_network_by_hand():
     model = keras.Model(inputs, layers.Dense(10)(x))
     assert macs(model) == 8 * 8 * 27 * 8 + 8 * 10
     assert gflops(model) == 2 * (8 * 8 * 27 * 8 + 8 * 10) / 1e9
+
+
+def test_a_shared_layer_is_counted_each_time_it_runs():
+    """On 8 x 6 and on 4 x 3 pixels; in a model of the second call alone, once."""
+    shared = layers.Conv2D(5, 3, padding="same")
+    large, small = keras.Input((8, 6, 4)), keras.Input((4, 3, 4))
+    first, second = shared(large), shared(small)
+    assert macs(keras.Model([large, small], [first, second])) == (48 + 12) * 9 * 4 * 5
+    assert macs(keras.Model(small, second)) == 12 * 9 * 4 * 5
 
 
 def test_an_ensemble_costs_what_its_members_cost():
@@ -85,6 +94,8 @@ def test_efficientnet_lite0():
     pooled = layers.GlobalAveragePooling2D()(efficientnet_lite.efficientnet_lite(inputs).pooled)
     lite0 = keras.Model(inputs, layers.Dense(1000)(pooled))
     b0 = keras.applications.EfficientNetB0(weights=None)
-    squeezing = sum(layer_macs(layer) for layer in b0.layers if "_se_" in layer.name)
+    squeezing = sum(
+        layer_macs(layer, layer.input, layer.output) for layer in b0.layers if "_se_" in layer.name
+    )
     assert macs(lite0) == macs(b0) - squeezing == 385_187_552
     assert macs(lite0) == pytest.approx(407e6, rel=0.06)

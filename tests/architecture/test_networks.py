@@ -1,11 +1,18 @@
 """Every registered network passes the shared checks."""
 
 import keras
+import numpy as np
 import pytest
 
 from lungbox import architecture
 from lungbox.architecture.registry import NetworkError
-from tests.architecture.tester import SIDE, LargeNetworkTester, NetworkTester
+from tests.architecture.detection.test_networks import LargeDetectorTester, LightDetectorTester
+from tests.architecture.tester import (
+    SIDE,
+    ClassifierTester,
+    LargeNetworkTester,
+    NetworkTester,
+)
 
 
 class LightNetworkTester(NetworkTester):
@@ -16,7 +23,7 @@ class LightNetworkTester(NetworkTester):
         return (rgb - 127) / 128
 
     def without_dropout(self):
-        return architecture.build(self.name, 2 * SIDE, drop_connect=0, dropout=0)
+        return architecture.build(self.name, 2 * self.side, drop_connect=0, dropout=0)
 
     def test_size(self, network):
         assert network.count_params() == self.parameters
@@ -99,8 +106,93 @@ class TestAsppResnet152Reference(PublishedNetworkTester):
     name = "aspp_resnet152_reference"
 
 
+class LightClassifierTester(ClassifierTester, LightNetworkTester):
+    """On the encoders of the light U-Nets."""
+
+    side = 64  # at 32 px one pixel of noise is left to pool
+    bfloat16 = 0.5
+
+
+class TestClassifierLite0(LightClassifierTester):
+    name = "classifier_lite0"
+    # The encoder with its 1,280-channel head, and one probability.
+    parameters = 3_413_729
+
+
+class TestClassifierLite1(LightClassifierTester):
+    name = "classifier_lite1"
+    parameters = 4_190_049
+
+
+class TestClassifierLite2(LightClassifierTester):
+    name = "classifier_lite2"
+    parameters = 4_869_873
+
+
+@pytest.mark.long("networks of a hundred layers and more")
+@pytest.mark.release
+class LargeClassifierTester(ClassifierTester):
+    side = 96  # InceptionResNetV2's smallest
+
+
+class TestClassifierEfficientnetB4(LargeClassifierTester):
+    name = "classifier_efficientnet_b4"
+
+    def without_dropout(self):
+        """Its stochastic depth is not an option."""
+        model = super().without_dropout()
+        for layer in model.layers:
+            if isinstance(layer, keras.layers.Dropout):
+                layer.rate = 0
+        return model
+
+    def scaled(self, rgb):
+        """What the preprocessing layers of Keras compute with the published values."""
+        mean, deviation = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
+        return (rgb / 255 - mean) / np.sqrt(deviation) / np.sqrt(deviation)
+
+
+class TestClassifierInceptionResnetV2(LargeClassifierTester):
+    name = "classifier_inception_resnet_v2"
+
+    def scaled(self, rgb):
+        return keras.applications.inception_resnet_v2.preprocess_input(rgb.copy())
+
+
+class TestClassifierXception(LargeClassifierTester):
+    name = "classifier_xception"
+
+    def scaled(self, rgb):
+        return keras.applications.xception.preprocess_input(rgb.copy())
+
+
+class TestClassifierDensenet169(LargeClassifierTester):
+    name = "classifier_densenet169"
+
+    def scaled(self, rgb):
+        return keras.applications.densenet.preprocess_input(rgb.copy())
+
+
+class TestClassifierResnet50(LargeClassifierTester):
+    name = "classifier_resnet50"
+
+    def scaled(self, rgb):
+        return keras.applications.resnet.preprocess_input(rgb.copy())
+
+
+class TestClassifierSeResnext101(LargeClassifierTester):
+    name = "classifier_se_resnext101"
+
+    def scaled(self, rgb):
+        """As PyTorch's networks, which its authors' weights were converted to."""
+        return keras.applications.imagenet_utils.preprocess_input(rgb.copy(), mode="torch")
+
+
 def test_every_network_is_tested():
-    families = (NetworkTester, LightNetworkTester, LargeNetworkTester, PublishedNetworkTester)
+    families = (
+        *(NetworkTester, LightNetworkTester, LargeNetworkTester, PublishedNetworkTester),
+        *(LightClassifierTester, LargeClassifierTester, LightDetectorTester, LargeDetectorTester),
+    )
     testers = [tester for family in families for tester in family.__subclasses__()]
     tested = {tester.name for tester in testers if hasattr(tester, "name")}
     assert tested == set(architecture.names())

@@ -68,6 +68,28 @@ def test_the_masks_channels(activation, classes):
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
+@pytest.mark.parametrize("count", [1, 3, 14])
+def test_the_classes_and_the_image_score(count):
+    """One class is the image score; of three the last is; of more it is a sigmoid of its own."""
+    pooled = np.random.default_rng(4).normal(0, 1, (2, 3, 5, 4)).astype(np.float32)
+    inputs = keras.Input(pooled.shape[1:])
+    model = keras.Model(inputs, heads.classes(inputs, count))
+    found = {name: keras.ops.convert_to_numpy(y) for name, y in model(pooled).items()}
+    means = pooled.mean(axis=(1, 2))
+    kernel, bias = model.get_layer("classes_logits").get_weights()
+    logits = means @ kernel + bias
+    if count == 3:
+        expected = np.exp(logits) / np.exp(logits).sum(axis=-1, keepdims=True)
+    else:
+        expected = sigmoid(logits)
+    np.testing.assert_allclose(found["classes"], expected, atol=1e-5)
+    if count == 14:
+        kernel, bias = model.get_layer("image").get_weights()
+        np.testing.assert_allclose(found["image"], sigmoid(means @ kernel + bias), atol=1e-5)
+    else:
+        np.testing.assert_array_equal(found["image"], found["classes"][:, count - 1 :])
+
+
 def test_the_light_decoder_joins_the_deepest_skip_first():
     """Each step makes the map larger, linearly between pixels, and puts the encoder's behind it."""
     random = np.random.default_rng(3)

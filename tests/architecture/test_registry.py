@@ -65,6 +65,18 @@ def test_networks_of_every_kind_are_built():
         architecture.build("segments", 40)
 
 
+def test_class_names_of_ones_own():
+    """Their number is passed to networks that are built for any; the output is checked against
+    it."""
+    names = ("effusion", "mass", "hernia")
+    assert architecture.build("classifies", class_names=names).output["classes"].shape[1] == 3
+    assert architecture.build("detects", class_names=names).output["scores"].shape[2] == 3
+    # The registered names are no change, also of networks that are for these only.
+    assert architecture.build("unet_lite0", 32, ("lung opacity",)).output["mask"].shape[-1] == 2
+    with pytest.raises(NetworkError, match="unet_lite0 is for lung opacity only, not effusion, "):
+        architecture.build("unet_lite0", 32, names)
+
+
 @pytest.mark.parametrize(
     ("name", "options", "sentence"),
     [

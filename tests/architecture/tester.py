@@ -23,6 +23,7 @@ class NetworkTester:
     """Subclass it, name the network, and pytest runs every check on it."""
 
     name: str
+    side = SIDE
     # Correlation of the outputs with those in bfloat16.
     bfloat16 = 0.7
 
@@ -30,8 +31,8 @@ class NetworkTester:
     @classmethod
     def network(cls) -> keras.Model:
         keras.utils.set_random_seed(1)
-        model = architecture.build(cls.name, SIDE)
-        _settle(model, chests(SIDE, 8 * COUNT))
+        model = architecture.build(cls.name, cls.side)
+        _settle(model, chests(cls.side, 8 * COUNT))
         return model
 
     @pytest.fixture(scope="class")
@@ -39,12 +40,12 @@ class NetworkTester:
     def larger(cls) -> keras.Model:
         """The same network, built again for images twice as large; its kernels are 0."""
         with undrawn_kernels():
-            return architecture.build(cls.name, 2 * SIDE)
+            return architecture.build(cls.name, 2 * cls.side)
 
     @pytest.fixture(scope="class")
     @classmethod
     def images(cls) -> np.ndarray:
-        return chests(SIDE)
+        return chests(cls.side)
 
     @pytest.fixture(scope="class")
     @classmethod
@@ -79,7 +80,7 @@ class NetworkTester:
     def test_the_encoder_sees_what_its_weights_expect(self, network, examples):
         """On a real radiograph, behind the network's own first layers; and nothing sees it
         otherwise."""
-        pixels = prepare(read(examples / "00001437_019.dcm").pixels, SIDE)
+        pixels = prepare(read(examples / "00001437_019.dcm").pixels, self.side)
         gray = pixels[None, ..., None].astype(np.float32)
         layer = network.get_layer("encoder_scaling")
         seen = keras.ops.convert_to_numpy(keras.Model(network.input, layer.output)(gray))
@@ -109,18 +110,18 @@ class NetworkTester:
             architecture.build(self.name, 100)
 
     def test_every_weight_learns(self):
-        assert_every_weight_learns(self.without_dropout(), chests(2 * SIDE))
+        assert_every_weight_learns(self.without_dropout(), chests(2 * self.side))
 
     def without_dropout(self) -> keras.Model:
         """For images twice as large; branches that are dropped at random would be still."""
-        return architecture.build(self.name, 2 * SIDE)
+        return architecture.build(self.name, 2 * self.side)
 
     def test_mixed_bfloat16(self, network, images, outputs):
         """Half the precision, almost the same answer; the outputs stay float32."""
         keras.config.set_dtype_policy("mixed_bfloat16")
         try:
             with undrawn_kernels():
-                mixed = architecture.build(self.name, SIDE)
+                mixed = architecture.build(self.name, self.side)
         finally:
             keras.config.set_dtype_policy("float32")
         for ours, theirs in zip(mixed.weights, network.weights, strict=True):
@@ -161,10 +162,56 @@ class NetworkTester:
             assert np.abs(values - theirs[key]).max() < CLOSE
 
 
+class ClassifierTester(NetworkTester):
+    """The checks of a classification network, built for one class, three and fourteen."""
+
+    def test_shapes_and_ranges(self, outputs):
+        assert {name: values.shape for name, values in outputs.items()} == {
+            "classes": (COUNT, 1),
+            "image": (COUNT, 1),
+        }
+        for values in outputs.values():
+            assert values.dtype == np.float32
+            assert (values > 0).all()
+            assert (values < 1).all()
+        assert np.array_equal(outputs["classes"], outputs["image"])
+
+    def test_the_mask_follows_the_image(self, network, images, outputs):
+        """Different images have different scores, wherever in a batch they are."""
+        both = outputs["classes"]
+        swapped = _run(network, images[::-1])["classes"][::-1]
+        assert np.abs(both - swapped).max() < CLOSE
+        assert np.abs(both[0] - both[1]).max() > CLOSE
+
+    def test_other_sizes(self, network, larger):
+        assert larger.input_shape == (None, 2 * self.side, 2 * self.side, 1)
+        # Of a pooled map, whatever its size: the same weights.
+        assert larger.count_params() == network.count_params()
+        with pytest.raises(NetworkError, match="multiple of 32"):
+            architecture.build(self.name, 100)
+
+    def test_other_classes(self, network):
+        with undrawn_kernels():
+            model = architecture.build(self.name, self.side, [f"finding {n}" for n in range(14)])
+        assert {name: y.shape for name, y in model.output.items()} == {
+            "classes": (None, 14),
+            "image": (None, 1),
+        }
+        assert model.name == network.name == self.name
+        # One row of the kernel and a bias for each label and for the image score.
+        pooled = network.get_layer("image_pool").output.shape[1]
+        assert model.count_params() - network.count_params() == 14 * (pooled + 1)
+
+    def test_mixed_bfloat16(self, network, images, outputs):
+        """On more images: two numbers have no correlation."""
+        many = chests(self.side, 16)
+        super().test_mixed_bfloat16(network, many, _run(network, many))
+
+
 def computed(name: str, weights: Path, images: np.ndarray) -> dict[str, np.ndarray]:
     """What the network `name` with weights from a file says of images, on any backend."""
     with undrawn_kernels():
-        model = architecture.build(name, SIDE)
+        model = architecture.build(name, images.shape[1])
     load_weights(model, weights)
     # As a compiled graph: JAX takes longer when it goes from layer to layer.
     return model.predict(images, verbose=0)
@@ -192,11 +239,14 @@ def chests(side: int, count: int = COUNT) -> np.ndarray:
 def assert_every_weight_learns(model: keras.Model, images: np.ndarray) -> None:
     """One step moves every trainable variable, so no branch is cut off."""
     keras.utils.set_random_seed(2)
-    loss = {"mask": IoUBinaryCrossentropy()}
-    targets = {"mask": _masks(model.output["mask"].shape[1])}
-    if "image" in model.output:
-        loss["image"] = "binary_crossentropy"
-        targets["image"] = np.arange(len(images))[:, None] % 2
+    loss, targets = {}, {}
+    if "mask" in model.output:
+        loss["mask"] = IoUBinaryCrossentropy()
+        targets["mask"] = _masks(model.output["mask"].shape[1])
+    for name in {"image", "classes"} & set(model.output):
+        loss[name] = "binary_crossentropy"
+        columns = np.arange(model.output[name].shape[1])
+        targets[name] = (np.arange(len(images))[:, None] + columns) % 2
     # A graph of all its gradients would take ten times as long to make as one step does.
     model.compile(keras.optimizers.SGD(0.1), loss=loss, jit_compile=False, run_eagerly=True)
     before = [keras.ops.convert_to_numpy(v).copy() for v in model.trainable_variables]

@@ -287,6 +287,26 @@ def test_a_mask_and_detections_vote_together():
     assert len(closed.boxes) == 0
 
 
+def test_one_networks_own_boxes_are_suppressed_before_they_vote():
+    """By class: the second box overlaps the first by 0.8, and both networks have it."""
+    corners = np.float32([[0.1, 0.2, 0.5, 0.6], [0.1, 0.2, 0.42, 0.6], [0.1, 0.2, 0.5, 0.6]])
+    scores = np.float32([[0.8, 0], [0.6, 0.1], [0, 0.7]])
+    other = Detections(corners[:1], np.float32([[0.4, 0]]))
+    prediction = RawPrediction(1.0, None, (Detections(corners, scores), other))
+    point = replace(PLAIN, nms_iou=0.7)
+    _, confidences, labels = decide(prediction, (200, 100), point)
+    # (0.8 + 0.4) / 2, and a box of one of the two.
+    assert (labels.tolist(), confidences.tolist()) == (
+        [0, 1],
+        [pytest.approx(0.6), pytest.approx(0.35)],
+    )
+    _, confidences, labels = decide(prediction, (200, 100), replace(point, nms_iou=0.85))
+    assert labels.tolist() == [0, 1]
+    assert confidences[0] == pytest.approx((0.8 + 0.6 + 0.4) / 3)
+    strict = replace(point, fusion="intersection")
+    assert decide(prediction, (200, 100), strict).labels.tolist() == [0]
+
+
 def test_nothing_predicted_is_nothing_found():
     for prediction in (RawPrediction(1.0), RawPrediction(1.0, None, (VOTER,))):
         boxes, scores, labels = decide(prediction, (9, 7), replace(PLAIN, min_score=0.9))

@@ -8,9 +8,8 @@ import pytest
 from PIL import Image
 
 from lungbox import datasets
-from lungbox.boxes import geometry
 from lungbox.datasets import nih, vinbigdata
-from lungbox.datasets.consensus import agreed_boxes, opacity_only
+from lungbox.datasets.consensus import opacity_only
 from lungbox.datasets.types import DatasetError
 
 # Originals of 400 x 300 pixels (width x height), squashed to files of 64 x 64.
@@ -129,13 +128,6 @@ def test_other_data_sets_keep_all_of_their_boxes(tmp_path):
     assert image.boxes.tolist() == [[8, 8, 28, 18]]
 
 
-def test_boxes_that_overlap_too_little_are_two_findings():
-    boxes = geometry.as_boxes([[0, 0, 10, 10], [0, 6, 10, 16], [1, 6, 10, 16]])
-    assert agreed_boxes(boxes, ["a", "b", "c"]).tolist() == [[0.5, 6, 10, 16]]
-    assert len(agreed_boxes(boxes, ["a", "b", "b"])) == 0
-    assert len(agreed_boxes(boxes[:0], [])) == 0
-
-
 def test_one_reader_who_draws_twice_does_not_agree_with_himself(folder):
     both = by_name(datasets.load(folder))["both"]
     twice = opacity_only(both, ("Lung Opacity", "Cardiomegaly"))
@@ -216,3 +208,67 @@ def test_a_folder_without_the_tables_is_none(tmp_path):
     (tmp_path / "images.csv").write_text("image_id,fold\na,1\n")
     with pytest.raises(DatasetError, match=r"train\.csv with train_meta\.csv"):
         datasets.load(tmp_path)
+
+
+def test_findings_keep_their_classes_and_single_readers(folder):
+    found = datasets.as_findings(datasets.load(folder))
+    assert found.class_names == vinbigdata.CLASSES
+    images = by_name(found)
+    assert images["both"].labels == (
+        "Lung Opacity", "Infiltration", "Cardiomegaly", "Consolidation",
+    )  # fmt: skip
+    assert images["both"].boxes[1].tolist() == [pytest.approx(v) for v in (16, 12.8, 32, 44.8)]
+    (heart,) = images["heart"].boxes
+    assert heart[0] == pytest.approx((50 + 50 + 60) / 3 * SIDE / WIDTH)
+    assert images["heart"].readers == ()
+    assert {name: (image.target, image.uncertain) for name, image in images.items()} == {
+        "both": (True, False),
+        "alone": (True, False),
+        "heart": (True, False),
+        "none": (False, False),
+    }
+
+
+def test_chosen_findings_are_in_the_given_order_and_others_are_dropped(folder):
+    data = datasets.load(folder)
+    found = datasets.as_findings(data, ["Consolidation", "Cardiomegaly"], min_readers=2)
+    assert found.class_names == ("Consolidation", "Cardiomegaly")
+    images = by_name(found)
+    assert images["heart"].labels == ("Cardiomegaly",)
+    # One reader's box alone: neither positive nor negative; other findings are negatives.
+    assert [images[name].uncertain for name in ("alone", "both", "heart")] == [True, True, False]
+    only = by_name(datasets.as_findings(data, ["Consolidation"]))
+    assert (only["heart"].target, only["heart"].uncertain) == (False, False)
+    strict = datasets.as_findings(data, ["Cardiomegaly"], iou_threshold=0.98)
+    assert len(by_name(strict)["heart"].boxes) == 2
+    with pytest.raises(DatasetError, match="the finding Effusion; they have: Aortic enlargement"):
+        datasets.as_findings(data, ["Effusion"])
+
+
+def test_data_of_opacity_alone_has_no_findings(folder, tmp_path_factory):
+    other = tmp_path_factory.mktemp("plain")
+    picture(other / "a.png")
+    (other / "boxes.csv").write_text("image_id,x,y,width,height\na,8,8,20,10\n")
+    plain = datasets.load(other)
+    with pytest.raises(DatasetError, match="none of the data sets has boxes of several"):
+        datasets.as_findings(plain)
+    both = datasets.as_findings(plain + datasets.load(folder))
+    assert both.class_names == vinbigdata.CLASSES
+    assert [image.source for image in both.images] == ["vinbigdata"] * 4
+    (other / "boxes.csv").write_text("image_id,x,y,width,height,class\na,8,8,20,10,mass\n")
+    mass = datasets.as_findings(datasets.load(other))
+    assert (mass.class_names, mass.images[0].labels) == (("mass",), ("mass",))
+    with pytest.raises(DatasetError, match="they have: mass"):
+        datasets.as_findings(datasets.load(other), ["lung opacity"])
+
+
+def test_agreement_of_readers_is_by_class(folder):
+    found = datasets.readers_agreement(datasets.load(folder).images)
+    assert {name: tuple(value) for name, value in found.items()} == {
+        "Cardiomegaly": (4, 3),
+        "Consolidation": (2, 0),
+        "Lung Opacity": (1, 0),
+        "Infiltration": (1, 0),
+    }
+    assert found["Cardiomegaly"].share == 0.75
+    assert datasets.readers_agreement(datasets.as_findings(datasets.load(folder)).images) == {}

@@ -17,11 +17,13 @@ from lungbox.evaluation.operating_point import (
     mix_weights,
     patient_parts,
 )
+from lungbox.evaluation.predictions import DatasetPredictions
 from lungbox.evaluation.scores import AT_MIX, VIEW_ALONE, dataset_estimates, score_predictions
 from lungbox.metrics import rsna_score
 from lungbox.weights.manifest import load_manifest
 from tests.conftest import ROOT
 from tests.evaluation.drawn import drawn_maps
+from tests.training.keys import labelled
 
 # How the manifest and docs/evaluation.md describe the choice.
 HOW_CHOSEN = (
@@ -223,3 +225,26 @@ def test_figures_lie_in_their_intervals(predictions):
         view = figures[f"{VIEW_ALONE} against {against}"]
         assert view.value == pytest.approx(0.5, abs=0.05)
         assert view.images == figures[f"image AUC against {against}"].images
+
+
+def test_the_grid_of_detection_networks(monkeypatch):
+    """Least scores are searched where there are detections, thresholds where there is a mask; the
+    least score that keeps true boxes alone is found."""
+    boxes = np.float32([[[0.1, 0.2, 0.4, 0.6], [0.5, 0.1, 0.9, 0.5]]] * 60)
+    scores = np.tile(np.float32([[[0.8], [0.3]]]), (60, 1, 1))
+    size = np.float32([300, 400, 300, 400])
+    images = tuple(labelled(n, boxes=[tuple(boxes[0, 0] * size)]) for n in range(60))
+    mask = np.zeros((60, 8, 8), np.uint8)
+    grid = SearchGrid(thresholds=(0.3, 0.6), min_areas=(0.001,), shrinks=(0.0,), gates=3)
+    image_score = np.full(60, 0.5, np.float32)
+    both = DatasetPredictions(Dataset(images), mask, image_score, ((boxes, scores, 1.0),))
+    alone, without = replace(both, opacity=None), replace(both, detections=())
+    thresholds = {p.threshold for p in grid.fitting(without).points()}
+    assert (thresholds, len(grid.fitting(without).points())) == ({0.3, 0.6}, 2)
+    least = [p.min_score for p in grid.fitting(alone).points()]
+    assert least == [0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.5, 0.6]
+    assert len(grid.fitting(both).points()) == 20
+    own = replace(grid, min_scores=(0.1, 0.9))
+    assert [p.min_score for p in own.fitting(alone).points()] == [0.1, 0.9]
+    monkeypatch.setattr(operating_point, "RESAMPLES", 3)
+    assert cross_fit(alone, grid).point.min_score == 0.35

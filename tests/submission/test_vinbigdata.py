@@ -1,5 +1,7 @@
 """VinBigData's submissions: what is written is read back, and every error is named."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -60,6 +62,19 @@ def test_the_challenges_own_format():
     assert prediction_string(Findings("y", (10, 10), 0.1)) == NOTHING == "14 1 0 0 1 1"
     written = rows([found], ids=["a", "x"])
     assert [(name, string[:4]) for name, string in written] == [("a", "14 1"), ("x", "3 0.")]
+
+
+@given(findings(FOUND), st.floats(1e-3, 1))
+def test_no_finding_is_written_beside_boxes(found, confidence):
+    unsure = replace(found, no_finding=confidence)
+    again = parse(prediction_string(unsure), found.size)
+    assert again.classes[0] == VINBIGDATA_NO_FINDING
+    assert again.scores[0] == pytest.approx(confidence, abs=5.1e-5)
+    assert again.boxes[0].tolist() == [0, 0, 1, 1]
+    if len(found.boxes):
+        alone = parse(prediction_string(found), found.size)
+        assert np.array_equal(again.boxes[1:], alone.boxes)
+        assert np.array_equal(again.classes[1:], alone.classes)
 
 
 def test_a_class_that_is_not_theirs():

@@ -119,6 +119,28 @@ def test_a_stopped_run_continues_after_its_last_epoch(folder, uninterrupted):
     assert [row["epoch"] for row in log(path.parent / "log.csv")] == ["1", "2", "3"]
 
 
+def test_a_stopped_run_of_sgd_continues_the_same(folder):
+    """Its velocity and the step of its schedule are in the state."""
+    changes = (
+        "optimizer.kind=sgd", "optimizer.learning_rate=0.02", "optimizer.schedule=step",
+        "optimizer.step_epochs=2", "stages=[{epochs=3,image_size=32}]",
+    )  # fmt: skip
+    whole, recorder = Recorder(), Recorder()
+    paths = [train(folder, "sgd", *changes, progress=whole)]
+    with pytest.raises(KeyboardInterrupt):
+        train(folder, "sgd-stopped", *changes, progress=Recorder(stop_after=1))
+    paths.append(train(folder, "sgd-stopped", *changes, progress=recorder))
+    rates = [epoch.learning_rate for epoch in whole.epochs]
+    assert rates[1:] == pytest.approx([0.02, 0.002], rel=0.2)
+    for again, first in zip(recorder.epochs, whole.epochs[1:], strict=True):
+        assert again.loss == pytest.approx(first.loss, rel=1e-5)
+    one, other = (architecture.build("two_convolutions", 32) for _ in paths)
+    for model, path in zip((one, other), paths, strict=True):
+        load_weights(model, path)
+    for ours, theirs in zip(one.weights, other.weights, strict=True):
+        np.testing.assert_allclose(np.array(ours), np.array(theirs), atol=1e-5)
+
+
 def test_other_images_are_another_run(folder, tmp_path):
     """They would be drawn in another order, and the run be neither the one nor the other."""
     with pytest.raises(KeyboardInterrupt):

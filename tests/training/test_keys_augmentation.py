@@ -17,6 +17,7 @@ OFF = {
     "flip": 0, "rotate": 0, "scale": (1, 1), "shift": 0, "shear": 0, "gamma": (1, 1),
     "clahe": 0, "blur": 0, "noise": 0, "jpeg": 0, "erase_corner": 0,
 }  # fmt: skip
+NONE = as_boxes([]), np.zeros(0, np.int64)
 SIDE, SEEDS = 96, 200
 # The affine transformation and gamma are each drawn apart from what they then do.
 MOVED, GAMMA = 0.9, 0.5
@@ -46,7 +47,7 @@ def moments(mask=None, **changes):
     augment, mask = augmenter(**changes), rectangle() if mask is None else mask
     found = []
     for seed in range(SEEDS):
-        _, moved, _ = augment(mask, mask, as_boxes([]), seed)
+        _, moved, *_ = augment(mask, mask, *NONE, seed)
         rows, columns = np.nonzero(moved > 127)
         x, y = columns.mean() + 0.5 - SIDE / 2, rows.mean() + 0.5 - SIDE / 2
         slope = np.polyfit(columns, rows, 1)[0]
@@ -68,7 +69,7 @@ def near(probability, count=SEEDS):
 def results(image, **changes):
     augment = augmenter(**changes)
     nothing = np.zeros_like(image)
-    return [augment(image, nothing, as_boxes([]), seed)[0] for seed in range(SEEDS)]
+    return [augment(image, nothing, *NONE, seed)[0] for seed in range(SEEDS)]
 
 
 @checks("augmentation.flip")
@@ -77,7 +78,9 @@ def test_flip():
     image, mask = radiograph(), rectangle(10, 36, 40, 60)
     flips = 0
     for seed in range(SEEDS):
-        found, moved, boxes = augment(image, mask, as_boxes([(10, 36, 40, 60)]), seed)
+        found, moved, boxes, _ = augment(
+            image, mask, as_boxes([(10, 36, 40, 60)]), np.array([0]), seed
+        )
         flipped = boxes[0].tolist() == [SIDE - 40, 36, SIDE - 10, 60]
         assert flipped or boxes[0].tolist() == [10, 36, 40, 60]
         assert np.array_equal(moved, mask[:, ::-1] if flipped else mask)
@@ -97,6 +100,97 @@ def test_rotate():
     assert share(np.abs(degrees) > 0.3) == near(MOVED * 0.985)
     assert np.abs([x, y]).max() < 1.5  # about the centre
     assert np.abs(size / 1152 - 1).max() < 0.03
+
+
+@checks("augmentation.rotate90")
+def test_rotate90():
+    """By each of the three angles as often, image, mask and box alike."""
+    augment = augmenter(rotate90=0.6)
+    image, mask, box = radiograph(), rectangle(10, 36, 40, 60), as_boxes([(10, 36, 40, 60)])
+    turns = []
+    for seed in range(SEEDS):
+        found, moved, boxes, _ = augment(image, mask, box, np.array([0]), seed)
+        turn = next(k for k in range(4) if np.array_equal(np.rot90(mask, k), moved))
+        assert np.abs(found.astype(int) - np.rot90(image, turn)).max() <= 1
+        rows, columns = np.nonzero(moved)
+        around = columns.min(), rows.min(), columns.max() + 1, rows.max() + 1
+        assert boxes[0] == pytest.approx(around, abs=1e-3)
+        turns.append(turn)
+    for turn in (1, 2, 3):
+        assert share(np.array(turns) == turn) == near(0.2)
+
+
+@checks("augmentation.invert")
+def test_invert():
+    """After equalisation, which would otherwise change it again, and whether or not it is
+    flipped: each is drawn by itself."""
+    image, mask = radiograph(), rectangle(10, 36, 40, 60)
+    for preparation in ("nearest", "equalised"):
+        augment = augmenter(preparation, invert=0.4, flip=0.5)
+        plain = equalise(image) if preparation == "equalised" else image
+        inverted, flipped = [], []
+        for seed in range(SEEDS):
+            found, moved, *_ = augment(image, mask, *NONE, seed)
+            flipped.append(not np.array_equal(moved, mask))
+            upright = (found[:, ::-1] if flipped[-1] else found).astype(int)
+            inverted.append(np.abs(upright - plain).max() > 20)
+            expected = 255 - plain.astype(int) if inverted[-1] else plain
+            assert np.abs(upright - expected).max() <= 4
+        assert share(inverted) == near(0.4)
+        assert share(np.array(inverted) & flipped) == near(0.2)
+
+
+def third_points(box, degrees, side):
+    """The bounding box of the points at 1/3 and 2/3 of a box's sides, each rotated by itself."""
+    x1, y1, x2, y2 = box
+    angle, centre, points = np.radians(degrees), side / 2, []
+    for third in (1 / 3, 2 / 3):
+        across, down = x1 + third * (x2 - x1), y1 + third * (y2 - y1)
+        points += [(across, y1), (across, y2), (x1, down), (x2, down)]
+    rotated = []
+    for x, y in points:
+        dx, dy = x - centre, y - centre
+        rotated.append(
+            (
+                centre + dx * np.cos(angle) - dy * np.sin(angle),
+                centre + dx * np.sin(angle) + dy * np.cos(angle),
+            )
+        )
+    xs, ys = zip(*rotated, strict=True)
+    return min(xs), min(ys), max(xs), max(ys)
+
+
+@checks("augmentation.box_rotation")
+def test_box_rotation():
+    """The bounding box of the corners, or of the thirds of the sides, which lies inside that one;
+    the image is the same."""
+    box, mask = as_boxes([(24, 36, 72, 60)]), rectangle()
+    ways = [augmenter(rotate=20, box_rotation=way) for way in ("bounding", "third_points")]
+    moved = 0
+    for seed in range(40):
+        (bounding, thirds) = (way(mask, mask, box, np.array([0]), seed) for way in ways)
+        assert np.array_equal(bounding.mask, thirds.mask)
+        width, height = bounding.boxes[0, 2:] - bounding.boxes[0, :2]
+        if width == 48:
+            assert np.array_equal(thirds.boxes, box)
+            continue
+        # Of a box of 48 x 24, height = 48 sin + 24 cos and width = 48 cos + 24 sin.
+        angle = np.degrees(np.arctan2(2 * height - width, 2 * width - height))
+        options = [third_points(box[0], sign * angle, SIDE) for sign in (1, -1)]
+        errors = [np.abs(thirds.boxes[0] - option).max() for option in options]
+        assert min(errors) < 0.01
+        if angle > 3:
+            assert (thirds.boxes[0, :2] > bounding.boxes[0, :2] + 0.2).all()
+            assert (thirds.boxes[0, 2:] < bounding.boxes[0, 2:] - 0.2).all()
+            moved += 1
+    assert moved > 20
+    # Neither differs where nothing is rotated.
+    for scale in ((0.7, 0.7), (1.2, 1.2)):
+        plain, thirds = (
+            augmenter(scale=scale, box_rotation=way)(mask, mask, box, np.array([0]), 1).boxes
+            for way in ("bounding", "third_points")
+        )
+        assert thirds == pytest.approx(plain, abs=1e-3)
 
 
 @checks("augmentation.scale")
@@ -254,7 +348,7 @@ def test_the_mask_goes_beyond_the_edge_as_the_image_does():
     """An opacity that is cut off by the image's edge is so after zooming out, too."""
     image = mask = rectangle(0, 36, 30, 60)
     for seed in range(20):
-        found, moved, _ = augmenter(scale=(0.6, 0.6))(image, mask, as_boxes([]), seed)
+        found, moved, *_ = augmenter(scale=(0.6, 0.6))(image, mask, *NONE, seed)
         assert np.abs(found.astype(int) - moved).max() <= 1
         assert moved[SIDE // 2, 0] == 255
 
@@ -264,6 +358,6 @@ def test_an_equalised_image_is_equalised_again_and_another_is_not():
     for preparation in ("equalised", "nearest"):
         augment = augmenter(preparation, gamma=(0.5, 0.5))
         nothing = np.zeros_like(image)
-        found = [augment(image, nothing, as_boxes([]), seed)[0] for seed in range(20)]
+        found = [augment(image, nothing, *NONE, seed)[0] for seed in range(20)]
         moved = max(abs(float(one.mean()) - image.mean()) for one in found)
         assert moved < 5 if preparation == "equalised" else moved > 20

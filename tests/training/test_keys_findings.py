@@ -7,9 +7,9 @@ import pytest
 from pydantic import ValidationError
 from rich.console import Console
 
+from lungbox.constants import UNKNOWN
 from lungbox.datasets.findings import FINDINGS
 from lungbox.datasets.types import Dataset
-from lungbox.metrics.losses import UNKNOWN
 from lungbox.training.batches import Batches
 from lungbox.training.data import check_data
 from lungbox.training.heads import HEADS

@@ -11,11 +11,14 @@ from lungbox.training.run import run
 from lungbox.training.validation import Score, ValidationScorer
 from lungbox.weights.formats.safetensors import load_weights
 from lungbox.weights.manifest import load_manifest
+from tests.training import test_detection as detection_keys
 from tests.training import (
     test_keys_augmentation,
     test_keys_data,
     test_keys_findings,
     test_keys_loss,
+    test_keys_task,
+    test_labels,
 )
 from tests.training import test_keys_optimizer as optimizer_keys
 from tests.training.keys import CHECKED, SIDE, checks, drawn, keys_of, trainee_of
@@ -28,7 +31,8 @@ def test_every_key_is_checked():
     """A key that nothing checks may be read and forgotten: write a test and mark it with
     `checks`."""
     modules = (
-        test_keys_augmentation, test_keys_data, test_keys_findings, test_keys_loss, optimizer_keys,
+        test_keys_augmentation, test_keys_data, test_keys_findings, test_keys_loss, test_keys_task,
+        detection_keys, optimizer_keys, test_labels,
     )  # fmt: skip
     assert all(module.checks is checks for module in modules)  # imported, so their marks are there
     every = set(keys_of(Recipe))

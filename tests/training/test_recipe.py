@@ -76,8 +76,7 @@ def test_keys_are_set_on_top(tmp_path):
     assert recipe.label == "x-aspp_resnet152"
     assert recipe.optimizer.clip_norm == 1
     assert recipe.data.folds == (0, 2)
-    assert recipe.encoder_file is not None
-    assert recipe.encoder_file.name == "encoder.h5"
+    assert recipe.encoder_name == ""
 
 
 @pytest.mark.parametrize(
@@ -87,7 +86,7 @@ def test_keys_are_set_on_top(tmp_path):
         ("batch_size=few", "batch_size"),
         ("optimiser.ema=0", "optimiser"),
         ("name.first=a", "name has no keys"),
-        ("encoder_weights=resnet", "encoder_weights"),
+        ("encoder_weights=a name", "encoder_weights"),
         ("name=../outside", "name"),
         ("name=.hidden", "name"),
         ("data.folds=[]", "data.folds"),

@@ -7,19 +7,37 @@ add it here; the training loop stays as it is.
 
 from collections.abc import Iterable
 
+from lungbox.datasets.label_sets import LABEL_SETS, LabelSet
 from lungbox.training.heads.base import Head, Sample
-from lungbox.training.heads.classification import Findings, ImageScore
+from lungbox.training.heads.classification import AnyLabel, Classes, Findings, ImageScore
+from lungbox.training.heads.detection import AnchorBoxes, RegionBoxes, RegionProposals
 from lungbox.training.heads.segmentation import Edges, Mask
 from lungbox.training.recipe import RecipeError
 
-__all__ = ["HEADS", "Head", "Sample", "heads_for"]
+__all__ = ["DECODED", "HEADS", "Head", "Sample", "heads_for"]
 
 # In the order of their columns in `log.csv`.
-HEADS: dict[str, Head] = {head.name: head for head in (Mask(), ImageScore(), Edges(), Findings())}
+_ALL = (
+    Mask(),
+    ImageScore(),
+    Edges(),
+    Findings(),
+    Classes(LABEL_SETS["abnormal"]),
+    AnchorBoxes(),
+    RegionProposals(),
+    RegionBoxes(),
+)
+HEADS: dict[str, Head] = {head.name: head for head in _ALL}
+# Outputs without a head: what a detection network's raw outputs, which have one, are decoded to.
+DECODED = ("boxes", "scores")
 
 
-def heads_for(outputs: Iterable[str]) -> dict[str, Head]:
+def heads_for(outputs: Iterable[str], labels: LabelSet | None = None) -> dict[str, Head]:
     """The head of each output, in the outputs' order.
+
+    Args:
+        outputs: their names.
+        labels: of a classification network.
 
     Raises:
         RecipeError: an output has no training head.
@@ -34,4 +52,5 @@ def heads_for(outputs: Iterable[str]) -> dict[str, Head]:
             f"architecture: no training head for the output {unknown[0]!r}; "
             f"there are heads for {', '.join(HEADS)}"
         )
-    return {output: HEADS[output] for output in outputs}
+    of_labels = {head.name: head for head in (Classes(labels), AnyLabel())} if labels else {}
+    return {output: of_labels.get(output, HEADS[output]) for output in outputs}

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 import keras
@@ -22,17 +22,21 @@ class Sample:
         mask: `(S, S)` uint8, 255 where a pixel is completely covered by opacity.
         target: 0-1, whether the image shows any opacity.
         boxes: `(N, 4)` `x1, y1, x2, y2` in pixels of the `S` x `S` image.
+        classes: `(N,)` the class of each box, an index into the data set's `class_names`.
         findings: image-level labels that are known, see `datasets.findings`.
         has_mask: whether the mask and boxes are known.
         has_target: whether the target is known.
+        labels: of a classification network, see `datasets.label_sets`; empty without one.
     """
 
     mask: NDArray[np.uint8]
     target: float
     boxes: Boxes
+    classes: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
     findings: FindingLabels = ()
     has_mask: bool = True
     has_target: bool = True
+    labels: tuple[float, ...] = ()
 
 
 class Head(ABC):
@@ -48,7 +52,17 @@ class Head(ABC):
 
     @abstractmethod
     def target(self, sample: Sample, shape: tuple[int, ...]) -> NDArray[np.float32]:
-        """The target of one image, of the output's shape without the batch axis."""
+        """The target of one image, of the shape `target_shape`."""
+
+    def target_shape(self, output: tuple[int, ...], most_boxes: int) -> tuple[int, ...]:
+        """The shape of a target without the batch axis: by default the output's.
+
+        Args:
+            output: the output's shape without the batch axis.
+            most_boxes: the most boxes that any image of the data has.
+        """
+        del most_boxes
+        return output
 
     def is_labelled(self, sample: Sample) -> bool:
         """Whether the target of an image is known; otherwise its weight in the loss is 0."""

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lungbox.architecture.backbones import efficientnet_lite
+from lungbox.architecture.backbones.keras_applications import APPLICATIONS, layer_names
 from lungbox.weights.formats.keras2 import load_keras2
 from lungbox.weights.formats.safetensors import WeightsError, load_variables
 from lungbox.weights.formats.torch_legacy import read_state_dict
@@ -159,7 +160,11 @@ def _application_of_file(encoder: str, file: Path) -> keras.Model:
 
 
 def _fill_from_network(model: keras.Model, published: keras.Model) -> frozenset[str]:
-    known = {variable.path: variable for variable in published.weights}
+    names = layer_names(published)
+    known = {}
+    for variable in published.weights:
+        layer, _, kind = variable.path.partition("/")
+        known[f"{names[layer]}/{kind}"] = variable
     filled = [variable for variable in model.weights if variable.path in known]
     for variable in filled:
         variable.assign(known[variable.path])
@@ -178,7 +183,7 @@ def _layers(encoder: str) -> frozenset[str]:
     """The names of an encoder's layers."""
     if encoder in _LITE_FILES:
         return frozenset(efficientnet_lite_keys(encoder))
-    return frozenset(layer.name for layer in _application(encoder).layers)
+    return frozenset(layer_names(_application(encoder)).values())
 
 
 _LOADERS: dict[str, Callable[[keras.Model], frozenset[str]]] = {
@@ -186,8 +191,5 @@ _LOADERS: dict[str, Callable[[keras.Model], frozenset[str]]] = {
         variant: partial(load_efficientnet_lite, variant=variant)
         for variant in efficientnet_lite.VARIANTS
     },
-    **{
-        encoder: partial(_load_application, encoder=encoder)
-        for encoder in ("ResNet152", "DenseNet121", "VGG19")
-    },
+    **{encoder: partial(_load_application, encoder=encoder) for encoder in APPLICATIONS},
 }
