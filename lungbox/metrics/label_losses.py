@@ -11,10 +11,10 @@ class KnownBinaryCrossentropy(keras.losses.Loss):
     """Binary cross-entropy of `(B, F)` probabilities, the mean over those of an image's F targets
     that are known.
 
-    A target is 0-1, or `UNKNOWN`; an image without any known target has a loss of 0.
+    A target is 0-1, or `constants.UNKNOWN`, -1; an image without any known target has a loss of 0.
 
     >>> loss = KnownBinaryCrossentropy()
-    >>> round(float(loss([[1.0, UNKNOWN, 0.0]], [[0.8, 0.1, 0.2]])), 4)
+    >>> round(float(loss([[1.0, -1.0, 0.0]], [[0.8, 0.1, 0.2]])), 4)
     0.2231
 
     Args:
