@@ -116,10 +116,13 @@ def structure(config: EngineConfig) -> str:
 
     Code of the networks counts: a graph of other code is not used.
     """
-    members = [
+    members: list[list[str | int | float]] = [
         [member.weights.architecture, member.weights.image_size, round(member.weight, 6)]
         for member in config.members
     ]
+    for member, part in zip(config.members, members, strict=True):
+        if len(member.weights.class_names) != 1:
+            part.append(len(member.weights.class_names))
     parts = [members, config.gate_rows, config.image_score, _networks_version()]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:24]
 
