@@ -48,8 +48,6 @@ class LabelSet:
         be without opacity, and so normal or not normal.
         """
         known = dict(image.findings)
-        if image.category == _NOT_NORMAL:  # RSNA's, whose `findings` do not have it
-            known[ABNORMAL] = 1.0
         if self.findings:
             return tuple(known.get(name, UNKNOWN) for name in self.findings)
         possible = _possible_classes(image, known.get(ABNORMAL, UNKNOWN))
@@ -82,7 +80,6 @@ def _possible_classes(image: LabelledRadiograph, abnormal: float) -> tuple[float
     return normal, not_normal, float(image.uncertain and abnormal != 0)
 
 
-_NOT_NORMAL = RSNA_CLASSES[1]
 _FINDINGS = VINBIGDATA_CLASSES[:VINBIGDATA_NO_FINDING]
 LABEL_SETS: dict[LabelSetName, LabelSet] = {
     labels.name: labels

@@ -105,12 +105,7 @@ def _image(
     space = label.space or metadata.size
     boxes, kept, found = valid_boxes(label.boxes, space)
     issues += found
-    abnormal = abnormality(
-        label.category,
-        info.negatives.get("normal", ""),
-        info.negatives.get("abnormal", ""),
-        len(boxes) > 0,
-    )
+    abnormal = abnormality(label.category, info.normal, info.abnormal, len(boxes) > 0)
     return LabelledRadiograph(
         identity=label.identity,
         path=path,

@@ -74,6 +74,22 @@ class DatasetInfo:
     mix: Mapping[str, float] = field(default_factory=dict)
     categories_file: str = ""
 
+    @property
+    def normal(self) -> str:
+        """The class of normal images; empty where none is told from abnormal ones."""
+        return self.negatives.get("normal", "")
+
+    @property
+    def abnormal(self) -> str:
+        """The class of images that are abnormal without finding; empty where there is none.
+
+        >>> negatives = {"normal": "Normal", "not normal": "No Lung Opacity / Not Normal"}
+        >>> DatasetInfo("rsna", "RSNA", negatives=negatives).abnormal
+        'No Lung Opacity / Not Normal'
+        """
+        others = [name for key, name in self.negatives.items() if key != "normal"]
+        return others[0] if self.normal and others else ""
+
 
 @dataclass(frozen=True, eq=False)
 class LabelledRadiograph(ValueEquality):

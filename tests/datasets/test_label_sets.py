@@ -5,6 +5,7 @@ import pytest
 
 from lungbox.constants import RSNA_CLASSES
 from lungbox.constants import UNKNOWN as NO
+from lungbox.datasets import INFOS
 from lungbox.datasets.findings import abnormality, nih_findings, share_of_readers
 from lungbox.datasets.label_sets import LABEL_SETS, label_set_of
 from tests.training.keys import labelled
@@ -13,7 +14,8 @@ NORMAL, NOT_NORMAL, OPACITY = RSNA_CLASSES
 
 
 def rsna(category, boxes=()):
-    found = abnormality(category, NORMAL, "", bool(boxes))  # as `datasets.rsna` does
+    info = INFOS["rsna"]
+    found = abnormality(category, info.normal, info.abnormal, bool(boxes))
     return labelled(0, boxes=boxes, category=category, findings=found)
 
 
