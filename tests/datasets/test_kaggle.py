@@ -44,6 +44,12 @@ class TestRsna:
         assert [image.sex for image in images[:3]] == ["M", "F", ""]
         assert [image.age for image in images[:5]] == [58, 58, 1, -1, -1]
 
+    def test_all_three_classes_say_whether_an_image_is_abnormal(self, rsna):
+        normal, opacity, _, not_normal = datasets.load(rsna).images[:4]
+        found = [dict(image.findings)["abnormal"] for image in (normal, opacity, not_normal)]
+        assert found == [0, 1, 1]
+        assert not_normal.category == "No Lung Opacity / Not Normal"
+
     def test_a_table_goes_before_the_headers(self, rsna):
         (rsna / "images.csv").write_text(
             "patientId,PatientAge,ViewPosition,PatientSex,fold\n0000e1f0-0,31,PA,F,3\n"
