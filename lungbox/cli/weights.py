@@ -132,12 +132,18 @@ def add(
         str | None,
         typer.Option(help="That a new entry was trained on: 1,2,3,4, or none.", metavar="LIST"),
     ] = None,
+    classes: Annotated[
+        list[str],
+        typer.Option("--class", help="Of a new entry's boxes or labels; once for each, in order."),
+    ] = [],  # noqa: B006
 ) -> None:
     """Register a local weight file, for instance one downloaded in a browser."""
     from lungbox.weights.collection import add as add_one
 
     start_keras()
-    kept = add_one(name, file, architecture, image_size, replace, _folds(folds))
+    kept = add_one(
+        name, file, architecture, image_size, replace, _folds(folds), class_names=tuple(classes)
+    )
     console.print(f"{name}: {kept}", markup=False)
 
 

@@ -62,8 +62,11 @@ def average_weights(
         file = Path(folder) / f"{name}.safetensors"
         save_file(mean, file)
         first = entries[0]
-        return add(name, file, first.architecture, first.image_size, replace, folds)
+        return add(
+            *(name, file, first.architecture, first.image_size, replace, folds),
+            class_names=first.class_names,
+        )
 
 
-def _network(entry: Weights) -> tuple[str, int]:
-    return entry.architecture, entry.image_size
+def _network(entry: Weights) -> tuple[str, int, tuple[str, ...]]:
+    return entry.architecture, entry.image_size, entry.class_names

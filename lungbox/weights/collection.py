@@ -106,6 +106,7 @@ def add(
     image_size: int | None = None,
     replace: bool = False,
     folds: tuple[int, ...] | None = None,
+    class_names: tuple[str, ...] = (),
 ) -> Path:
     """Register a weight file that is on this machine.
 
@@ -121,6 +122,7 @@ def add(
         replace: whether the file replaces one registered or pinned earlier.
         folds: that a new entry was trained on; where they are unknown (None), it cannot be
             evaluated.
+        class_names: of a new entry; the network's where empty.
 
     Returns:
         The copy.
@@ -147,7 +149,7 @@ def add(
     form: Format = "keras2" if file.suffix in (".h5", ".hdf5") else "safetensors"
     if reason := content_error(file, form):
         raise WeightsError(f"{file}: {reason}")
-    entry = _new_entry(architecture, image_size, form, folds)
+    entry = _new_entry(architecture, image_size, form, folds, class_names)
     _check_fits(file, entry)
     kept = data_folder() / "weights" / f"{name}{SUFFIXES[form]}"
     if file.resolve() != kept.resolve():
@@ -283,7 +285,7 @@ def _check_fits(file: Path, entry: Weights) -> None:
     """Check that the file's weights are those of the entry's network."""
     from lungbox import architecture as networks
 
-    network = networks.build(entry.architecture, entry.image_size)
+    network = networks.build(entry.architecture, entry.image_size, entry.class_names)
     (load_keras2 if entry.format == "keras2" else load_weights)(network, file)
 
 
@@ -302,7 +304,11 @@ def _register(name: str, file: Path, entry: Weights) -> None:
 
 
 def _new_entry(
-    architecture: str, image_size: int | None, form: Format, folds: tuple[int, ...] | None = None
+    architecture: str,
+    image_size: int | None,
+    form: Format,
+    folds: tuple[int, ...] | None = None,
+    class_names: tuple[str, ...] = (),
 ) -> Weights:
     from lungbox import architecture as networks
 
@@ -319,5 +325,5 @@ def _new_entry(
         format=form,
         folds=folds,
         kind=network.kind,
-        class_names=network.class_names,
+        class_names=class_names or network.class_names,
     )

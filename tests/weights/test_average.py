@@ -3,12 +3,15 @@
 import numpy as np
 import pytest
 
+from lungbox import architecture
 from lungbox.errors import LungboxError
 from lungbox.weights.average import average_weights
+from lungbox.weights.collection import add
 from lungbox.weights.entries import Ensemble
-from lungbox.weights.formats.safetensors import read_tensors
+from lungbox.weights.formats.safetensors import read_tensors, save_weights
 from lungbox.weights.manifest import ManifestError, load_manifest, register
 from tests.small import registered
+from tests.small_detectors import registered_detectors
 from tests.tiny import save_tiny, weights_of
 
 
@@ -35,6 +38,21 @@ def test_each_variable_is_the_weighted_mean(three):
     entry = load_manifest().weights["mean"]
     assert (entry.folds, entry.image_size) == ((1, 2, 4), 64)
     assert load_manifest().ensemble("mean").members == ("mean",)
+
+
+def test_the_classes_of_a_detector_stay(tmp_path, own_home):
+    """Also where it is built for others than its own, by which its weights have other shapes."""
+    names = ("Aortic enlargement", "ILD", "Nodule/Mass")
+    with registered_detectors():
+        for number in (1, 2):
+            file = tmp_path / f"{number}.safetensors"
+            save_weights(architecture.build("small_retinanet", 64, names), file)
+            add(f"run-{number}", file, "small_retinanet", folds=(1,), class_names=names)
+        average_weights("mean", ["run-1", "run-2"])
+        with pytest.raises(LungboxError, match="class_logits"):
+            add("opacity", file, "small_retinanet")
+    entry = load_manifest().weights["mean"]
+    assert (entry.class_names, entry.kind, entry.folds) == (names, "detection", (1,))
 
 
 @pytest.mark.parametrize(
