@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from lungbox.engines.base import BatchPrediction, Engine
 from lungbox.radiograph import equalise
-from lungbox.radiograph.prepare import Preparation
+from lungbox.radiograph.prepare import EQUALISING, Preparation
 from lungbox.weights.views import View, all_views
 
 
@@ -54,7 +54,7 @@ def show(
         images = images[:, :, ::-1]
     if view.zoom != 1:
         images = _zoomed(images, view.zoom)
-        if preparation == "equalised":
+        if preparation in EQUALISING:
             images = np.stack([equalise(image) for image in images])
     if view.invert:
         images = 255 - images

@@ -17,6 +17,9 @@ Preparation = Literal["equalised", "nearest", "padded"]
 # Raised when a preparation computes something else, which voids caches and measured results.
 VERSIONS: dict[Preparation, int] = {"equalised": 1, "nearest": 2, "padded": 1}
 
+# Those that equalise the histogram; what changes an image later equalises it again.
+EQUALISING: frozenset[Preparation] = frozenset({"equalised", "padded"})
+
 
 def prepare(
     pixels: NDArray[np.uint8], size: int, preparation: Preparation = "equalised"

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from lungbox.boxes.geometry import Boxes, as_boxes
 from lungbox.radiograph import equalise
-from lungbox.radiograph.prepare import Preparation
+from lungbox.radiograph.prepare import EQUALISING, Preparation
 from lungbox.training.sections import Augmentation
 
 # Read when albumentations is imported, which would otherwise check for updates over the network.
@@ -222,7 +222,7 @@ def _compose(settings: Augmentation, preparation: Preparation) -> A.Compose:
             # with a poor window; local contrast survives.
             A.RandomGamma(gamma_limit=(100 * low, 100 * high), p=0.5),
             A.CLAHE(clip_limit=(1, 3), p=settings.clahe),
-            _Equalise(p=1 if preparation == "equalised" else 0),
+            _Equalise(p=1 if preparation in EQUALISING else 0),
             _Invert(p=settings.invert),
             A.GaussianBlur(blur_limit=(3, 5), p=settings.blur),
             A.GaussNoise(std_range=(0.005, 0.02), p=settings.noise),

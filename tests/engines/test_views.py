@@ -72,6 +72,8 @@ def test_what_each_view_shows():
     both = show(image, View(invert=True, zoom=1.2))
     zoomed = show(image, View(zoom=1.2), "nearest")[0]
     assert np.array_equal(both[0], 255 - equalise(zoomed))
+    padded = show(image, View(invert=True, zoom=1.2), "padded")
+    assert np.array_equal(padded, both)
 
 
 def test_flip_alone_is_what_it_was():

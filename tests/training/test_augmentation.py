@@ -36,6 +36,14 @@ def test_everything_off_is_equalising(image):
     assert np.array_equal(mask, image)
 
 
+@pytest.mark.parametrize("preparation", ["equalised", "padded"])
+def test_a_histogram_that_was_equalised_is_equalised_again(image, preparation):
+    dark = equalise(image // 4)
+    found = Augmenter(Augmentation(**OFF | {"gamma": (3, 3)}), preparation)
+    images = [found(dark, dark, *NONE, seed).image for seed in range(6)]
+    assert all(one.mean() > 115 for one in images)  # a gamma of 3 alone would leave about 64
+
+
 def test_flip(image):
     flipped, mask, *_ = Augmenter(Augmentation(**OFF | {"flip": 1}))(image, image, *NONE, seed=1)
     assert np.array_equal(mask, image[:, ::-1])
