@@ -28,6 +28,20 @@ def small_fasterrcnn(image_size: int = 64, classes: int = 1) -> keras.Model:
     return _with_image_head(inputs, features, outputs, "small_fasterrcnn")
 
 
+def small_related(image_size: int = 64, classes: int = 1) -> keras.Model:
+    """A Faster R-CNN with object relations and an image head."""
+    inputs, features = _encoder(image_size)
+    outputs = networks.faster_rcnn(features, image_size, classes, 2.0, _SIZE, relations=4)
+    return _with_image_head(inputs, features, outputs, "small_related")
+
+
+def small_rfcn(image_size: int = 64, classes: int = 1) -> keras.Model:
+    """An R-FCN with an image head."""
+    inputs, features = _encoder(image_size)
+    outputs = networks.rfcn(features, image_size, classes, 2.0, _SIZE, bins=3)
+    return _with_image_head(inputs, features, outputs, "small_rfcn")
+
+
 def _encoder(image_size: int):
     inputs = keras.Input((image_size, image_size, 1))
     x = conv(layers.Rescaling(1 / 255)(inputs), 16, 5, "first", stride=4)
@@ -45,7 +59,7 @@ def _with_image_head(inputs, features, outputs, name: str) -> keras.Model:
 def registered_detectors():
     """These are known by name inside."""
     known = dict(registry._NETWORKS)
-    for build in (small_retinanet, small_fasterrcnn):
+    for build in (small_retinanet, small_fasterrcnn, small_related, small_rfcn):
         registry.network(encoder="none", image_size=64, kind="detection")(build)
     try:
         yield

@@ -101,6 +101,8 @@ def test_keys_of_the_loss_reach_it():
     [
         ("small_retinanet", {"anchors": "class_logits"}),
         ("small_fasterrcnn", {"rpn": "rpn_class_logits", "rois": "roi_class"}),
+        ("small_related", {"rpn": "rpn_class_logits", "rois": "roi_class"}),
+        ("small_rfcn", {"rpn": "rpn_class_logits", "rois": "roi_class"}),
     ],
 )
 def test_a_batch_without_boxes_moves_the_class_heads(architecture, layers):

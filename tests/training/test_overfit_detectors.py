@@ -17,6 +17,7 @@ SIDE, STEPS, BATCH = 128, 100, 16
 LOSSES = {
     "retinanet": {"anchors": AnchorLoss()},
     "fasterrcnn": {"rpn": AnchorLoss(any_class=True), "rois": RoiLoss()},
+    "rfcn": {"rpn": AnchorLoss(any_class=True), "rois": RoiLoss()},
 }
 
 
@@ -82,7 +83,7 @@ def test_sixteen_radiographs_by_heart(name, backend, other_backend):
 
 @pytest.mark.slow
 @pytest.mark.long("up to 300 steps of a large network")
-@pytest.mark.parametrize("name", ["retinanet_resnet50", "fasterrcnn_resnet50"])
+@pytest.mark.parametrize("name", ["retinanet_resnet50", "fasterrcnn_resnet50", "rfcn_resnet50"])
 def test_four_radiographs_by_heart(name):
     images, boxes = radiographs(4)
     before, after = learned(name, images, boxes, 300)

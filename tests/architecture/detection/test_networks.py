@@ -39,6 +39,10 @@ def spread(model: keras.Model) -> None:
 class DetectorTester(NetworkTester):
     side = 64
 
+    @property
+    def two_stage(self) -> bool:
+        return self.name.startswith(("fasterrcnn", "rfcn"))
+
     @pytest.fixture(scope="class")
     @classmethod
     def network(cls) -> keras.Model:
@@ -77,8 +81,8 @@ class DetectorTester(NetworkTester):
         count = network.output["boxes"].shape[1]
         assert model.output["scores"].shape == (None, count, 14)
         assert model.output["boxes"].shape == (None, count, 4)
-        head = network.get_layer("roi_class" if "rcnn" in self.name else "class_logits")
-        per_class = head.count_params() // (2 if "rcnn" in self.name else 1)
+        head = network.get_layer("roi_class" if self.two_stage else "class_logits")
+        per_class = head.count_params() // (2 if self.two_stage else 1)
         assert model.count_params() - network.count_params() == 13 * per_class
 
     def test_every_weight_learns(self):
@@ -93,7 +97,7 @@ class DetectorTester(NetworkTester):
         model = keras.Model(model.input, outputs)
         side = model.input_shape[1]
         size = 2.5 if self.name == "fasterrcnn_lite0" else 2.0 if "lite0" in self.name else 4.0
-        anchors = Anchors(size, 1 if "rcnn" in self.name else 3).boxes(side)
+        anchors = Anchors(size, 1 if self.two_stage else 3).boxes(side)
         width = anchors[:, 2] - anchors[:, 0]
         square = np.isclose(width, anchors[:, 3] - anchors[:, 1])
         levels = [
@@ -199,6 +203,10 @@ class TestRetinanetResnet50(LargeDetectorTester):
 
 class TestFasterrcnnResnet50(LargeDetectorTester):
     name = "fasterrcnn_resnet50"
+
+
+class TestRfcnResnet50(LargeDetectorTester):
+    name = "rfcn_resnet50"
 
 
 def test_the_anchor_size_is_an_option():
