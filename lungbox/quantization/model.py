@@ -1,9 +1,9 @@
 """Post-training quantization of a float32 model to INT8, with NNCF.
 
 Ranges of activations come from calibration images. Operations that lose accuracy stay in float32:
-first none, then more and more types, until the masks agree with float32's. As masks are compared
-with float32 and not with labels, training images can be used. (NNCF's own accuracy control ranks
-operations again after each one: over ten minutes on two cores, where this takes two.)
+first none, then more and more types, until masks and boxes agree with float32's. As these are
+compared with float32 and not with labels, training images can be used. (NNCF's own accuracy control
+ranks operations again after each one: over ten minutes on two cores, where this takes two.)
 """
 
 import logging
@@ -56,7 +56,7 @@ def quantize(
     images: NDArray[np.uint8],
     steps: Sequence[tuple[str, ...]] = STEPS,
 ) -> QuantizedModel:
-    """Quantize a model of `(B, S, S, 1)` uint8, B any number, to `mask` and `image`.
+    """Quantize an ensemble's model of `(B, S, S, 1)` uint8, B any number.
 
     Args:
         network: the float32 model, which is not changed.
@@ -105,7 +105,7 @@ def _ignored(scope: Callable[..., Any], network: openvino.Model, kinds: tuple[st
 
 
 def agreement(ours: NDArray[np.float32], theirs: NDArray[np.float32]) -> float:
-    """Soft IoU of two opacity maps `(h, w)`, 0-1: the sum of their minimum over that of their
+    """Soft IoU of two opacity maps of one shape, 0-1: the sum of their minimum over that of their
     maximum, 1 for equal maps."""
     smooth = _SMOOTH * ours.size
     least, greatest = np.minimum(ours, theirs).sum(), np.maximum(ours, theirs).sum()
@@ -113,13 +113,43 @@ def agreement(ours: NDArray[np.float32], theirs: NDArray[np.float32]) -> float:
 
 
 def _maps(network: openvino.Model, images: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
-    """The opacity map `(h, w)` of each image."""
+    """The opacity maps of each image, flat: of the mask, and of each detection network's boxes."""
+    names = {name for output in network.outputs for name in output.get_names()}
+    detectors = sorted(name.removeprefix("boxes_") for name in names if name.startswith("boxes_"))
     hints = {"INFERENCE_PRECISION_HINT": "f32"}
     request = compile_model(network, hints).create_infer_request()
     found = []
     for image in images:
         request.infer({0: _as_input(image)})
-        found.append(request.get_tensor("mask").data[0, ..., OPACITY].copy())
+        maps = []
+        if "mask" in names:
+            maps.append(request.get_tensor("mask").data[0, ..., OPACITY].ravel())
+        for number in detectors:
+            outputs = (request.get_tensor(f"{kind}_{number}") for kind in ("boxes", "scores"))
+            maps.append(box_map(*(output.data[0] for output in outputs)).ravel())
+        found.append(np.concatenate(maps))
+    return found
+
+
+def box_map(
+    boxes: NDArray[np.float32], scores: NDArray[np.float32], side: int = 64
+) -> NDArray[np.float32]:
+    """`(side, side)`: at each pixel the highest score of the boxes that cover it, or 0.
+
+    Args:
+        boxes: `(K, 4)` `x1, y1, x2, y2` in 0-1.
+        scores: `(K, C)`; the highest of a box counts.
+        side: of the square map, in pixels.
+
+    >>> box_map(np.float32([[0, 0, 0.5, 1], [0, 0, 1, 0.5]]), np.float32([[0.2], [0.9]]), 2)
+    array([[0.9, 0.9],
+           [0.2, 0. ]], dtype=float32)
+    """
+    found = np.zeros((side, side), np.float32)
+    corners = np.rint(boxes * side).astype(int)
+    for (x1, y1, x2, y2), score in zip(corners.tolist(), scores.max(axis=1), strict=True):
+        covered = found[y1:y2, x1:x2]
+        np.maximum(covered, score, out=covered)
     return found
 
 

@@ -4,10 +4,12 @@ import json
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
+import keras
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+from lungbox import architecture
 from lungbox.boxes.geometry import as_boxes
 from lungbox.cli import main
 from lungbox.common.paths import data_folder
@@ -28,7 +30,8 @@ from lungbox.inference.predictor import load, open_ensemble
 from lungbox.quantization.model import agreement, quantize
 from lungbox.quantization.parity import box_changes
 from lungbox.weights.collection import INT8_FOLDER
-from lungbox.weights.entries import Ensemble, PrecisionCheck
+from lungbox.weights.entries import Ensemble, PrecisionCheck, Weights
+from lungbox.weights.formats.safetensors import save_weights
 from lungbox.weights.manifest import (
     load_manifest,
     own_path,
@@ -37,6 +40,7 @@ from lungbox.weights.manifest import (
     register_precisions,
 )
 from lungbox.weights.store import precision_keys
+from tests.small_detectors import registered_detectors
 from tests.tiny import SIDE, enter_tiny
 
 
@@ -121,6 +125,22 @@ def passing(checked, **values):
 
 def images(count):
     return np.stack([draw(SIDE, i % 3, np.random.default_rng(i)).pixels for i in range(count)])
+
+
+@pytest.mark.slow
+def test_detectors_are_compared_by_their_boxes(tmp_path):
+    """Of a network without a mask; a first convolution in 8 bits changes its boxes a little."""
+    with registered_detectors():
+        keras.utils.set_random_seed(5)
+        path = tmp_path / "weights.safetensors"
+        save_weights(architecture.build("small_retinanet", SIDE), path)
+        weights = Weights(architecture="small_retinanet", image_size=SIDE, kind="detection")
+        member = Member("small", weights, path, 1.0)
+        found = quantize(converted(EngineConfig("small", (member,), 4)), images(6), [()])
+    names = {output.get_any_name() for output in found.network.outputs}
+    assert names == {"boxes_0", "scores_0", "image"}
+    assert 0.5 < found.agreement < 1
+    assert "FakeQuantize" in {one.get_type_name() for one in found.network.get_ordered_ops()}
 
 
 def test_it_says_what_float32_says_and_computes_in_integers(home, made):
