@@ -130,7 +130,6 @@ class TestClassifierLite2(LightClassifierTester):
 
 
 @pytest.mark.long("networks of a hundred layers and more")
-@pytest.mark.release
 class LargeClassifierTester(ClassifierTester):
     side = 96  # InceptionResNetV2's smallest
 

@@ -17,7 +17,8 @@ def printed(show, *arguments, **options) -> str:
     return console.file.getvalue()
 
 
-@pytest.mark.slow
+@pytest.mark.long("every network is built")
+@pytest.mark.release
 def test_the_table_of_the_documentation():
     page = (ROOT / "docs/networks.md").read_text(encoding="utf-8")
     table = [line for line in page.partition("\n## ")[0].splitlines() if line.startswith("| [`")]

@@ -15,7 +15,7 @@ from lungbox.evaluation import evaluator, tune
 from lungbox.evaluation.evaluator import EvaluationConfig
 from lungbox.evaluation.groups import recall_by_size
 from lungbox.evaluation.operating_point import cross_fit, image_scores, patient_parts
-from lungbox.evaluation.predictions import DatasetPredictions
+from lungbox.evaluation.predictions import DatasetPredictions, to_uint8
 from lungbox.evaluation.scores import dataset_estimates, score_predictions
 from lungbox.evaluation.sweep import sweeps
 from lungbox.metrics import rsna_score
@@ -133,10 +133,10 @@ def test_a_run_is_scored_at_points_chosen_on_others(predictions, monkeypatch):
     shown = painted(list(zip(predictions.dataset.images, predictions.opacity, strict=True)))
     scoring = scoring_of(mirror(), shown, batch_size=8)
     # The brightest pixel would tell who needs which threshold.
-    scores = predictions.scores
     metrics, found = scoring._evaluate()
-    monkeypatch.setattr(scoring, "_evaluate", lambda: (metrics, replace(found, scores=scores)))
-    assert np.array_equal(found.opacity, predictions.opacity)
+    scored = (metrics, found | {"image": predictions.scores[:, None]})
+    monkeypatch.setattr(scoring, "_evaluate", lambda: scored)
+    assert np.array_equal(to_uint8(found["mask"]), predictions.opacity)
     assert scoring.score().rsna_metric == 0
 
 

@@ -188,7 +188,6 @@ class TestFasterrcnnLite0(LightDetectorTester):
 
 
 @pytest.mark.long("networks of a hundred layers and more")
-@pytest.mark.release
 class LargeDetectorTester(DetectorTester):
     def without_dropout(self):
         return architecture.build(self.name, 256)
