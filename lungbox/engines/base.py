@@ -13,17 +13,8 @@ from numpy.typing import NDArray
 from lungbox.boxes import Detections, RawPrediction
 from lungbox.errors import LungboxError
 from lungbox.radiograph.prepare import Preparation
-from lungbox.weights.entries import (
-    REDUCED_PRECISIONS,
-    Ensemble,
-    Fingerprint,
-    ImageScore,
-    Precision,
-    Weights,
-    fingerprint,
-    fingerprints,
-    key_of,
-)
+from lungbox.weights.entries import REDUCED_PRECISIONS, Ensemble, ImageScore, Precision, Weights
+from lungbox.weights.fingerprints import Fingerprint, fingerprint, fingerprints, key_of
 from lungbox.weights.store import sha256
 
 PrecisionName = Literal["auto", "float32", "bfloat16", "int8"]

@@ -24,7 +24,7 @@ from lungbox.evaluation.operating_point import (
 )
 from lungbox.evaluation.predictions import DatasetPredictions
 from lungbox.metrics.matching import BoxTable, match_predictions
-from lungbox.weights.entries import NamedPoint, PointFigures
+from lungbox.weights.points import NamedPoint, PointFigures
 
 RSNA, BALANCED, SENSITIVE = "rsna", "balanced", "sensitive"
 # The sensitivity that `sensitive` has at least, where any point has it.

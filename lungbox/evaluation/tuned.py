@@ -11,7 +11,8 @@ from lungbox.evaluation.named_points import MIN_SENSITIVITY, SENSITIVE, named_po
 from lungbox.evaluation.operating_point import CrossFit, as_toml
 from lungbox.evaluation.predictions import DatasetPredictions
 from lungbox.weights.calibration import Calibration
-from lungbox.weights.entries import Ensemble, NamedPoint
+from lungbox.weights.entries import Ensemble
+from lungbox.weights.points import NamedPoint
 
 
 @dataclass(frozen=True)

@@ -1,15 +1,11 @@
 """The entries of a manifest: weight files, ensembles, and checks of other precisions."""
 
-import hashlib
-import json
-from collections.abc import Sequence
-from dataclasses import fields, replace
-from typing import Annotated, Any, ClassVar, Literal
+from dataclasses import replace
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from lungbox.boxes import OperatingPoint
-from lungbox.boxes.fusion import Fusion
 from lungbox.constants import (
     CLASS_NAMES,
     OPACITY,
@@ -17,10 +13,12 @@ from lungbox.constants import (
     REFERENCE_SHRINK,
     RSNA_SIZE,
 )
-from lungbox.errors import LungboxError, suggest
-from lungbox.radiograph.prepare import VERSIONS, Preparation
+from lungbox.errors import suggest
+from lungbox.radiograph.prepare import Preparation
 from lungbox.weights.calibration import Calibration
+from lungbox.weights.entry import Entry, ManifestError
 from lungbox.weights.formats import Format
+from lungbox.weights.points import NamedPoint, PointEntry
 from lungbox.weights.views import all_views
 
 # Names become names of files and folders.
@@ -39,16 +37,6 @@ MAX_METRIC_CHANGE = 0.003
 # The smallest share of images that keep their number of boxes, and the fewest images to check.
 MIN_SAME_COUNT, MIN_IMAGES = 0.95, 100
 Source = Annotated[str, Field(pattern=r"^(file|https?|gdrive|hf|kaggle):.")]
-
-
-class ManifestError(LungboxError):
-    """The manifest is invalid, or does not know a name; the message says which and what to do."""
-
-
-class Entry(BaseModel):
-    """Base of the manifest's tables: unknown keys are refused, values immutable."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class PrecisionCheck(Entry):
@@ -170,74 +158,6 @@ class Weights(Entry):
     kind: Literal["segmentation", "detection", "classification"] = "segmentation"
     class_names: tuple[str, ...] = Field(CLASS_NAMES[OPACITY:], min_length=1)
     licence: str = ""
-
-
-class PointFigures(Entry):
-    """How often the boxes of an operating point are right, on held-out images.
-
-    Attributes:
-        sensitivity: share of the images with an opacity that get a box.
-        specificity: share of the images without that get none.
-        false_positives: boxes an image that meet no true box (IoU >= 0.4), on average.
-        images: how many there were.
-        on: which, and how they were weighted, in words.
-    """
-
-    sensitivity: float = Field(ge=0, le=1)
-    specificity: float = Field(ge=0, le=1)
-    false_positives: float = Field(ge=0)
-    images: int = Field(ge=0)
-    on: str = ""
-
-
-# Settings of earlier versions whose search brought nothing, and the only value they may have now.
-_REMOVED = {"split": False, "extent": "all", "confidence": "mean"}
-_RENAMED = {"one_a_lung": "max_one_box_per_lung"}
-
-
-class PointEntry(Entry):
-    """An operating point in the manifest; see `boxes.OperatingPoint` for the keys."""
-
-    rule: Literal["argmax", "threshold"] = "argmax"
-    threshold: float = Field(0.5, ge=0, le=1)
-    min_area: float = Field(0.005, ge=0, lt=1)
-    shrink: float = Field(0.05, ge=0, lt=0.5)
-    gate: float = Field(0.0, ge=0, le=1)
-    compatibility: Literal["lungbox", "reference"] = "lungbox"
-    max_one_box_per_lung: bool = False
-    min_score: float = Field(0.05, ge=0, le=1)
-    nms_iou: float = Field(0.5, ge=0, le=1)
-    fusion: Fusion = "weighted"
-    fusion_iou: float = Field(0.5, ge=0, lt=1)
-    upper_gate: float = Field(0.0, ge=0, le=1)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _of_earlier_versions(cls, values: Any) -> Any:
-        if not isinstance(values, dict):
-            return values
-        values = {_RENAMED.get(key, key): value for key, value in values.items()}
-        for key, only in _REMOVED.items():
-            if values.pop(key, only) != only:
-                raise ValueError(f"{key} is no setting any more; remove it, and tune again")
-        return values
-
-    @property
-    def point(self) -> OperatingPoint:
-        """The settings that turn a prediction into boxes."""
-        return OperatingPoint(
-            **{item.name: getattr(self, item.name) for item in fields(OperatingPoint)}
-        )
-
-
-class NamedPoint(PointEntry):
-    """An operating point that an ensemble has beside its default one.
-
-    Attributes:
-        figures: how often its boxes are right; None where that is not recorded.
-    """
-
-    figures: PointFigures | None = None
 
 
 class Ensemble(PointEntry):
@@ -427,56 +347,3 @@ class Manifest(Entry):
         """
         members = (self.file(member) for member in self.ensemble(ensemble).members)
         return next((one.class_names for one in members if one.kind != "classification"), ())
-
-
-# The properties of an ensemble's member that its masks and scores depend on.
-Fingerprint = list[str | int | float]
-
-
-def fingerprint(sha256: str, weights: Weights, weight: float) -> Fingerprint:
-    """What an ensemble's masks depend on in one member: its file, network, input size and weight
-    in the average."""
-    return [sha256, weights.architecture, weights.image_size, round(weight, 6)]
-
-
-def fingerprints(
-    members: list[Fingerprint], gates: Sequence[int], image_score: ImageScore
-) -> list[Fingerprint]:
-    """The fingerprints of an ensemble: its members', then what its image score is made of, where
-    that is not the mean of all image heads.
-
-    >>> fingerprints([["75b1", "unet_lite0", 256, 1.0]], gates=[0], image_score="mask")[1:]
-    [['gates', 0], ['image score', 'mask']]
-    """
-    found = list(members)
-    if gates:
-        found.append(["gates", *gates])
-    if image_score != "head":
-        found.append(["image score", image_score])
-    return found
-
-
-def key_of(
-    members: Sequence[Fingerprint],
-    preparation: Preparation,
-    flip: bool,
-    views: Sequence[str] = (),
-) -> str:
-    """The key of an ensemble's `Precisions`: a hash of all its masks depend on, so that ensembles
-    that differ only in their operating point share it.
-
-    Example:
-        >>> lite0 = Weights(architecture="unet_lite0", image_size=256)
-        >>> member = fingerprint("75b1", lite0, weight=1.0)
-        >>> member
-        ['75b1', 'unet_lite0', 256, 1.0]
-        >>> key_of([member], "equalised", flip=False) == key_of([member], "equalised", flip=True)
-        False
-    """
-    settings: dict[str, Any] = {"preparation": preparation, "flip": flip}
-    if views:
-        settings["views"] = list(views)
-    if VERSIONS[preparation] > 1:
-        settings["version"] = VERSIONS[preparation]
-    text = json.dumps([list(members), settings], sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:24]

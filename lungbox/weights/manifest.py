@@ -17,15 +17,8 @@ from pydantic import ValidationError
 
 from lungbox.common.files import atomic_write
 from lungbox.common.paths import bundle_folders, data_folder, shipped_checkpoints
-from lungbox.weights.entries import (
-    NAMED,
-    Ensemble,
-    Int8Entry,
-    Manifest,
-    ManifestError,
-    Precisions,
-    Weights,
-)
+from lungbox.weights.entries import NAMED, Ensemble, Int8Entry, Manifest, Precisions, Weights
+from lungbox.weights.entry import ManifestError
 
 NAME = "manifest.toml"
 _File = TypeVar("_File", Weights, Int8Entry)

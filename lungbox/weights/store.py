@@ -23,16 +23,8 @@ from lungbox.common.paths import (
     shipped_recipes,
     weights_cache,
 )
-from lungbox.weights.entries import (
-    Ensemble,
-    File,
-    Int8Entry,
-    Manifest,
-    Weights,
-    fingerprint,
-    fingerprints,
-    key_of,
-)
+from lungbox.weights.entries import Ensemble, File, Int8Entry, Manifest, Weights
+from lungbox.weights.fingerprints import fingerprint, fingerprints, key_of
 from lungbox.weights.formats import SUFFIXES, content_error, header_error
 from lungbox.weights.formats.safetensors import WeightsError
 from lungbox.weights.manifest import locked

@@ -10,7 +10,8 @@ from pydantic import ValidationError
 
 from lungbox.boxes import OperatingPoint
 from lungbox.weights.calibration import Calibration, logit, sigmoid
-from lungbox.weights.entries import Ensemble, ManifestError
+from lungbox.weights.entries import Ensemble
+from lungbox.weights.entry import ManifestError
 
 slopes = st.floats(0.05, 20)
 shares = st.floats(0.001, 0.999)

@@ -7,15 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lungbox.boxes import OperatingPoint
-from lungbox.weights.entries import (
-    Calibration,
-    Ensemble,
-    Manifest,
-    ManifestError,
-    PointEntry,
-    Weights,
-)
+from lungbox.weights.entries import Calibration, Ensemble, Manifest, Weights
+from lungbox.weights.entry import ManifestError
 from lungbox.weights.manifest import load_manifest, read_manifest, write_manifest
+from lungbox.weights.points import PointEntry
 
 FULL = """
 [weights.masks]

@@ -6,7 +6,9 @@ from lungbox import architecture
 from lungbox.datasets.store import Store
 from lungbox.radiograph.prepare import VERSIONS
 from lungbox.weights.collection import add
-from lungbox.weights.entries import Ensemble, ManifestError, Weights, fingerprint, key_of
+from lungbox.weights.entries import Ensemble, Weights
+from lungbox.weights.entry import ManifestError
+from lungbox.weights.fingerprints import fingerprint, key_of
 from lungbox.weights.formats.safetensors import WeightsError, save_weights
 from lungbox.weights.manifest import load_manifest, own_path, read_manifest, register, shipped_path
 from lungbox.weights.store import fetch, sha256
