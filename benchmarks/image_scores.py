@@ -81,6 +81,8 @@ def _predict(name: str, data: Path, fold: int) -> DatasetPredictions:
 
 def joined(parts: list[DatasetPredictions]) -> DatasetPredictions:
     """The predictions of several segmentation networks, each of other images, as one."""
+    if any(part.opacity is None for part in parts):
+        raise LungboxError("the ensemble has no segmentation network, so no mask to score")
     first, *others = (part.dataset for part in parts)
     return DatasetPredictions(
         dataset=sum(others, first),

@@ -10,7 +10,7 @@ without that get none). Differences to the first ensemble are paired, by bootstr
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal, get_args
 
 import numpy as np
 import typer
@@ -31,13 +31,14 @@ from lungbox.metrics.classification import weighted_auc
 SPECIFICITY = 0.9
 POINT = OperatingPoint("threshold", 0.4, min_area=0.01, shrink=0.0625)
 # Data sets whose fold 0 has images with and without opacity.
-SOURCES = ("rsna", "siim", "vinbigdata")
+Source = Literal["rsna", "siim", "vinbigdata"]
+SOURCES: tuple[Source, ...] = get_args(Source)
 COLUMNS = ("AUC", "AUC against normal", "AUC against abnormal", "sensitivity", "specificity")
 
 
 def main(
     data: Annotated[Path, typer.Option(help="Labelled radiographs, of several data sets.")],
-    left_out: Annotated[str, typer.Option(help="The data set that no ensemble was trained on.")],
+    left_out: Annotated[Source, typer.Option(help="The data set that no ensemble was trained on.")],
     ensemble: Annotated[list[str], typer.Option(help="Ensembles, the first is compared with.")],
     fold: Annotated[int, typer.Option(help="A fold that no member was trained on.")] = 0,
     mask: Annotated[bool, typer.Option(help="Score by the mask's top 5 % of pixels.")] = False,

@@ -14,10 +14,12 @@ from lungbox.architecture.detection.heads import image_score
 _SIZE = networks.Size(16, 1, 32, 16, 32, 1, separable=True)
 
 
-def small_retinanet(image_size: int = 64, classes: int = 1) -> keras.Model:
+def small_retinanet(
+    image_size: int = 64, classes: int = 1, anchor_size: float = 2.0
+) -> keras.Model:
     """A RetinaNet with an image head."""
     inputs, features = _encoder(image_size)
-    outputs = networks.retinanet(features, image_size, classes, 2.0, _SIZE)
+    outputs = networks.retinanet(features, image_size, classes, anchor_size, _SIZE)
     return _with_image_head(inputs, features, outputs, "small_retinanet")
 
 
@@ -28,10 +30,10 @@ def small_fasterrcnn(image_size: int = 64, classes: int = 1) -> keras.Model:
     return _with_image_head(inputs, features, outputs, "small_fasterrcnn")
 
 
-def small_related(image_size: int = 64, classes: int = 1) -> keras.Model:
+def small_related(image_size: int = 64, classes: int = 1, relations: int = 4) -> keras.Model:
     """A Faster R-CNN with object relations and an image head."""
     inputs, features = _encoder(image_size)
-    outputs = networks.faster_rcnn(features, image_size, classes, 2.0, _SIZE, relations=4)
+    outputs = networks.faster_rcnn(features, image_size, classes, 2.0, _SIZE, int(relations))
     return _with_image_head(inputs, features, outputs, "small_related")
 
 

@@ -12,6 +12,8 @@ from math import prod
 import keras
 from keras import KerasTensor, layers
 
+from lungbox.architecture.detection.relation import ObjectRelation
+
 
 def macs(model: keras.Model) -> int:
     """Multiply-accumulates for one image of the model's input size, nested models included.
@@ -87,6 +89,15 @@ def _positions(tensor: KerasTensor, channels: int) -> int:
     return prod(tensor.shape[1:]) // channels
 
 
+def _relation(layer: ObjectRelation, inputs: KerasTensor, _: KerasTensor) -> int:
+    """Its dense layers, that of the geometry for each pair of boxes; the attention's own products
+    are not counted, as those of other layers without weights."""
+    boxes = inputs.shape[1]
+    each = (layer.queries, layer.keys, layer.values)
+    dense = sum(prod(one.kernel.shape) for one in each)
+    return boxes * dense + boxes**2 * prod(layer.geometry.kernel.shape)
+
+
 _Count = Callable[[layers.Layer, KerasTensor, KerasTensor], int]
 # Depthwise and transposed convolutions are no subclasses of the plain one.
 _COUNTS: tuple[tuple[type[layers.Layer], _Count], ...] = (
@@ -95,4 +106,5 @@ _COUNTS: tuple[tuple[type[layers.Layer], _Count], ...] = (
     (layers.Conv2DTranspose, _transposed),
     (layers.Conv2D, _convolution),
     (layers.Dense, _dense),
+    (ObjectRelation, _relation),
 )

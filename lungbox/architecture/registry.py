@@ -32,6 +32,8 @@ class NetworkError(LungboxError):
 Kind = Literal["segmentation", "detection", "classification"]
 Builder = Callable[..., keras.Model]
 Shape = tuple[int | None, ...]
+# Options of networks that have an effect in training alone.
+TRAINING_OPTIONS = frozenset({"drop_connect", "dropout"})
 _OUTPUTS = ("mask", "boxes", "scores", "classes", "image")
 
 

@@ -136,15 +136,31 @@ def add(
         list[str],
         typer.Option("--class", help="Of a new entry's boxes or labels; once for each, in order."),
     ] = [],  # noqa: B006
+    option: Annotated[
+        list[str],
+        typer.Option(
+            help="Of a new entry's network, as in its recipe: relations=16.", metavar="NAME=VALUE"
+        ),
+    ] = [],  # noqa: B006
 ) -> None:
     """Register a local weight file, for instance one downloaded in a browser."""
     from lungbox.weights.collection import add as add_one
 
     start_keras()
     kept = add_one(
-        name, file, architecture, image_size, replace, _folds(folds), class_names=tuple(classes)
+        *(name, file, architecture, image_size, replace, _folds(folds)),
+        class_names=tuple(classes),
+        options=dict(map(_option, option)),
     )
     console.print(f"{name}: {kept}", markup=False)
+
+
+def _option(text: str) -> tuple[str, float]:
+    name, _, value = text.partition("=")
+    try:
+        return name, float(value)
+    except ValueError:
+        raise typer.BadParameter(f"{text} is no NAME=NUMBER, as relations=16") from None
 
 
 @app.command()

@@ -115,9 +115,9 @@ def as_findings(
     Boxes that a single reader drew are kept by default: the labels of VinBigData's challenge are
     the union of three readers, its winners trained on that, and 38 % of the boxes have no partner.
 
-    Images of data sets with boxes of lung opacity alone (RSNA, SIIM) are left out, and so are those
-    with boxes of none of `classes`. An image without any box is uncertain where its data set does
-    not say that it is normal.
+    Data sets with boxes of lung opacity alone (RSNA, SIIM) are left out, and so are those with
+    boxes of none of `classes`. An image without any box is uncertain where its data set has a class
+    of normal images and it is of another.
 
     Args:
         dataset: with boxes of any classes, of all readers.
@@ -145,7 +145,7 @@ def as_findings(
     for image in dataset.images:
         if not of_source[image.source].intersection(names):
             continue
-        normal = info_of(image.source).negatives.get("normal", image.category)
+        normal = info_of(image.source).normal or image.category
         unknown = len(image.boxes) == 0 and image.category != normal
         found = findings_only(image, names, min_readers, iou_threshold)
         images.append(replace(found, uncertain=found.uncertain or unknown))

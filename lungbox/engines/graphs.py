@@ -116,15 +116,17 @@ def structure(config: EngineConfig) -> str:
 
     Code of the networks counts: a graph of other code is not used.
     """
-    members: list[list[str | int | float]] = [
+    members: list[list[Any]] = [
         [member.weights.architecture, member.weights.image_size, round(member.weight, 6)]
         for member in config.members
     ]
     for member, part in zip(config.members, members, strict=True):
         if len(member.weights.class_names) != 1:
             part.append(len(member.weights.class_names))
+        if member.weights.options:
+            part.append(member.weights.options)
     parts = [members, config.gate_rows, config.image_score, _networks_version()]
-    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:24]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:24]
 
 
 @cache

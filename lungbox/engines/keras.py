@@ -6,13 +6,13 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from lungbox import architecture
 from lungbox.architecture.ensemble import average
 from lungbox.common.backend import compile_choice, dtype_policy, has_gpu
 from lungbox.engines.base import BatchPrediction, EngineConfig, EngineError, pad_batch
 from lungbox.weights.entries import Precision
 from lungbox.weights.formats.keras2 import load_keras2
 from lungbox.weights.formats.safetensors import load_weights
+from lungbox.weights.networks import build_network
 
 
 class KerasEngine:
@@ -62,9 +62,7 @@ def build(config: EngineConfig, precision: Precision = "float32") -> keras.Model
     with dtype_policy("mixed_bfloat16" if precision == "bfloat16" else precision):
         networks = []
         for member in config.members:
-            network = architecture.build(
-                member.weights.architecture, member.weights.image_size, member.weights.class_names
-            )
+            network = build_network(member.weights)
             load = load_keras2 if member.weights.format == "keras2" else load_weights
             load(network, member.path)
             networks.append((network, member.weight))

@@ -142,7 +142,7 @@ def evaluate_ensemble(config: EvaluationConfig, console: Console) -> EvaluationR
     challenge, *others = (
         predict_with_progress(part, engine, console) for part in by_source(images)
     )
-    fitted = cross_fit(challenge, SearchGrid())
+    fitted = cross_fit(challenge, SearchGrid().fusing_as(own))
 
     def result(predictions: DatasetPredictions, points: Sequence[OperatingPoint]) -> DatasetResult:
         return DatasetResult(
@@ -237,8 +237,8 @@ def check_of_opacity(ensemble: str) -> None:
     """
     if load_manifest().class_names(ensemble) != (LUNG_OPACITY,):
         raise LungboxError(
-            f"{ensemble} is not of lung opacity alone, whose metric this needs; lungbox evaluate "
-            "and tune know several findings"
+            f"{ensemble} does not predict boxes of lung opacity alone, so it has no RSNA metric; "
+            "lungbox evaluate has the metrics of other ensembles"
         )
 
 

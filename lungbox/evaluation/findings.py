@@ -198,7 +198,7 @@ def voc_estimates(
         points: the operating point of each, whose gates decide about "no finding".
     """
     dataset = predictions.dataset
-    with_nothing = vinbigdata.fits(dataset.class_names)
+    with_nothing = vinbigdata.is_complete(dataset.class_names)
     table = found_table(found, predictions.scores if with_nothing else None, points)
     matches = VocMatches.of(truth_table(dataset, with_nothing), table)
     of_findings = matches.classes != VINBIGDATA_NO_FINDING if with_nothing else slice(None)

@@ -136,6 +136,8 @@ def label_tables(
         others: dict[str, DatasetPredictions] = {}
     else:
         columns = ("AUC of", config.ensemble, against, "paired difference")
+        if not is_classification(against):
+            raise LungboxError(f"{against} is no ensemble of classification networks alone")
         their_labels, others = evaluate_labels(replace(config, ensemble=against), console)
         if their_labels != labels:
             raise LungboxError(f"{config.ensemble} and {against} have other labels")

@@ -45,6 +45,11 @@ def print_evaluation(
         LungboxError: the data is missing, the fold is not held out, or an operating point is given
             with `against`, which compares two ensembles at the points chosen for each.
     """
+    if against and (config.operating_point or config.gate is not None):
+        raise LungboxError(
+            "--against compares each ensemble at the points chosen for it; leave out "
+            "--operating-point and --gate"
+        )
     if is_classification(config.ensemble):
         for title, columns, rows in label_tables(config, console, against):
             print(f"## {title}\n\n{markdown_table(columns, rows)}\n")
@@ -52,11 +57,6 @@ def print_evaluation(
     if has_findings(config.class_names):
         _print_findings(config, console, against)
         return
-    if against and (config.operating_point or config.gate is not None):
-        raise LungboxError(
-            "--against compares each ensemble at the points chosen for it; leave out "
-            "--operating-point and --gate"
-        )
     result = evaluate_ensemble(config, console)
     if against:
         other = evaluate_ensemble(replace(config, ensemble=against), console)

@@ -4,7 +4,7 @@ that was chosen on other patients."""
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import compress, product
 
 import numpy as np
@@ -29,7 +29,7 @@ class SearchGrid:
     chooses among the boxes of both.
 
     Shrink is at least 0.05: boxes that several readers agreed on are smaller than those of one,
-    and every image here was read by one."""
+    and every image here was read by one. Every other setting is that of `fixed`."""
 
     thresholds: Sequence[float] = (0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6)
     min_areas: Sequence[float] = (0.005, 0.0075, 0.01)
@@ -37,6 +37,7 @@ class SearchGrid:
     max_one_box_per_lung: Sequence[bool] = (False,)
     gates: int = 60
     min_scores: Sequence[float] = ()
+    fixed: OperatingPoint = field(default_factory=OperatingPoint)
 
     def fitting(self, predictions: DatasetPredictions) -> "SearchGrid":
         """The grid without values that have no effect: thresholds where there is no mask, least
@@ -45,9 +46,17 @@ class SearchGrid:
         min_scores = (self.min_scores or _MIN_SCORES) if predictions.detections else ()
         return replace(self, thresholds=thresholds, min_scores=min_scores)
 
+    def fusing_as(self, point: OperatingPoint) -> "SearchGrid":
+        """The grid with a point's fusion of several networks' boxes."""
+        kept = {name: getattr(point, name) for name in ("nms_iou", "fusion", "fusion_iou")}
+        return replace(self, fixed=replace(self.fixed, **kept))
+
     def region_settings(self) -> list[OperatingPoint]:
         """Every combination of the settings that decide which boxes there are."""
-        points = [OperatingPoint("threshold", threshold) for threshold in self.thresholds]
+        points = [
+            replace(self.fixed, rule="threshold", threshold=threshold)
+            for threshold in self.thresholds
+        ]
         if not self.min_scores:
             return points
         return [replace(p, min_score=score) for p in points for score in self.min_scores]

@@ -124,7 +124,7 @@ def _candidates(
         ("everything", WIDE_GRID, False),
         ("everything, with test-time augmentation", WIDE_GRID, True),
     ):
-        searched = grid.fitting(plain)
+        searched = grid.fitting(plain).fusing_as(ensemble.point)
         with progress_bar(console, f"Searching: {name}", len(searched.points())) as progress:
             fitted = cross_fit(flipped if flip else plain, searched, advance=progress.advance)
         candidates.append(candidate(name, flip, fitted.point, fitted.points))

@@ -159,7 +159,7 @@ def _gates(predictions: DatasetPredictions, grid: FindingsGrid) -> tuple[list[fl
         return [0.0, *np.unique(found).tolist()]
 
     lower = at(predictions.scores[~target], grid.gates)
-    if not vinbigdata.fits(predictions.dataset.class_names):
+    if not vinbigdata.is_complete(predictions.dataset.class_names):
         return lower, [0.0]  # the upper one only decides about "no finding"
     return lower, at(predictions.scores[target], grid.upper_gates)
 
@@ -183,7 +183,7 @@ class _Boxes:
             scores=predictions.scores.astype(np.float64),
             target=np.array([image.target for image in images]),
             found=np.isin(np.arange(len(images)), table.images),
-            with_nothing=vinbigdata.fits(predictions.dataset.class_names),
+            with_nothing=vinbigdata.is_complete(predictions.dataset.class_names),
         )
 
     def metrics(

@@ -96,16 +96,14 @@ def _convert(
     import keras
     import openvino
 
-    from lungbox import architecture
     from lungbox.architecture.ensemble import average
     from lungbox.engines.openvino import traced
+    from lungbox.weights.networks import build_network
 
     random = np.random.default_rng(seed)
     networks, tensors, epsilons = [], [], {}
     for member in config.members:
-        network = architecture.build(
-            member.weights.architecture, member.weights.image_size, member.weights.class_names
-        )
+        network = build_network(member.weights)
         for variable in network.weights:
             variable.assign(random.uniform(0.5, 1.5, variable.shape))
         tensors.append({v.path: np.array(v, np.float32) for v in network.weights})

@@ -65,13 +65,13 @@ def describe(config: EngineConfig, point: OperatingPoint, batch_size: int | None
 def _outputs(config: EngineConfig) -> dict[str, str]:
     """What each output is; see `architecture.ensemble.average`."""
     kinds = [member.weights.kind for member in config.members]
-    found = {"image": "(batch, 1) float32, probability that the radiograph shows any opacity"}
+    found = {"image": "(batch, 1) float32, probability that the radiograph shows any of the labels"}
     if "segmentation" in kinds:
         channels = 1 + len(config.class_names)
         found["mask"] = f"(batch, h, w, {channels}) float32, probabilities of the labels"
     for index, kind in enumerate(kinds):
         if kind == "detection":
-            found[f"boxes_{index}"] = "(batch, K, 4) float32, x1, y1, x2, y2 in 0-1"
+            found[f"boxes_{index}"] = "(batch, K, 4) float32, x1, y1, x2, y2 in 0-1 of the input"
             found[f"scores_{index}"] = "(batch, K, C) float32, of each label but the first"
     if "classification" in kinds:
         found["classes"] = "(batch, L) float32, probabilities of image_labels"

@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from lungbox.boxes import Boxes, geometry
 from lungbox.common.files import atomic_write
-from lungbox.constants import OPACITY, RESEARCH_USE
+from lungbox.constants import CLASS_NAMES, OPACITY, RESEARCH_USE
 from lungbox.findings import Findings
 
 # Larger radiographs are reduced, so that edges of boxes stay visible and files small.
@@ -138,15 +138,25 @@ def _draw_boxes(picture: Image.Image, findings: Findings) -> None:
     line = max(2, picture.width // 340)
     font = ImageFont.load_default(max(12, picture.width // 40))
     boxes = geometry.scale(findings.boxes, findings.size, picture.size)
-    for (x1, y1, x2, y2), score in zip(boxes.tolist(), findings.scores, strict=True):
+    rows = zip(boxes.tolist(), findings.labels, findings.scores, strict=True)
+    for (x1, y1, x2, y2), label, score in rows:
         pen.rectangle((x1, y1, x2, y2), outline=_BOX, width=line)
-        text = f" {score:.2f} "
+        text = f" {_titled(label, score, findings)} "
         left, top, right, bottom = pen.textbbox((0, 0), text, font=font)
         height = bottom - top + 2 * line
         # Above the box where there is room, else inside it.
         corner = (x1, y1 - height if y1 >= height else y1)
         pen.rectangle((*corner, corner[0] + right - left, corner[1] + height), fill=_BOX)
         pen.text((corner[0] - left, corner[1] + line - top), text, fill="black", font=font)
+
+
+def _titled(label: str, score: float, findings: Findings) -> str:
+    """A box's confidence, after its class where an ensemble has several."""
+    return f"{score:.2f}" if _of_opacity(findings) else f"{label} {score:.2f}"
+
+
+def _of_opacity(findings: Findings) -> bool:
+    return findings.class_names == CLASS_NAMES[OPACITY:]
 
 
 def _draw_withheld(picture: Image.Image, findings: Findings) -> None:
@@ -158,7 +168,8 @@ def _draw_withheld(picture: Image.Image, findings: Findings) -> None:
         corners = ((x1, y1), (x2, y1), (x2, y2), (x1, y2), (x1, y1))
         for start, end in pairwise(corners):
             _dashed(pen, start, end, line)
-        pen.text((x1 + 2 * line, y1 + 2 * line), f"{item.score:.2f}", fill=_WITHHELD, font=font)
+        text = _titled(item.label, item.score, findings)
+        pen.text((x1 + 2 * line, y1 + 2 * line), text, fill=_WITHHELD, font=font)
 
 
 def _dashed(
@@ -181,7 +192,8 @@ def _captioned(picture: Image.Image, findings: Findings) -> Image.Image:
         f"below the gate {findings.gate:.4f}"
     )
     lines = [
-        f"{findings.identity}   opacity {findings.image_score:.2f}   "
+        f"{findings.identity}   {'opacity' if _of_opacity(findings) else 'any finding'} "
+        f"{findings.image_score:.2f}   "
         f"{count} box{'' if count == 1 else 'es'}",
         *([withheld] if findings.withheld else []),
         *([f"check: {findings.flag}"] if findings.flag else []),

@@ -40,6 +40,7 @@ from lungbox.radiograph import (
     prepare,
     read,
 )
+from lungbox.submission import vinbigdata
 from lungbox.weights.entries import DEFAULT, REDUCED_PRECISIONS, Calibration, Manifest, Precisions
 from lungbox.weights.formats.safetensors import WeightsError
 from lungbox.weights.manifest import load_manifest
@@ -196,6 +197,8 @@ class Detector:
     def _no_finding(self, score: float) -> float:
         """The confidence of "no finding" beside the boxes, between the two gates."""
         between = self.point.gate <= score < self.point.upper_gate
+        if not vinbigdata.fits(self.engine.config.class_names):
+            return 0.0
         return 1 - self.written(score) if between else 0.0
 
     def _withheld(

@@ -310,5 +310,5 @@ def _report(
     if ids is not None:
         absent = len(set(ids) - {source.identity for source in sources})
         if absent:
-            console.print(f"Of the {len(ids)} ids, {absent} without a file: their rows are empty.")
+            console.print(f"Of {len(ids)} ids, {absent} without a file: their rows have no box.")
     console.print(RESEARCH_USE)

@@ -62,6 +62,17 @@ def fits(class_names: Collection[str]) -> bool:
     return names <= set(_NUMBERS) and not names <= {CLASS_NAMES[OPACITY]}
 
 
+def is_complete(class_names: Collection[str]) -> bool:
+    """Whether these are all of the challenge's classes, so that an image without any of them has no
+    finding in its sense.
+
+    >>> is_complete(["Nodule/Mass", "ILD"]), is_complete(VINBIGDATA_CLASSES[:14])
+    (False, True)
+    """
+    found = {name.lower() for name in VINBIGDATA_CLASSES[:VINBIGDATA_NO_FINDING]}
+    return {name.lower() for name in class_names} == found
+
+
 def prediction_string(findings: Findings) -> str:
     """The boxes of one radiograph as a submission gives them.
 

@@ -166,31 +166,11 @@ def _around_third_points(
     return np.concatenate([moved.min(axis=1), moved.max(axis=1)], axis=1)
 
 
-class _OwnDraws(A.BasicTransform):
-    """Makes a transform's random numbers its own.
-
-    Albumentations gives every transform of a composition the same seed, so that all of them draw
-    the same number first, whether to be applied.
-    """
-
-    number = 1
-
-    def set_random_seed(self, seed: int | None) -> None:
-        drawn = np.random.SeedSequence((seed or 0, self.number)).generate_state(1)[0]
-        super().set_random_seed(int(drawn))
-
-
-class _Rotate90(_OwnDraws, A.RandomRotate90):
+class _Rotate90(A.RandomRotate90):
     """Rotates by 90, 180 or 270 degrees."""
 
     def get_params(self) -> dict[str, int]:
         return {"factor": self.py_random.randint(1, 3)}
-
-
-class _Invert(_OwnDraws, A.InvertImg):
-    """Inverts the gray levels, as a MONOCHROME1 file that is read without its inversion."""
-
-    number = 2
 
 
 def _affine(settings: Augmentation) -> A.Affine:
@@ -223,7 +203,7 @@ def _compose(settings: Augmentation, preparation: Preparation) -> A.Compose:
             A.RandomGamma(gamma_limit=(100 * low, 100 * high), p=0.5),
             A.CLAHE(clip_limit=(1, 3), p=settings.clahe),
             _Equalise(p=1 if preparation in EQUALISING else 0),
-            _Invert(p=settings.invert),
+            A.InvertImg(p=settings.invert),
             A.GaussianBlur(blur_limit=(3, 5), p=settings.blur),
             A.GaussNoise(std_range=(0.005, 0.02), p=settings.noise),
             A.ImageCompression(quality_range=(40, 95), p=settings.jpeg),

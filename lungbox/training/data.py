@@ -67,9 +67,12 @@ def load_training_data(
 
 
 def _of_task(dataset: Dataset, recipe: Recipe) -> Dataset:
-    """The data set with the boxes of the recipe's task."""
+    """The data set with the boxes of the recipe's task; of several findings the recipe's sources
+    alone, whose classes are the network's."""
     if recipe.data.task == "findings":
-        return datasets.as_findings(dataset, recipe.data.classes)
+        sources = set(recipe.data.sources) or dataset.sources
+        chosen = dataset.where(lambda image: image.source in sources)
+        return datasets.as_findings(chosen, recipe.data.classes)
     return datasets.as_opacity(dataset, recipe.data.opacity)
 
 

@@ -42,6 +42,11 @@ def _weights_name(name: str) -> str:
     """The name of a weight file, also by that of an ensemble of it alone."""
     manifest = load_manifest()
     members = manifest.ensembles[name].members if name in manifest.ensembles else ()
+    if len(members) > 1 and name not in manifest.weights:
+        raise RecipeError(
+            f"encoder_weights: the ensemble {name} has several members; give one of "
+            f"{', '.join(members)}"
+        )
     return members[0] if len(members) == 1 and name not in manifest.weights else name
 
 

@@ -48,7 +48,7 @@ def check_network(recipe: Recipe) -> None:
 
     Raises:
         NetworkError: there is no such network.
-        RecipeError: it has no such option, or `data.labels` does not fit its kind.
+        RecipeError: it has no such option, or `data.labels` or a teacher do not fit its kind.
     """
     network = architecture.describe(recipe.architecture)
     if network.kind == "classification" and not recipe.data.labels:
@@ -60,6 +60,11 @@ def check_network(recipe: Recipe) -> None:
         raise RecipeError(
             f"data.labels: for classification networks only; {network.name} is a {network.kind} "
             "network"
+        )
+    if recipe.distillation and network.kind != "segmentation":
+        raise RecipeError(
+            f"distillation: a teacher's masks train segmentation networks, and {network.name} is a "
+            f"{network.kind} network"
         )
     known = set(inspect.signature(network.build).parameters) - {"image_size", "classes"}
     check_known("options", recipe.options, known)

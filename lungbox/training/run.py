@@ -149,6 +149,11 @@ def _register(
         architecture=network.name,
         kind=network.kind,
         class_names=class_names or network.class_names,
+        options={
+            name: value
+            for name, value in recipe.options.items()
+            if name not in architecture.TRAINING_OPTIONS
+        },
         image_size=_image_size(recipe, path.parent),
         sha256=digest,
         bytes=path.stat().st_size,

@@ -90,6 +90,8 @@ class Data(Section):
     def _check_task(self) -> "Data":
         if self.classes and self.task != "findings":
             raise ValueError("classes: only with task = findings")
+        if len(set(self.classes)) < len(self.classes):
+            raise ValueError("classes: each only once")
         if self.opacity and self.task != "opacity":
             raise ValueError("opacity: only with task = opacity")
         return self
@@ -163,8 +165,9 @@ class Loss(Section):
         findings: weight of the binary cross-entropy of an auxiliary head, which exists only in
             training: whether an image is abnormal, and the 14 findings of NIH and of VinBigData
             (`datasets.findings.FINDINGS`), each where it is known.
-        label_smoothing: of the image targets and of findings, so that the score does not saturate
-            on images the network has memorised.
+        label_smoothing: of the image score's targets, and of a classification network's labels
+            that do not exclude each other, so that scores do not saturate on images the network
+            has memorised.
     """
 
     bce: Share = 0.5
@@ -248,7 +251,8 @@ class Validation(Section):
         batch_size: of scoring, on which the loss depends where overlap is summed over the batch;
             the recipe's where None.
         patience: training stops when the RSNA metric (of a classification network the mean AUC
-            over its labels) has not risen for this number of scores, and
+            over its labels, of a detector of several findings the mean average precision) has not
+            risen for this number of scores, and
             the best weights are saved; 0 trains to the end and saves the last. Above 0 the fold has
             selected the weights, which is registered in the manifest.
     """

@@ -8,9 +8,9 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from lungbox.weights.collection import add
-from lungbox.weights.entries import Weights
+from lungbox.weights.entries import Ensemble, Weights
 from lungbox.weights.formats.safetensors import WeightsError, read_tensors
-from lungbox.weights.manifest import load_manifest
+from lungbox.weights.manifest import load_manifest, register_ensemble
 from lungbox.weights.store import fetch
 
 
@@ -43,7 +43,10 @@ def average_weights(
         raise WeightsError("give two weights or more, and for each one share above 0, or none")
     for member, entry in zip(members, entries, strict=True):
         if _network(entry) != _network(entries[0]) or entry.format != "safetensors":
-            raise WeightsError(f"{member} is not of the same network as {members[0]}")
+            raise WeightsError(
+                f"{member} is not of the same network as {members[0]}, with its image size, "
+                "classes and options"
+            )
     tensors = [
         read_tensors(fetch(member, entry)) for member, entry in zip(members, entries, strict=True)
     ]
@@ -55,6 +58,9 @@ def average_weights(
         ).astype(np.float32)
         for path in tensors[0]
     }
+    ensembles = [manifest.ensembles[one] for one in members if one in manifest.ensembles]
+    if len({one.preparation for one in ensembles}) > 1:
+        raise WeightsError("the members' own ensembles prepare radiographs in different ways")
     found = [manifest.training_folds(member) for member in members]
     known = [one for one in found if one is not None]
     folds = tuple(sorted(frozenset().union(*known))) if len(known) == len(found) else None
@@ -62,11 +68,22 @@ def average_weights(
         file = Path(folder) / f"{name}.safetensors"
         save_file(mean, file)
         first = entries[0]
-        return add(
+        path = add(
             *(name, file, first.architecture, first.image_size, replace, folds),
             class_names=first.class_names,
+            options=first.options,
         )
+    if ensembles:
+        _decide_as(name, ensembles[0])
+    return path
 
 
-def _network(entry: Weights) -> tuple[str, int, tuple[str, ...]]:
-    return entry.architecture, entry.image_size, entry.class_names
+def _decide_as(name: str, other: Ensemble) -> None:
+    """Give the new ensemble another's preparation, and what its kind of boxes needs."""
+    keys = ("preparation", "min_area", "shrink", "min_score")
+    own = load_manifest().ensembles[name]
+    register_ensemble(name, own.model_copy(update={key: getattr(other, key) for key in keys}))
+
+
+def _network(entry: Weights) -> tuple[object, ...]:
+    return entry.architecture, entry.image_size, entry.class_names, entry.options

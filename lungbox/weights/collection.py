@@ -1,5 +1,6 @@
 """Managing weight files: status, add, remove, convert."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -107,6 +108,7 @@ def add(
     replace: bool = False,
     folds: tuple[int, ...] | None = None,
     class_names: tuple[str, ...] = (),
+    options: Mapping[str, float] | None = None,
 ) -> Path:
     """Register a weight file that is on this machine.
 
@@ -123,6 +125,7 @@ def add(
         folds: that a new entry was trained on; where they are unknown (None), it cannot be
             evaluated.
         class_names: of a new entry; the network's where empty.
+        options: of the network's function, of a new entry.
 
     Returns:
         The copy.
@@ -138,18 +141,23 @@ def add(
         raise WeightsError(
             f"{name} is registered already, for {known.architecture}; choose another name"
         )
+    if known and class_names and class_names != known.class_names:
+        raise WeightsError(
+            f"{name} is registered already, for {', '.join(known.class_names)}; choose another name"
+        )
     if known and not (replace and name in read_manifest(own_path()).weights):
         return _add_known(name, known, file, replace)
     _check_free(name, replace)
     if known:
         architecture = known.architecture
         image_size = known.image_size if image_size is None else image_size
+        class_names, options = known.class_names, options or known.options
     if architecture is None:
         raise WeightsError(f"{name} is new: name its network with --architecture")
     form: Format = "keras2" if file.suffix in (".h5", ".hdf5") else "safetensors"
     if reason := content_error(file, form):
         raise WeightsError(f"{file}: {reason}")
-    entry = _new_entry(architecture, image_size, form, folds, class_names)
+    entry = _new_entry(architecture, image_size, form, folds, class_names, options)
     _check_fits(file, entry)
     kept = data_folder() / "weights" / f"{name}{SUFFIXES[form]}"
     if file.resolve() != kept.resolve():
@@ -283,9 +291,9 @@ def _add_known(name: str, weights: Weights, file: Path, replace: bool) -> Path:
 
 def _check_fits(file: Path, entry: Weights) -> None:
     """Check that the file's weights are those of the entry's network."""
-    from lungbox import architecture as networks
+    from lungbox.weights.networks import build_network
 
-    network = networks.build(entry.architecture, entry.image_size, entry.class_names)
+    network = build_network(entry)
     (load_keras2 if entry.format == "keras2" else load_weights)(network, file)
 
 
@@ -309,6 +317,7 @@ def _new_entry(
     form: Format,
     folds: tuple[int, ...] | None = None,
     class_names: tuple[str, ...] = (),
+    options: Mapping[str, float] | None = None,
 ) -> Weights:
     from lungbox import architecture as networks
 
@@ -326,4 +335,5 @@ def _new_entry(
         folds=folds,
         kind=network.kind,
         class_names=class_names or network.class_names,
+        options=dict(options or {}),
     )

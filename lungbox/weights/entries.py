@@ -142,6 +142,7 @@ class Weights(Entry):
         kind: of the network.
         class_names: of its boxes, mask channels after the background, or image-level
             probabilities, in their order.
+        options: of the network's function, those that have an effect in prediction.
         licence: the terms of use.
     """
 
@@ -157,6 +158,7 @@ class Weights(Entry):
     selected_on: int | None = None
     kind: Literal["segmentation", "detection", "classification"] = "segmentation"
     class_names: tuple[str, ...] = Field(CLASS_NAMES[OPACITY:], min_length=1)
+    options: dict[str, float] = Field({})
     licence: str = ""
 
 

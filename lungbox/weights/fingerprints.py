@@ -13,9 +13,10 @@ Fingerprint = list[str | int | float]
 
 
 def fingerprint(sha256: str, weights: Weights, weight: float) -> Fingerprint:
-    """What an ensemble's masks depend on in one member: its file, network, input size and weight
-    in the average."""
-    return [sha256, weights.architecture, weights.image_size, round(weight, 6)]
+    """What an ensemble's masks depend on in one member: its file, network, input size, weight in
+    the average, and options of the network."""
+    options = [f"{name} {value}" for name, value in sorted(weights.options.items())]
+    return [sha256, weights.architecture, weights.image_size, round(weight, 6), *options]
 
 
 def fingerprints(

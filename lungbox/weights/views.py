@@ -53,8 +53,8 @@ class View:
 
 def _not_a_view(text: str) -> ValueError:
     return ValueError(
-        f"views: {text!r} is none; give flip, invert, or zoom with a number from {_ZOOMS[0]:g} to "
-        f"{_ZOOMS[1]:g} (zoom 1.1), or several with + between them"
+        f"views: {text!r} is no view; give flip, invert, or zoom with a number from "
+        f"{_ZOOMS[0]:g} to {_ZOOMS[1]:g} (zoom 1.1), or several with + between them"
     )
 
 

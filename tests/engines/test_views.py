@@ -150,7 +150,7 @@ def test_views_of_the_manifest():
     )  # fmt: skip
     assert Ensemble(members=("a",), views=("invert", "zoom 0.9")).views == ("invert", "zoom 0.9")
     for wrong in ("mirror", "zoom", "zoom x", "zoom 3", "flip 2", "flip + flip", "", "zoom 1 1"):
-        with pytest.raises(ValidationError, match=r"views: .* is none; give flip, invert, or zoom"):
+        with pytest.raises(ValidationError, match=r"views: .* is no view; give flip, invert"):
             Ensemble(members=("a",), views=(wrong,))
 
 

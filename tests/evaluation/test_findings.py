@@ -219,7 +219,7 @@ def test_a_fold_that_was_seen_is_refused(home):
 
 def test_what_needs_the_rsna_metric_is_refused(home, tmp_path):
     result = run("report", home, "--ensemble", "findings", "--output", tmp_path / "page.html")
-    assert "not of lung opacity alone" in str(result.exception)
+    assert "so it has no RSNA metric" in str(result.exception)
     arguments = ["quantize", "findings", "--data", str(home)]
     result = CliRunner().invoke(main.app, arguments)
-    assert "not of lung opacity alone" in str(result.exception)
+    assert "so it has no RSNA metric" in str(result.exception)

@@ -5,13 +5,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from lungbox.boxes import geometry
+from lungbox.boxes import OperatingPoint, geometry
 from lungbox.constants import RSNA_CLASS_MIX, RSNA_CLASSES
 from lungbox.datasets.types import Dataset
 from lungbox.evaluation import operating_point
 from lungbox.evaluation.operating_point import (
     SearchGrid,
     _Search,
+    as_toml,
     cross_fit,
     image_scores,
     mix_weights,
@@ -225,6 +226,17 @@ def test_figures_lie_in_their_intervals(predictions):
         view = figures[f"{VIEW_ALONE} against {against}"]
         assert view.value == pytest.approx(0.5, abs=0.05)
         assert view.images == figures[f"image AUC against {against}"].images
+
+
+def test_the_fusion_is_not_searched_but_kept(predictions):
+    """That of the ensemble, for every point, and in what is printed for the manifest."""
+    point = OperatingPoint(fusion="percentile", fusion_iou=0.3, nms_iou=0.4, gate=0.7, shrink=0.1)
+    grid = SearchGrid(thresholds=(0.3, 0.5)).fusing_as(point)
+    found = {(one.fusion, one.fusion_iou, one.nms_iou, one.gate) for one in grid.points()}
+    assert found == {("percentile", 0.3, 0.4, 0.0)}
+    assert {one.threshold for one in grid.points()} == {0.3, 0.5}
+    chosen = cross_fit(predictions, replace(grid, gates=3, min_areas=(0.005,))).point
+    assert 'fusion = "percentile"' in as_toml(chosen)
 
 
 def test_the_grid_of_detection_networks(monkeypatch):

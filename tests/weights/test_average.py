@@ -9,7 +9,7 @@ from lungbox.weights.average import average_weights
 from lungbox.weights.collection import add
 from lungbox.weights.entries import Ensemble
 from lungbox.weights.formats.safetensors import read_tensors, save_weights
-from lungbox.weights.manifest import ManifestError, load_manifest, register
+from lungbox.weights.manifest import ManifestError, load_manifest, register, register_ensemble
 from tests.small import registered
 from tests.small_detectors import registered_detectors
 from tests.tiny import save_tiny, weights_of
@@ -53,6 +53,26 @@ def test_the_classes_of_a_detector_stay(tmp_path, own_home):
             add("opacity", file, "small_retinanet")
     entry = load_manifest().weights["mean"]
     assert (entry.class_names, entry.kind, entry.folds) == (names, "detection", (1,))
+
+
+def test_the_preparation_and_the_options_stay(tmp_path, own_home):
+    """Images of the mean are padded as its members' are, and its anchors are theirs."""
+    options = {"anchor_size": 4.0}
+    with registered_detectors():
+        for number, preparation in ((1, "padded"), (2, "padded"), (3, "equalised")):
+            file = tmp_path / f"{number}.safetensors"
+            save_weights(architecture.build("small_retinanet", 64, **options), file)
+            add(f"run-{number}", file, "small_retinanet", folds=(1,), options=options)
+            alone = Ensemble(members=(f"run-{number}",), preparation=preparation, min_score=0.01)
+            register_ensemble(f"run-{number}", alone)
+        average_weights("mean", ["run-1", "run-2"])
+        with pytest.raises(LungboxError, match="prepare radiographs in different ways"):
+            average_weights("other", ["run-1", "run-3"])
+    found = load_manifest()
+    assert found.weights["mean"].options == options
+    assert (found.ensembles["mean"].preparation, found.ensembles["mean"].min_score) == (
+        "padded", 0.01,
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize(

@@ -30,6 +30,10 @@ class Anchors:
     per_octave: int = 3
     ratios: tuple[float, ...] = (0.5, 1.0, 2.0)
 
+    def __post_init__(self) -> None:
+        if not self.size > 0:
+            raise ValueError("anchor_size: give a number above 0")
+
     @property
     def count(self) -> int:
         """Anchors of a position."""

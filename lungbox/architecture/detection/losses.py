@@ -17,7 +17,7 @@ BoxLoss = Literal["giou", "smooth_l1"]
 
 class _DetectionLoss(keras.losses.Loss):
     """Of a batch, the mean over images of a class loss and `box_weight` times a box loss, each the
-    sum over an image's anchors divided by their number."""
+    sum over an image's anchors or proposals, divided by the number of positive or counted ones."""
 
     def __init__(self, box: BoxLoss, box_weight: float, name: str) -> None:
         # The mean over real images only: a last batch may be padded with weights of 0.

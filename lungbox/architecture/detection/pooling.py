@@ -76,7 +76,9 @@ class RoIAlign(layers.Layer):
         level = self._levels(boxes, sides)[..., None, None]
         first = ops.take(ops.convert_to_tensor(starts), level)
         side = ops.take(ops.convert_to_tensor(sides.astype(np.float32)), level)
-        points = self._points(boxes, offsets) * side - 0.5
+        # A level's last cells reach beyond the image where its side is no multiple of the stride.
+        scale = float(sides[0]) / ops.cast(2**level, "float32")
+        points = self._points(boxes, offsets) * scale - 0.5
         points = ops.maximum(ops.minimum(points, side - 1), 0.0)
         low = ops.floor(points)
         high = ops.minimum(low + 1, side - 1)

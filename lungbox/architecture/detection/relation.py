@@ -30,15 +30,15 @@ class ObjectRelation(layers.Layer):
     def __init__(self, heads: int = 16, key: int = 64, **kwargs: Any) -> None:
         super().__init__(dtype="float32", **kwargs)
         self.heads, self.key = heads, key
-        self.queries = layers.Dense(heads * key, name="queries")
-        self.keys = layers.Dense(heads * key, name="keys")
-        self.geometry = layers.Dense(heads, activation="relu", name="geometry")
+        self.queries = layers.Dense(heads * key, name="queries", dtype="float32")
+        self.keys = layers.Dense(heads * key, name="keys", dtype="float32")
+        self.geometry = layers.Dense(heads, activation="relu", name="geometry", dtype="float32")
 
     def build(self, features_shape: tuple, boxes_shape: tuple) -> None:
         width = features_shape[-1]
         if width % self.heads:
             raise ValueError(f"{self.name}: {width} features do not divide by {self.heads} heads")
-        self.values = layers.Dense(width, name="values")
+        self.values = layers.Dense(width, name="values", dtype="float32")
         for layer in (self.queries, self.keys, self.values):
             layer.build(features_shape)
         self.geometry.build((*boxes_shape[:2], boxes_shape[1], 8 * len(_FREQUENCIES)))

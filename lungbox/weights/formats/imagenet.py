@@ -47,7 +47,9 @@ def load_encoder(model: keras.Model, encoder: str, file: Path | None = None) -> 
     if file is not None and not file.is_file():
         raise WeightsError(f"{file}: there is no such weight file")
     if encoder not in _LOADERS:
-        raise WeightsError(f"there are no ImageNet weights for {encoder}")
+        raise WeightsError(
+            f'there are no ImageNet weights for {encoder}; set encoder_weights = "none"'
+        )
     if file is None:
         return _LOADERS[encoder](model)
     if file.suffix in (".h5", ".hdf5"):

@@ -7,13 +7,15 @@ from keras import ops
 from lungbox.architecture.detection.pooling import RoIAlign
 from tests.architecture.detection.drawn import random_boxes
 
-SIDES = (16, 8, 4)
+# Of an image of 4.5 strides of the last level, whose last cells reach beyond it.
+SIDES = (18, 9, 5)
 
 
 def interpolated(level: np.ndarray, x: float, y: float) -> np.ndarray:
     """Between the centres of a level's cells; beyond them the nearest."""
     side = len(level)
-    x, y = (min(max(value * side - 0.5, 0), side - 1) for value in (x, y))
+    cells = SIDES[0] / 2 ** SIDES.index(side)
+    x, y = (min(max(value * cells - 0.5, 0), side - 1) for value in (x, y))
     left, top = int(x), int(y)
     right, bottom = min(left + 1, side - 1), min(top + 1, side - 1)
     a, b = x - left, y - top
@@ -25,8 +27,8 @@ def interpolated(level: np.ndarray, x: float, y: float) -> np.ndarray:
 def plain_level(box, bins: int) -> int:
     """Where a bin is one to two cells wide."""
     extent = ((box[2] - box[0]) * (box[3] - box[1])) ** 0.5
-    for number, side in enumerate(SIDES):
-        if extent * side / bins < 2:
+    for number in range(len(SIDES)):
+        if extent * SIDES[0] / 2**number / bins < 2:
             return number
     return len(SIDES) - 1
 
