@@ -11,7 +11,7 @@ PIP := $(BIN)/pip install --quiet --disable-pip-version-check
 demo: .venv/.runs  ## boxes on the example radiographs
 	$(BIN)/python inference.py examples --overlays --precision float32
 
-test: .venv/.tests  ## all tests but the long ones: less than five minutes on two cores
+test: .venv/.tests  ## all tests but the long ones: less than ten minutes on two cores
 	$(TWO) -m "not long"
 
 test-release: .venv/.tests  ## the long tests without which nothing is published

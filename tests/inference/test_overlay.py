@@ -46,6 +46,22 @@ def test_a_box_is_drawn_where_it_is():
     assert (picture[400, 250] == 100).all()
 
 
+def test_a_box_of_several_classes_carries_its_class():
+    """Before its confidence, so that the label above it is wider."""
+    widths = []
+    for names, label in (
+        (("lung opacity",), "lung opacity"), (("ILD", "Nodule/Mass"), "ILD"),
+        (("ILD", "Nodule/Mass"), "Nodule/Mass"),
+    ):  # fmt: skip
+        one = replace(found((800, 600), (100, 200, 700, 500)), labels=(label,), class_names=names)
+        picture = np.asarray(overlay.draw(gray(800, 600), mask_of(np.zeros((64, 64))), one))
+        columns = np.nonzero((picture[170:195] == BOX).all(axis=-1).any(axis=0))[0]
+        assert columns.min() == pytest.approx(100, abs=2)
+        widths.append(np.ptp(columns))
+    assert 40 < widths[0] < widths[1] - 30
+    assert widths[1] < widths[2] - 60
+
+
 def test_a_withheld_box_is_dashed_gray_and_explained():
     box = WithheldBox("lung opacity", 0.7, (100.0, 200.0, 400.0, 500.0))
     held = replace(found((800, 600)), withheld=(box,), gate=0.95)

@@ -118,6 +118,15 @@ def test_a_batch_without_boxes_moves_the_class_heads(architecture, layers):
         assert np.abs(np.array(network.get_layer(layer).kernel) - before[name]).max() > 1e-4
 
 
+def test_a_teacher_is_refused():
+    """Its masks have no boxes to learn."""
+    recipe = recipe_of(
+        architecture="small_retinanet", stages=stages(), distillation={"teacher": "default"}
+    )
+    with pytest.raises(RecipeError, match="small_retinanet is a detection network"):
+        check_network(recipe)
+
+
 def test_the_held_out_fold_is_scored_by_the_decoded_boxes():
     """Losses are the training model's; predictions those of the network that is saved."""
     network = trainee_of(architecture="small_retinanet", stages=stages())
