@@ -137,6 +137,10 @@ def _detector(request: PredictRequest, batch_size: int, console: Console) -> Det
             request.gate,
             request.prevalence,
         )
+    if request.members and not opened.config.mask_names:
+        raise LungboxError(
+            f"--members: {request.ensemble} has no segmentation network, and so no mask to write"
+        )
     for line in terms(opened.config):
         console.print(line, markup=False)
     with console.status(

@@ -4,14 +4,18 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from lungbox import architecture
 from lungbox.cli import main
 from lungbox.constants import OPACITY
 from lungbox.datasets.phantom import draw
 from lungbox.inference.files import find_image_files
 from lungbox.inference.predictor import load
+from lungbox.weights.collection import add
 from lungbox.weights.entries import Ensemble
+from lungbox.weights.formats.safetensors import save_weights
 from lungbox.weights.manifest import load_manifest, register
-from tests.tiny import enter_tiny
+from tests.small_detectors import registered_detectors
+from tests.tiny import SIDE, enter_tiny
 
 pytestmark = pytest.mark.usefixtures("small_networks")
 
@@ -41,3 +45,18 @@ def test_members_are_kept_and_drawn(own_home, tmp_path):
                 assert np.abs(kept[name] - expected).max() <= 0.51
         with Image.open(tmp_path / f"out/members/{source.identity}.png") as picture:
             assert picture.width == 3 * 384 + 2 * 4
+
+
+def test_an_ensemble_without_masks_is_refused(own_home, tmp_path, capfd):
+    """Before anything is read: there would be nothing to write."""
+    file = tmp_path / "weights.safetensors"
+    with registered_detectors():
+        save_weights(architecture.build("small_retinanet", SIDE), file)
+        add("boxes", file, "small_retinanet")
+        Image.fromarray(draw(80, 1, np.random.default_rng(0)).pixels).save(tmp_path / "a.png")
+        with pytest.raises(SystemExit) as ended:
+            main.main(["predict", str(tmp_path / "a.png"), "--ensemble", "boxes", "--members"])
+    assert ended.value.code == 2
+    assert "--members: boxes has no segmentation network" in " ".join(
+        capfd.readouterr().err.split()
+    )
