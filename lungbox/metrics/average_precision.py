@@ -5,6 +5,7 @@ Everingham et al., The PASCAL Visual Object Classes Challenge 2010 development k
 Lin et al., Microsoft COCO, 2014, and https://cocodataset.org/#detection-eval.
 """
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,20 +22,50 @@ _COCO_MOST = 100
 
 
 @dataclass(frozen=True)
-class VocMatches:
+class _Matches(ABC):
     """Predictions matched with true boxes, for average precision under any weights of the images.
 
     Attributes:
         classes: `(C,)` classes with truth, ascending; others are left out.
         truths: of each class, `(n,)` the image of each true box.
         images: of each class, `(m,)` the image of each prediction, most confident first.
-        hit: of each class, `(m,)` whether each prediction is a hit.
+        hit: of each class, whether each prediction is a hit.
     """
 
     classes: NDArray[np.int64]
     truths: tuple[NDArray[np.int64], ...]
     images: tuple[NDArray[np.int64], ...]
     hit: tuple[NDArray[np.bool_], ...]
+
+    @staticmethod
+    @abstractmethod
+    def of_class(
+        by_image: NDArray[np.float64],
+        truths: NDArray[np.int64],
+        images: NDArray[np.int64],
+        hit: NDArray[np.bool_],
+    ) -> NDArray[np.float64]:
+        """`(R,)` average precision of one class; `by_image` is `(N, R)`, weights of the images."""
+
+    def average_precisions(self, weights: NDArray[np.floating]) -> NDArray[np.float64]:
+        """The average precision of each class.
+
+        Args:
+            weights: `(R, N)` of the images, in R resamples.
+
+        Returns:
+            `(R, C)` 0-1; NaN where no image that counts has truth of the class.
+        """
+        by_image = np.ascontiguousarray(np.asarray(weights, np.float64).T)
+        values = np.full((by_image.shape[1], len(self.classes)), np.nan)
+        for column, parts in enumerate(zip(self.truths, self.images, self.hit, strict=True)):
+            values[:, column] = self.of_class(by_image, *parts)
+        return values
+
+
+class VocMatches(_Matches):
+    """For VOC's AP, the area under precision and recall, interpolated at all points: precision at a
+    recall is the largest at that recall or above. `hit` is `(m,)` of each class."""
 
     @classmethod
     def of(
@@ -58,42 +89,23 @@ class VocMatches:
             hit=tuple(found[rows] for rows in chosen),
         )
 
-    def average_precisions(self, weights: NDArray[np.floating]) -> NDArray[np.float64]:
-        """The area under each class' precision and recall, interpolated at all points.
-
-        Precision at a recall is the largest at that recall or above.
-
-        Args:
-            weights: `(R, N)` of the images, in R resamples.
-
-        Returns:
-            `(R, C)` 0-1; NaN where no image that counts has truth of the class.
-        """
-        by_image = np.ascontiguousarray(np.asarray(weights, np.float64).T)
-        values = np.full((by_image.shape[1], len(self.classes)), np.nan)
-        for column, of_class in enumerate(zip(self.truths, self.images, self.hit, strict=True)):
-            values[:, column] = _area(by_image, *of_class)
-        return values
+    @staticmethod
+    def of_class(
+        by_image: NDArray[np.float64],
+        truths: NDArray[np.int64],
+        images: NDArray[np.int64],
+        hit: NDArray[np.bool_],
+    ) -> NDArray[np.float64]:
+        return _area(by_image, truths, images, hit)
 
 
-@dataclass(frozen=True)
-class CocoMatches:
-    """As `VocMatches`, for COCO's AP: the mean over IoU 0.5 to 0.95.
+class CocoMatches(_Matches):
+    """For COCO's AP, the mean over IoU 0.5 to 0.95 and over recalls of 0, 0.01, ..., 1 of the
+    largest precision at that recall or above, 0 where it is not reached.
 
     It equals the AP of `coco.coco_average_precision`, which is COCO's own code, but has values of
-    each class and of resampled images.
-
-    Attributes:
-        classes: `(C,)` classes with truth, ascending; others are left out.
-        truths: of each class, `(n,)` the image of each true box.
-        images: of each class, `(m,)` the image of each prediction, most confident first.
-        hit: of each class, `(T, m)` whether each prediction is a hit, at each IoU.
+    each class and of resampled images. `hit` is `(T, m)` of each class, at each IoU.
     """
-
-    classes: NDArray[np.int64]
-    truths: tuple[NDArray[np.int64], ...]
-    images: tuple[NDArray[np.int64], ...]
-    hit: tuple[NDArray[np.bool_], ...]
 
     @classmethod
     def of(cls, truth: BoxTable, predicted: BoxTable) -> "CocoMatches":
@@ -118,22 +130,14 @@ class CocoMatches:
             hit=tuple(found[:, rows] for rows in chosen),
         )
 
-    def average_precisions(self, weights: NDArray[np.floating]) -> NDArray[np.float64]:
-        """The mean over IoUs and over recalls of 0, 0.01, ..., 1 of each class' precision.
-
-        Precision at a recall is the largest at that recall or above, 0 where it is not reached.
-
-        Args:
-            weights: `(R, N)` of the images, in R resamples.
-
-        Returns:
-            `(R, C)` 0-1; NaN where no image that counts has truth of the class.
-        """
-        by_image = np.ascontiguousarray(np.asarray(weights, np.float64).T)
-        values = np.full((by_image.shape[1], len(self.classes)), np.nan)
-        for column, of_class in enumerate(zip(self.truths, self.images, self.hit, strict=True)):
-            values[:, column] = _mean_precision(by_image, *of_class)
-        return values
+    @staticmethod
+    def of_class(
+        by_image: NDArray[np.float64],
+        truths: NDArray[np.int64],
+        images: NDArray[np.int64],
+        hit: NDArray[np.bool_],
+    ) -> NDArray[np.float64]:
+        return _mean_precision(by_image, truths, images, hit)
 
 
 def mean_over_classes(values: NDArray[np.float64]) -> NDArray[np.float64]:
