@@ -106,6 +106,15 @@ class OperatingPoint:
     fusion_iou: float = 0.5
     upper_gate: float = 0.0
 
+    def is_between_gates(self, image_score: float) -> bool:
+        """Whether VinBigData's format has "no finding" beside the boxes.
+
+        >>> point = OperatingPoint(gate=0.08, upper_gate=0.985)
+        >>> [point.is_between_gates(score) for score in (0.07, 0.08, 0.985)]
+        [False, True, False]
+        """
+        return self.gate <= image_score < self.upper_gate
+
 
 class Decision(NamedTuple):
     """The boxes of one radiograph.

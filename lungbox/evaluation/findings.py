@@ -222,7 +222,7 @@ _NOTHING = np.array([vinbigdata.NOTHING_BOX], np.float32)
 
 def _submitted(found: Decision, score: float, point: OperatingPoint) -> Decision:
     """With "no finding", where a submission has it; see `submission.vinbigdata`."""
-    between = point.gate <= score < point.upper_gate
+    between = point.is_between_gates(score)
     if len(found.boxes) and not between:
         return found
     confidence = 1 - score if between else 1.0

@@ -196,10 +196,8 @@ class Detector:
 
     def _no_finding(self, score: float) -> float:
         """The confidence of "no finding" beside the boxes, between the two gates."""
-        between = self.point.gate <= score < self.point.upper_gate
-        if not vinbigdata.fits(self.engine.config.class_names):
-            return 0.0
-        return 1 - self.written(score) if between else 0.0
+        has_one = vinbigdata.fits(self.engine.config.class_names)
+        return 1 - self.written(score) if has_one and self.point.is_between_gates(score) else 0.0
 
     def _withheld(
         self, prediction: RawPrediction, size: tuple[int, int]
